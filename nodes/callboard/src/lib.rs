@@ -1,0 +1,1 @@
+//! Callboard: runs AI and operations tasks to completion.

@@ -1,0 +1,1 @@
+//! The client library: submit, watch, wait and fail over between addresses.

@@ -1,0 +1,212 @@
+use super::{duration_from_proto, duration_to_proto};
+use crate::error::{self, Code, Violation};
+use crate::llm::{Error, ErrorKind, ImageRequest, Message, ProviderAttempt, Role, Summary, TextRequest, Usage};
+use callboard_contracts::{mesh, v1};
+use std::time::Duration;
+use tonic_types::StatusExt;
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A text request on the wire.
+#[must_use]
+pub fn text_request_to_proto(request: &TextRequest) -> v1::GenerateRequest {
+    let role = |role| match role {
+        Role::System => v1::ChatRole::System,
+        Role::User => v1::ChatRole::User,
+        Role::Assistant => v1::ChatRole::Assistant,
+    };
+    v1::GenerateRequest {
+        messages: request
+            .messages
+            .iter()
+            .map(|m| v1::ChatMessage { role: role(m.role).into(), content: m.content.clone() })
+            .collect(),
+        model: request.model.clone().unwrap_or_default(),
+        max_tokens: request.max_tokens,
+        temperature: request.temperature,
+        json: request.json,
+        provider: request.provider.clone().unwrap_or_default(),
+        timeout: request.timeout.map(duration_to_proto),
+        idempotency_key: request.idempotency_key.clone().unwrap_or_default(),
+    }
+}
+
+/// A text request from the wire.
+///
+/// # Errors
+/// Every wrong field.
+pub fn text_request_from_proto(request: v1::GenerateRequest) -> Result<TextRequest, error::Error> {
+    let mut wrong = Vec::new();
+    let mut bad = |field: String, description: &str| wrong.push(Violation { field, description: description.into() });
+    let mut messages = Vec::with_capacity(request.messages.len());
+    if request.messages.is_empty() {
+        bad("messages".into(), "must hold at least one message");
+    }
+    for (i, message) in request.messages.into_iter().enumerate() {
+        let role = match v1::ChatRole::try_from(message.role) {
+            Ok(v1::ChatRole::System) => Role::System,
+            Ok(v1::ChatRole::User) => Role::User,
+            Ok(v1::ChatRole::Assistant) => Role::Assistant,
+            _ => {
+                bad(format!("messages[{i}].role"), "must be SYSTEM, USER or ASSISTANT");
+                continue;
+            }
+        };
+        messages.push(Message { role, content: message.content });
+    }
+    if request.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
+        bad("temperature".into(), "must be 0 to 2");
+    }
+    if request.max_tokens == Some(0) {
+        bad("max_tokens".into(), "must be over zero");
+    }
+    let timeout = request.timeout.as_ref().map(duration_from_proto);
+    if matches!(timeout, Some(None | Some(Duration::ZERO))) {
+        bad("timeout".into(), "must be over zero");
+    }
+    if !wrong.is_empty() {
+        return Err(error::Error::invalid(wrong));
+    }
+    Ok(TextRequest {
+        messages,
+        model: some(&request.model),
+        max_tokens: request.max_tokens,
+        temperature: request.temperature,
+        json: request.json,
+        provider: some(&request.provider),
+        timeout: timeout.flatten(),
+        idempotency_key: some(&request.idempotency_key),
+    })
+}
+
+/// An image request on the mesh, without context and fence.
+#[must_use]
+pub fn image_request_to_proto(request: &ImageRequest) -> mesh::v1::GenerateImageRequest {
+    mesh::v1::GenerateImageRequest {
+        context: None,
+        fence: None,
+        prompt: request.prompt.clone(),
+        width: request.width,
+        height: request.height,
+        provider: request.provider.clone().unwrap_or_default(),
+        idempotency_key: request.idempotency_key.clone().unwrap_or_default(),
+    }
+}
+
+/// An image request from the mesh.
+///
+/// # Errors
+/// Every wrong field.
+pub fn image_request_from_proto(request: mesh::v1::GenerateImageRequest) -> Result<ImageRequest, error::Error> {
+    let mut wrong = Vec::new();
+    let mut side = |field: &str, value: u32| {
+        let value = if value == 0 { 1024 } else { value };
+        if !(64..=2048).contains(&value) {
+            wrong.push(Violation { field: field.into(), description: "must be 64 to 2048".into() });
+        }
+        value
+    };
+    let (width, height) = (side("width", request.width), side("height", request.height));
+    if request.prompt.trim().is_empty() {
+        wrong.push(Violation { field: "prompt".into(), description: "must not be empty".into() });
+    }
+    if !wrong.is_empty() {
+        return Err(error::Error::invalid(wrong));
+    }
+    Ok(ImageRequest {
+        width,
+        height,
+        provider: some(&request.provider),
+        idempotency_key: some(&request.idempotency_key),
+        prompt: request.prompt,
+    })
+}
+
+fn attempt_to_proto(attempt: &ProviderAttempt) -> v1::ProviderAttempt {
+    let (error, message) = match &attempt.error {
+        Some((kind, message)) => (kind.reason().to_owned(), message.clone()),
+        None => Default::default(),
+    };
+    v1::ProviderAttempt {
+        provider: attempt.provider.clone(),
+        model: attempt.model.clone(),
+        duration: Some(duration_to_proto(attempt.duration)),
+        error,
+        message,
+    }
+}
+
+fn attempt_from_proto(attempt: v1::ProviderAttempt) -> ProviderAttempt {
+    ProviderAttempt {
+        error: ErrorKind::from_reason(&attempt.error).map(|kind| (kind, attempt.message)),
+        provider: attempt.provider,
+        model: attempt.model,
+        duration: attempt.duration.as_ref().and_then(duration_from_proto).unwrap_or_default(),
+    }
+}
+
+/// A summary on the wire.
+#[must_use]
+pub fn summary_to_proto(summary: &Summary) -> v1::GenerateSummary {
+    v1::GenerateSummary {
+        provider: summary.provider.clone(),
+        model: summary.model.clone(),
+        finish_reason: summary.finish_reason.clone(),
+        input_tokens: summary.usage.input_tokens,
+        output_tokens: summary.usage.output_tokens,
+        attempts: summary.attempts.iter().map(attempt_to_proto).collect(),
+        degraded: summary.degraded.is_some(),
+        degraded_reason: summary.degraded.clone().unwrap_or_default(),
+    }
+}
+
+/// A summary from the wire.
+#[must_use]
+pub fn summary_from_proto(summary: v1::GenerateSummary) -> Summary {
+    Summary {
+        provider: summary.provider,
+        model: summary.model,
+        finish_reason: summary.finish_reason,
+        usage: Usage { input_tokens: summary.input_tokens, output_tokens: summary.output_tokens },
+        attempts: summary.attempts.into_iter().map(attempt_from_proto).collect(),
+        degraded: summary.degraded.then_some(summary.degraded_reason),
+    }
+}
+
+/// A failed call as a status: its kind and the number of attempts are in the metadata, so that
+/// [`error_from_status`] gets them back.
+#[must_use]
+pub fn error_to_status(error: &Error) -> tonic::Status {
+    let code = match error.kind {
+        ErrorKind::InvalidRequest | ErrorKind::ContentFiltered => Code::ProviderRefused,
+        _ => Code::ProvidersFailed,
+    };
+    let mut rich = error::Error::new(code, error.message.clone())
+        .with("kind", error.kind.reason())
+        .with("attempts", error.attempts.len().to_string());
+    rich.retry_after = error.retry_after;
+    rich.into()
+}
+
+/// The failed call a status tells of. A status that is not of [`error_to_status`] is a connection error.
+#[must_use]
+pub fn error_from_status(status: &tonic::Status) -> Error {
+    let details = status.get_error_details();
+    let kind = details
+        .error_info()
+        .and_then(|info| info.metadata.get("kind"))
+        .and_then(|kind| ErrorKind::from_reason(kind))
+        .unwrap_or(match status.code() {
+            tonic::Code::InvalidArgument => ErrorKind::InvalidRequest,
+            tonic::Code::DeadlineExceeded => ErrorKind::Timeout,
+            _ => ErrorKind::Connection,
+        });
+    Error {
+        kind,
+        message: status.message().to_owned(),
+        retry_after: details.retry_info().and_then(|r| r.retry_delay),
+        attempts: Vec::new(),
+    }
+}

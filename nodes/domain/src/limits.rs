@@ -1,0 +1,47 @@
+//! Every limit of the product that a caller can meet, in one place.
+
+use std::time::Duration;
+
+/// The most bytes of a task's input.
+pub const INPUT_BYTES: usize = 1 << 20;
+/// The most bytes of a task's result. Larger ones are artifacts.
+pub const RESULT_BYTES: usize = 1 << 20;
+/// The most bytes of one artifact.
+pub const ARTIFACT_BYTES: usize = 64 << 20;
+/// The highest priority. Priorities start at 0.
+pub const PRIORITY_MAX: u8 = 9;
+/// The longest an attempt may take.
+pub const TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// The longest a task may be delayed.
+pub const DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
+/// The most failed attempts a task may be allowed.
+pub const ATTEMPTS: u32 = 100;
+/// How many started attempts of a task may be lost with their nodes before it fails.
+pub const LOST: u32 = 5;
+/// The most tasks of one batch.
+pub const BATCH_TASKS: usize = 1_000;
+/// The most bytes of one batch's inputs together.
+pub const BATCH_BYTES: usize = 3 << 20;
+/// The most characters of a `request_id`.
+pub const REQUEST_ID_CHARS: usize = 128;
+/// The most characters of a queue's or a kind's name.
+pub const NAME_CHARS: usize = 64;
+/// The most items of one page.
+pub const PAGE_ITEMS: u32 = 1_000;
+/// The most bytes kept of an error's or a progress report's message.
+pub const MESSAGE_BYTES: usize = 4 << 10;
+/// The deepest nesting of a task's input.
+pub const INPUT_DEPTH: usize = 100;
+/// The most events of progress that one attempt may write.
+pub const PROGRESS_EVENTS: u32 = 1_000;
+
+/// A message cut to [`MESSAGE_BYTES`], at a character.
+#[must_use]
+pub fn cut_message(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES {
+        let end = message.floor_char_boundary(MESSAGE_BYTES - 3);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}

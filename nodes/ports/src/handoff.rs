@@ -1,0 +1,124 @@
+//! The durable hand-off from admission to workers.
+//!
+//! Guarantees every backend gives:
+//! - Every published task is delivered at least once while somebody consumes its queue.
+//! - A delivery dropped without [`Delivery::ack`] returns its tasks.
+//! - Bands are drawn by their weights, so that the lowest always moves.
+//! - Delivering a task twice is harmless: the claim in the store decides.
+
+use async_trait::async_trait;
+use callboard_domain::{Band, TaskId, Timestamp};
+use std::sync::Arc;
+
+/// A task that waits for a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The task.
+    pub id: TaskId,
+    /// Raised by every way into QUEUED: tells this hand-off from an older one.
+    pub handoff: u64,
+    /// The queue it waits in.
+    pub queue: Arc<str>,
+    /// The band it waits in.
+    pub band: Band,
+    /// Whether it must be delivered by itself and run beside no other such task: it may be what
+    /// ends its nodes.
+    pub alone: bool,
+    /// Do not deliver it before this.
+    pub not_before: Option<Timestamp>,
+}
+
+/// Why a hand-off did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It cannot be reached.
+    #[error("the hand-off is unavailable: {0}")]
+    Unavailable(String),
+    /// The queue is at its bound.
+    #[error("the queue is full")]
+    Full,
+    /// It was closed.
+    #[error("the hand-off is closed")]
+    Closed,
+}
+
+/// Which queues to consume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Queues {
+    /// All of them, also those that come later.
+    All,
+    /// These.
+    Only(Vec<Arc<str>>),
+}
+
+/// How much a worker can take now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// How many tasks. A hand-off that cannot count may deliver more; the claim gives back the rest.
+    pub tasks: usize,
+    /// Whether tasks that must be alone are wanted.
+    pub alone: bool,
+}
+
+/// Tasks for a worker. Dropped without [`ack`](Self::ack), they are delivered again.
+pub struct Delivery {
+    tasks: Vec<Ready>,
+    returns: Option<Box<dyn FnOnce(Vec<Ready>, bool) + Send>>,
+}
+
+impl Delivery {
+    /// A delivery. `settle` is called once, with the tasks and whether they were acknowledged.
+    #[must_use]
+    pub fn new(tasks: Vec<Ready>, settle: impl FnOnce(Vec<Ready>, bool) + Send + 'static) -> Self {
+        Self { tasks, returns: Some(Box::new(settle)) }
+    }
+
+    /// The tasks.
+    #[must_use]
+    pub fn tasks(&self) -> &[Ready] {
+        &self.tasks
+    }
+
+    /// Says that the claim of these tasks has committed.
+    pub fn ack(mut self) {
+        self.settle(true);
+    }
+
+    fn settle(&mut self, acked: bool) {
+        if let Some(settle) = self.returns.take() {
+            settle(std::mem::take(&mut self.tasks), acked);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.settle(false);
+    }
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery").field("tasks", &self.tasks).finish_non_exhaustive()
+    }
+}
+
+/// Takes deliveries.
+#[async_trait]
+pub trait Consumer: Send {
+    /// The next delivery, as soon as there is one. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] at the end; [`Error::Unavailable`] is worth another call.
+    async fn next(&mut self, want: Want) -> Result<Delivery, Error>;
+}
+
+/// Moves tasks from those who queue them to those who run them.
+#[async_trait]
+pub trait Handoff: Send + Sync + 'static {
+    /// Publishes tasks. An outcome per item, in order: `Ok` once the hand-off answers for it.
+    async fn publish(&self, batch: Vec<Ready>) -> Vec<Result<(), Error>>;
+
+    /// Starts to consume.
+    async fn consume(&self, queues: Queues) -> Result<Box<dyn Consumer>, Error>;
+}

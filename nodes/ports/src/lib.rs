@@ -1,0 +1,23 @@
+//! The traits Callboard stands on. Each states its guarantees; each has a contract suite (feature
+//! `contract`) that every backend runs.
+//!
+//! The traits are batch-shaped: the hot path is set-based, and an outcome comes back per item.
+//! No trait names an engine. Whether a hand-off needs an outbox row is the store's business.
+
+pub mod alerts;
+pub mod artifacts;
+pub mod clock;
+#[cfg(feature = "contract")]
+pub mod contract;
+pub mod handoff;
+pub mod locks;
+pub mod sessions;
+pub mod store;
+pub mod token_buckets;
+
+pub use artifacts::Artifacts;
+pub use clock::{Clock, SystemClock};
+pub use handoff::Handoff;
+pub use locks::Locks;
+pub use store::Store;
+pub use token_buckets::TokenBuckets;

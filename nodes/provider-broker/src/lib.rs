@@ -1,0 +1,1 @@
+//! The ProviderBroker actor: the only place that knows provider keys.

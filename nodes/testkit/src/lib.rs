@@ -1,0 +1,1 @@
+//! For tests: a fake provider exact on the wire, real processes, a clock.
