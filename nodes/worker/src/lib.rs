@@ -1,1 +1,26 @@
-//! The Worker actor.
+//! The Worker actor: takes hand-offs, claims in the store, runs handlers in slots, commits results.
+//!
+//! The actor is a thin shell. What it holds lives in an [`Engine`] outside it and survives its restart:
+//! - [`claims`](Claims): the attempts this node holds,
+//! - the take loop: delivery -> claim -> ack -> run,
+//! - one runner per attempt: slot, start, handler with deadline and cancel, finish,
+//! - the starts and progress loops: what runners note, written in batches,
+//! - the reconcile loop: gives back what the store says we hold and no runner owns.
+//!
+//! Invariants: an id is among the claims before the claim is sent and until its outcome is known;
+//! a delivery is acknowledged after its claim has committed; every write is fenced by session and attempt.
+//!
+//! It does not decide what a task becomes (`domain`), nor in which order tasks come (`Handoff`).
+
+mod actor;
+mod claims;
+mod engine;
+mod notes;
+mod pace;
+mod reconcile;
+mod run;
+mod take;
+
+pub use actor::{Service, Worker};
+pub use claims::Claims;
+pub use engine::{Deps, Engine, Load, Options};

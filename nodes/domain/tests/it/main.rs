@@ -67,7 +67,7 @@ proptest! {
         commands in proptest::collection::vec(commands(), 1..80),
     ) {
         let (first, submitted) = Lifecycle::submit(delayed.then(|| at(1_000)), at(0));
-        prop_assert!(matches!(submitted, Happening::Submitted { .. }));
+        prop_assert_eq!(submitted, Happening::Submitted { run_at: delayed.then(|| at(1_000)) });
         let mut life = first.clone();
         let mut log = Vec::new();
         for command in commands {

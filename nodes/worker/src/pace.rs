@@ -1,0 +1,63 @@
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// What a worker claims ahead should start within this.
+const AHEAD: Duration = Duration::from_millis(50);
+/// The most tasks claimed ahead.
+const AHEAD_TASKS: usize = 500;
+/// The weight of a new measurement.
+const WEIGHT: f64 = 0.1;
+
+/// How long attempts take of late, to tell how many may be claimed before a slot is free: none where
+/// tasks are long, hundreds where they are tiny.
+pub(crate) struct Pace {
+    /// A decaying average, in seconds.
+    average: Mutex<f64>,
+}
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        // Nothing is claimed ahead until runs were seen to be short.
+        Self { average: Mutex::new(1.0) }
+    }
+
+    /// An attempt took so long.
+    pub(crate) fn ran(&self, took: Duration) {
+        let mut average = self.average.lock().unwrap_or_else(PoisonError::into_inner);
+        *average += WEIGHT * (took.as_secs_f64() - *average);
+    }
+
+    /// A claim found no slot in time: the average is wrong, be it that long tasks hold every slot.
+    pub(crate) fn stalled(&self) {
+        *self.average.lock().unwrap_or_else(PoisonError::into_inner) = 1.0;
+    }
+
+    /// How many tasks may be claimed beyond the slots.
+    pub(crate) fn ahead(&self, slots: usize) -> usize {
+        let average = *self.average.lock().unwrap_or_else(PoisonError::into_inner);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the limit")]
+        let rounds = (AHEAD.as_secs_f64() / average.max(1e-6)).min(AHEAD_TASKS as f64) as usize;
+        rounds.saturating_mul(slots).min(AHEAD_TASKS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_short_tasks_are_claimed_ahead() {
+        let pace = Pace::new();
+        assert_eq!(pace.ahead(64), 0);
+        for _ in 0..100 {
+            pace.ran(Duration::from_micros(50));
+        }
+        assert_eq!(pace.ahead(64), AHEAD_TASKS);
+        pace.stalled();
+        assert_eq!(pace.ahead(64), 0);
+        for _ in 0..100 {
+            pace.ran(Duration::from_millis(10));
+        }
+        assert!((2..=5).contains(&pace.ahead(1)));
+    }
+}
