@@ -1,2 +1,51 @@
-//! xtask
-fn main() {}
+//! Every habit of this repository as a command: `cargo xtask help` lists them.
+//!
+//! Each command is one short file. No crate of the workspace is used here, so that the checks still run
+//! while those do not compile.
+
+mod bench;
+mod checks;
+mod ci;
+mod shell;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND [ARGS]
+
+commands:
+  test [ARGS]    run every test this machine can run; ARGS go to `cargo test`
+  ci [CHECKS]    run the checks that every change must pass, or only those that are named
+  bench [ARGS]   measure the embedded node in a release build; ARGS go to the bench
+  help           print this
+
+examples:
+  cargo xtask test
+  cargo xtask test lifecycle          only the tests with `lifecycle` in their name
+  cargo xtask ci
+  cargo xtask ci arrows marks         only these two of the checks";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next().unwrap_or_else(|| "help".to_owned());
+    let rest: Vec<String> = args.collect();
+    let outcome = match command.as_str() {
+        "test" => test::run(&rest),
+        "ci" => ci::run(&rest),
+        "bench" => bench::run(&rest),
+        "help" | "-h" | "--help" => {
+            shell::say(HELP);
+            Ok(())
+        }
+        other => Err(anyhow::anyhow!("there is no command `{other}`\n\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::complain(&format!("xtask {command}: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
