@@ -1,1 +1,13 @@
-//! What the ports stand on: the embedded backends.
+//! What the ports stand on. One module per port, one submodule per backend.
+//!
+//! This version has the embedded backends: everything a single node needs lives in this process and
+//! its data folder. Each backend runs the contract suite of its port.
+//!
+//! Nothing here knows actors, the network or configuration files: options are plain data, and the
+//! one binary wires them.
+
+pub mod artifacts;
+pub mod handoff;
+pub mod locks;
+pub mod store;
+pub mod token_buckets;

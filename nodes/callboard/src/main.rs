@@ -1,2 +1,5 @@
-//! The callboard binary.
-fn main() {}
+//! The callboard binary: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    callboard::cli::main()
+}

@@ -14,5 +14,10 @@ pub trait AlertStore: Send + Sync + 'static {
     async fn open_alerts(&self) -> Result<Vec<Alert>, Error>;
 
     /// Alerts by id, newest first, older than `before` if given.
-    async fn list_alerts(&self, open_only: bool, before: Option<String>, limit: usize) -> Result<Vec<Alert>, Error>;
+    async fn list_alerts(
+        &self,
+        open_only: bool,
+        before: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<Alert>, Error>;
 }

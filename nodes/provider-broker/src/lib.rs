@@ -1,1 +1,34 @@
-//! The ProviderBroker actor: the only place that knows provider keys.
+//! The ProviderBroker: everything that is about calling providers of language and image models, and the
+//! only place that knows their keys.
+//!
+//! A call goes through [`Broker`] (limits of the request) to the router (which provider, how long, what
+//! after a failure) to an adapter (the wire). Invariants:
+//! - An answer is whole or an error. A stream that was cut, stalled or closed without a finish reason ends
+//!   with an error, never silently.
+//! - Everything is bounded: each attempt and the whole call in time, each answer and each line in bytes.
+//! - No message, log line or description holds a key.
+//! - Nothing is spawned by [`Broker`]: dropping a call, or its stream, drops the connection to the provider
+//!   with it.
+//!
+//! It does not retry at the same provider (the task's retry policy does), validate what a model wrote, nor
+//! limit, cache or price calls yet; [`Broker`] says where those will go.
+
+mod actor;
+mod broker;
+pub mod config;
+mod health;
+mod offline;
+mod openai;
+pub mod provider;
+mod route;
+mod secret;
+mod service;
+
+pub use actor::{ActorService, ProviderBroker};
+pub use broker::{Broker, Deps, Env, Observe};
+pub use config::Config;
+pub use health::ProviderStatus;
+pub use offline::{Offline, SKELETON_PREFIX};
+pub use provider::Provider;
+pub use route::{Piece, PieceStream};
+pub use service::Service;

@@ -1,1 +1,15 @@
-//! For tests: a fake provider exact on the wire, real processes, a clock.
+//! For tests: a fake provider exact on the wire, real processes, free ports and a clock.
+//!
+//! Everything here is real from the outside: the fake provider is an HTTP server on a port of its own, a
+//! [`Process`] is a process. Nothing waits by sleeping: what can be waited for has a deadline.
+//!
+//! It knows the ports and the domain's types, and no actor, no backend.
+
+mod clock;
+pub mod fake_provider;
+pub mod ports;
+pub mod process;
+
+pub use clock::ManualClock;
+pub use fake_provider::FakeProvider;
+pub use process::Process;

@@ -20,7 +20,9 @@ mod pace;
 mod reconcile;
 mod run;
 mod take;
+mod tools;
 
 pub use actor::{Service, Worker};
 pub use claims::Claims;
 pub use engine::{Deps, Engine, Load, Options};
+pub use tools::{BrokerLlm, PortArtifacts};

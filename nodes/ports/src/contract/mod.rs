@@ -93,18 +93,21 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Expands to one test for each property of a suite. For the macros of the suites only.
+/// Expands to one test for each property of a module of a suite. For the macros of the suites only.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! contract_tests {
-    ($make:expr, $suite:path, [$($property:ident),* $(,)?]) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $property() {
-                use $suite as suite;
-                let make = $make;
-                suite::$property(make().await).await;
-            }
-        )*
+    ($make:expr, $suite:ident $(:: $module:ident)?, [$($property:ident),+ $(,)?]) => {
+        $crate::contract_tests!(@each $make, ($suite $(:: $module)?), [$($property),+]);
+    };
+    (@each $make:expr, $path:tt, [$($property:ident),+]) => {
+        $($crate::contract_tests!(@one $make, $path, $property);)+
+    };
+    (@one $make:expr, ($($path:tt)+), $property:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $property() {
+            let make = $make;
+            $crate::contract::$($path)+::$property(make().await).await;
+        }
     };
 }

@@ -4,26 +4,16 @@
 //! dense and replays to the stored lifecycle, the observers were told exactly that log in its order,
 //! `handoff` rose with every way into QUEUED, and the counts add up.
 
-mod admit;
-mod cancel;
-mod claim;
-mod finish;
+pub mod admit;
+pub mod cancel;
+pub mod claim;
+pub mod finish;
 mod kit;
-mod read;
-mod registry;
-mod run;
-mod schedule;
-mod sessions;
-
-pub use admit::*;
-pub use cancel::*;
-pub use claim::*;
-pub use finish::*;
-pub use read::*;
-pub use registry::*;
-pub use run::*;
-pub use schedule::*;
-pub use sessions::*;
+pub mod read;
+pub mod registry;
+pub mod run;
+pub mod schedule;
+pub mod sessions;
 
 use crate::store::Store;
 use async_trait::async_trait;
@@ -61,8 +51,117 @@ macro_rules! store_contract {
     ($make:expr) => {
         $crate::contract_tests!(
             $make,
-            $crate::contract::store,
+            store::admit,
             [
+                admits_a_new_task,
+                stamps_admission_with_its_own_clock,
+                admits_a_task_for_later,
+                answers_a_batch_in_order,
+                a_request_id_makes_admission_idempotent,
+                a_request_id_cannot_be_used_for_another_request,
+                a_request_id_counts_within_one_batch,
+                a_request_sent_at_once_makes_one_task,
+                an_id_that_is_taken_harms_nobody,
+                data_that_is_refused_harms_no_other,
+                admissions_at_once_do_not_mix,
+            ]
+        );
+        $crate::contract_tests!(
+            $make,
+            store::cancel,
+            [
+                a_waiting_task_is_cancelled_at_once,
+                a_running_task_is_asked_to_stop,
+                what_has_ended_is_not_cancelled,
+                a_success_after_the_request_counts,
+                every_other_way_out_ends_cancelled,
+                a_cancel_and_a_claim_at_once_agree,
+            ]
+        );
+        $crate::contract_tests!(
+            $make,
+            store::claim,
+            [
+                claims_with_the_input,
+                what_does_not_wait_is_gone,
+                an_id_that_comes_twice_is_claimed_once,
+                a_kind_that_is_not_hosted_is_handed_off_again_later,
+                a_claim_gives_back_what_it_cannot_start,
+                only_a_live_session_claims,
+                claims_at_once_give_each_task_to_one,
+                lists_what_a_session_holds,
+            ]
+        );
+        $crate::contract_tests!(
+            $make,
+            store::finish,
+            [
+                records_a_success,
+                a_result_may_be_absent_or_empty,
+                a_retryable_failure_is_tried_again,
+                a_named_wait_is_honoured,
+                a_failure_for_good_is_final,
+                a_lost_attempt_cannot_overwrite_a_newer_one,
+                a_success_reported_twice_is_recorded_once,
+                a_success_twice_in_one_batch_is_recorded_once,
+                a_result_over_the_limit_fails_alone,
+                a_result_that_is_refused_fails_alone,
+                an_attempt_stopped_by_its_node_waits_again,
+            ]
+        );
+        $crate::contract_tests!(
+            $make,
+            store::read,
+            [
+                reads_what_exists,
+                reads_a_thousand_at_once,
+                reads_see_what_was_answered,
+                reads_a_log_in_parts,
+                lists_newest_first_in_pages,
+                lists_what_fits,
+                finds_by_the_end_of_an_id,
+                counts_by_state,
+                tells_the_depth_of_queues,
+                lists_what_is_queued,
+            ]
+        );
+        $crate::contract_tests!($make, store::registry, [keeps_the_newest_version_of_a_kind, keeps_alerts,]);
+        $crate::contract_tests!(
+            $make,
+            store::run,
+            [
+                records_a_start,
+                records_progress,
+                what_is_stale_changes_nothing,
+                an_attempt_is_given_back,
+                every_way_into_queued_raises_the_handoff,
+            ]
+        );
+        $crate::contract_tests!(
+            $make,
+            store::schedule,
+            [
+                nothing_is_due_in_an_empty_store,
+                releases_what_is_due,
+                releases_no_more_than_asked_for,
+                a_task_that_is_due_is_released_once,
+            ]
+        );
+        $crate::contract_tests!(
+            $make,
+            store::sessions,
+            [
+                lists_live_sessions,
+                only_a_live_session_is_renewed,
+                renewing_tells_of_cancels,
+                ending_a_session_requeues_its_tasks,
+                ending_an_unknown_session_changes_nothing,
+                an_ended_session_writes_nothing,
+                a_loss_before_the_start_never_counts,
+                a_task_that_is_lost_too_often_fails,
+                a_suspect_stays_alone,
+                orphans_are_recovered,
+                a_claim_and_the_end_of_its_session_agree,
             ]
         );
     };

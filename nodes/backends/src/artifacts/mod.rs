@@ -1,0 +1,3 @@
+//! Backends of the artifacts.
+
+pub mod folder;

@@ -1,0 +1,3 @@
+//! Backends of the hand-off.
+
+pub mod embedded;

@@ -1,0 +1,3 @@
+//! Backends of the locks.
+
+pub mod embedded;

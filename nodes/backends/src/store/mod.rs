@@ -1,0 +1,3 @@
+//! The truth about tasks.
+
+pub mod sqlite;

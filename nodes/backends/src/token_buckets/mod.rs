@@ -1,0 +1,3 @@
+//! Backends of the token buckets.
+
+pub mod embedded;

@@ -1,0 +1,4 @@
+//! What the embedded backends promise.
+
+mod others;
+mod sqlite_store;

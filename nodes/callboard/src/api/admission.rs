@@ -1,0 +1,277 @@
+//! From a request to a task: every check, before anything is stored.
+
+use super::catalog::{Catalog, Entry};
+use super::{Deps, errors};
+use bytes::Bytes;
+use callboard_contracts::v1::SubmitTaskRequest;
+use callboard_domain::convert::{duration_from_proto, time_from_proto};
+use callboard_domain::task::Spec;
+use callboard_domain::{Code, Error, NewTask, Priority, TaskId, Timestamp, Violation, limits};
+use callboard_ports::store::Admitted;
+use callboard_ports::{Clock, Store};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio_util::task::TaskTracker;
+
+/// How stale the count of waiting tasks may be.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// Admits tasks.
+pub struct Admission {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    new_task_id: Arc<dyn Fn() -> TaskId + Send + Sync>,
+    catalog: Catalog,
+    namespace: Arc<str>,
+    waiting: Arc<Waiting>,
+    limit: u64,
+    tracker: TaskTracker,
+}
+
+/// How many tasks wait, read at most once a [`COUNT_EVERY`] and only while tasks are submitted.
+#[derive(Default)]
+struct Waiting {
+    count: AtomicU64,
+    counted_at: AtomicU64,
+    counting: AtomicBool,
+}
+
+impl Admission {
+    pub(super) fn new(deps: &Deps, catalog: Catalog) -> Self {
+        Self {
+            store: Arc::clone(&deps.store),
+            clock: Arc::clone(&deps.clock),
+            new_task_id: Arc::clone(&deps.new_task_id),
+            catalog,
+            namespace: "default".into(),
+            waiting: Arc::default(),
+            limit: deps.waiting_tasks,
+            tracker: deps.tracker.clone(),
+        }
+    }
+
+    /// Checks and stores tasks: an outcome per request, in order.
+    pub(super) async fn admit(
+        &self,
+        requests: Vec<SubmitTaskRequest>,
+        traceparent: Option<&str>,
+    ) -> Vec<Result<Admitted, Error>> {
+        if let Err(error) = self.check_room() {
+            return requests.iter().map(|_| Err(error.clone())).collect();
+        }
+        let mut outcomes = Vec::with_capacity(requests.len());
+        let mut good = Vec::with_capacity(requests.len());
+        for request in requests {
+            match self.check(request, traceparent).await {
+                Ok(task) => {
+                    good.push(task);
+                    outcomes.push(None);
+                }
+                Err(error) => outcomes.push(Some(Err(error))),
+            }
+        }
+        let mut stored = self.store.admit(good).await.into_iter();
+        let unanswered = || Err(Error::new(Code::Internal, "the store gave no outcome"));
+        outcomes
+            .into_iter()
+            .map(|refused| {
+                refused
+                    .unwrap_or_else(|| stored.next().map_or_else(unanswered, |o| o.map_err(errors::of_store)))
+            })
+            .collect()
+    }
+
+    /// Admits a task that was made from another: its input was checked then.
+    pub(super) async fn admit_again(
+        &self,
+        old: &Spec,
+        input: Bytes,
+        request_id: Option<Arc<str>>,
+        traceparent: Option<Arc<str>>,
+    ) -> Result<Admitted, Error> {
+        self.check_room()?;
+        let spec = Spec {
+            id: (self.new_task_id)(),
+            created_at: self.clock.now(),
+            request_id,
+            traceparent,
+            retry_of: Some(old.id),
+            ..old.clone()
+        };
+        let stored = self.store.admit(vec![NewTask { spec, run_at: None, input }]).await.pop();
+        stored
+            .unwrap_or_else(|| Err(callboard_ports::store::Error::Unavailable("no outcome".into())))
+            .map_err(errors::of_store)
+    }
+
+    async fn check(&self, request: SubmitTaskRequest, traceparent: Option<&str>) -> Result<NewTask, Error> {
+        if request.input.len() > limits::INPUT_BYTES {
+            let description = format!(
+                "must be at most {} bytes, has {}: store large data elsewhere and pass a reference",
+                limits::INPUT_BYTES,
+                request.input.len()
+            );
+            return Err(Error::field(Code::InputTooLarge, "input", description));
+        }
+        let kind = self.catalog.get(&request.kind).await.map_err(errors::of_store)?;
+        let Some(kind) = kind else { return Err(self.unknown_kind(&request.kind)) };
+        let input = if request.input.is_empty() { Bytes::from_static(b"{}") } else { request.input.clone() };
+        let mut wrong = Vec::new();
+        let now = self.clock.now();
+        let fields = Fields::read(&request, &kind, now, traceparent, &mut wrong);
+        if let Err(violations) = kind.validator.check(&input) {
+            wrong.extend(violations);
+        }
+        if !wrong.is_empty() {
+            return Err(Error::invalid(wrong));
+        }
+        let spec = Spec {
+            id: (self.new_task_id)(),
+            namespace: Arc::clone(&self.namespace),
+            kind: Arc::clone(&kind.name),
+            queue: fields.queue,
+            priority: fields.priority,
+            max_attempts: fields.max_attempts,
+            timeout: fields.timeout,
+            created_at: now,
+            request_id: fields.request_id,
+            traceparent: fields.traceparent,
+            retry_of: None,
+        };
+        Ok(NewTask { spec, run_at: fields.run_at, input })
+    }
+
+    fn unknown_kind(&self, kind: &str) -> Error {
+        let names = self.catalog.names().join(", ");
+        let kind: String = kind.chars().take(limits::NAME_CHARS).collect();
+        let description = format!("no node hosts the kind `{kind}`; there are: {names}");
+        Error::field(Code::UnknownKind, "kind", description).with("kind", kind)
+    }
+
+    fn check_room(&self) -> Result<(), Error> {
+        let waiting = &self.waiting;
+        let now = u64::try_from(self.clock.now().micros()).unwrap_or(0);
+        let stale = now.abs_diff(waiting.counted_at.load(Ordering::Relaxed)) > COUNT_EVERY.as_micros() as u64;
+        if stale && !waiting.counting.swap(true, Ordering::SeqCst) {
+            let (store, waiting) = (Arc::clone(&self.store), Arc::clone(waiting));
+            self.tracker.spawn(async move {
+                if let Ok([scheduled, queued, ..]) = store.counts().await {
+                    waiting.count.store(scheduled + queued, Ordering::Relaxed);
+                }
+                waiting.counted_at.store(now, Ordering::Relaxed);
+                waiting.counting.store(false, Ordering::SeqCst);
+            });
+        }
+        let count = waiting.count.load(Ordering::Relaxed);
+        if count < self.limit {
+            return Ok(());
+        }
+        let message = format!("{count} tasks wait, {} may: try again when some have run", self.limit);
+        Err(Error::new(Code::Overloaded, message)
+            .with("limit", self.limit.to_string())
+            .retry_after(COUNT_EVERY))
+    }
+}
+
+/// The fields of a request beside kind and input, checked.
+struct Fields {
+    priority: Priority,
+    queue: Arc<str>,
+    run_at: Option<Timestamp>,
+    timeout: Duration,
+    max_attempts: u32,
+    request_id: Option<Arc<str>>,
+    traceparent: Option<Arc<str>>,
+}
+
+impl Fields {
+    fn read(
+        request: &SubmitTaskRequest,
+        kind: &Entry,
+        now: Timestamp,
+        traceparent: Option<&str>,
+        wrong: &mut Vec<Violation>,
+    ) -> Self {
+        let mut bad =
+            |field: &str, description: String| wrong.push(Violation { field: field.into(), description });
+        let priority = request.priority.map(|p| Priority::new(p).ok_or(p));
+        if let Some(Err(p)) = priority {
+            bad("priority", format!("must be 0 to {}, not {p}", limits::PRIORITY_MAX));
+        }
+        let queue = match request.queue.as_str() {
+            "" => Arc::clone(&kind.queue),
+            queue if !is_name(queue) => {
+                bad("queue", "must be 1 to 64 of a-z, 0-9, '.', '_' and '-'".into());
+                Arc::clone(&kind.queue)
+            }
+            queue => queue.into(),
+        };
+        let timeout = request.timeout.as_ref().map(|t| duration_from_proto(t).unwrap_or_default());
+        if timeout.is_some_and(|t| t.is_zero() || t > limits::TIMEOUT) {
+            bad("timeout", "must be over zero and at most 24h".into());
+        }
+        let max_attempts = request.max_attempts.unwrap_or(kind.spec.max_attempts);
+        if !(1..=limits::ATTEMPTS).contains(&max_attempts) {
+            bad("max_attempts", format!("must be 1 to {}, not {max_attempts}", limits::ATTEMPTS));
+        }
+        if request.request_id.chars().count() > limits::REQUEST_ID_CHARS
+            || !request.request_id.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+        {
+            bad(
+                "request_id",
+                format!("must be at most {} printable ASCII characters", limits::REQUEST_ID_CHARS),
+            );
+        }
+        let text = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
+        let run_at = run_at(request, now, &mut bad);
+        let own = text(&request.traceparent).or_else(|| traceparent.and_then(text));
+        Self {
+            priority: priority.and_then(Result::ok).unwrap_or(Priority::DEFAULT),
+            queue,
+            run_at,
+            timeout: timeout.unwrap_or(kind.spec.timeout),
+            max_attempts,
+            request_id: text(&request.request_id),
+            // As the standard asks: one that is malformed is ignored.
+            traceparent: own.filter(|t| is_traceparent(t)),
+        }
+    }
+}
+
+fn run_at(
+    request: &SubmitTaskRequest,
+    now: Timestamp,
+    bad: &mut impl FnMut(&str, String),
+) -> Option<Timestamp> {
+    let latest = now.after(limits::DELAY);
+    match (&request.run_at, &request.delay) {
+        (Some(_), Some(_)) => bad("delay", "must not be given beside run_at".into()),
+        (Some(at), None) => {
+            let at = time_from_proto(at);
+            if at <= latest {
+                return Some(at);
+            }
+            bad("run_at", "must be at most 366 days away".into());
+        }
+        (None, Some(delay)) => match duration_from_proto(delay) {
+            Some(delay) if delay <= limits::DELAY => return Some(now.after(delay)),
+            _ => bad("delay", "must be zero to 366 days".into()),
+        },
+        (None, None) => {}
+    }
+    None
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= limits::NAME_CHARS
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+}
+
+/// A traceparent of version 00 of W3C Trace Context.
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let hex =
+        |part: &str, len| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    matches!(parts[..], [v, trace, span, flags] if hex(v, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2))
+}

@@ -1,0 +1,98 @@
+//! The public API: one file per service. Requests are checked here, and nowhere further in.
+
+mod admission;
+mod artifacts;
+mod catalog;
+mod cluster;
+mod errors;
+mod page;
+mod providers;
+mod reads;
+mod tasks;
+mod watch;
+
+pub use admission::Admission;
+pub use catalog::Catalog;
+
+use callboard_domain::TaskId;
+use callboard_domain::id::TaskRef;
+use callboard_domain::{Code, Error};
+use callboard_ports::{Artifacts, Clock, Store};
+use callboard_runtime::mesh::{BrokerClient, SupervisorClient, WorkerClient};
+use callboard_runtime::watch::Hub;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What the services stand on.
+pub struct Deps {
+    /// The truth.
+    pub store: Arc<dyn Store>,
+    /// Images and large results.
+    pub artifacts: Arc<dyn Artifacts>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Makes ids of tasks: UUIDv7, rising.
+    pub new_task_id: Arc<dyn Fn() -> TaskId + Send + Sync>,
+    /// Who watches on this node.
+    pub hub: Hub,
+    /// The actors.
+    pub worker: WorkerClient,
+    /// The actors.
+    pub broker: BrokerClient,
+    /// The actors.
+    pub supervisor: SupervisorClient,
+    /// Who this node is.
+    pub node: NodeInfo,
+    /// How many tasks may wait.
+    pub waiting_tasks: u64,
+    /// Set when the node stops: streams end.
+    pub stopping: CancellationToken,
+    /// What keeps track of streams.
+    pub tracker: TaskTracker,
+}
+
+/// Who this node is.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: &'static str,
+    /// The folder that holds its data.
+    pub data_dir: PathBuf,
+    /// Where it listens, by listener.
+    pub addresses: BTreeMap<String, String>,
+}
+
+/// The services of the public API.
+#[derive(Clone)]
+pub struct Api {
+    deps: Arc<Deps>,
+    admission: Arc<Admission>,
+}
+
+impl Api {
+    /// The services.
+    #[must_use]
+    pub fn new(deps: Deps) -> Self {
+        let catalog = Catalog::new(Arc::clone(&deps.store));
+        let admission = Admission::new(&deps, catalog);
+        Self { deps: Arc::new(deps), admission: Arc::new(admission) }
+    }
+
+    /// The task a caller names by its id, or by the end of it.
+    async fn resolve(&self, text: &str) -> Result<TaskId, Error> {
+        let named: TaskRef = text.parse().map_err(|e: callboard_domain::id::Invalid| {
+            Error::field(Code::InvalidArgument, "id", e.to_string())
+        })?;
+        match named {
+            TaskRef::Id(id) => Ok(id),
+            TaskRef::Suffix(suffix) => {
+                self.deps.store.find(&suffix).await.map_err(|error| errors::about_task(error, text))
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The arguments of the commands about nodes, providers, kinds and alerts.
+
+use crate::cli::values;
+use clap::Args;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The arguments of `generate`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard generate 'a haiku about tea'
+  callboard generate 'a haiku about tea' --stream --provider openai --model gpt-4o-mini
+  cat letter.txt | callboard generate - --system 'answer in one paragraph'")]
+pub struct GenerateArgs {
+    /// What to ask, or - for standard input.
+    pub prompt: String,
+    /// The instructions the model works under.
+    #[arg(long)]
+    pub system: Option<String>,
+    /// The provider to use, and no other. [default: all, in order]
+    #[arg(long)]
+    pub provider: Option<String>,
+    /// The model to use. [default: the provider's]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The most tokens to generate.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: Option<u32>,
+    /// The time the call may take over all providers.
+    #[arg(long, value_name = "SPAN", value_parser = values::span)]
+    pub timeout: Option<Duration>,
+    /// Print the text while it comes.
+    #[arg(long)]
+    pub stream: bool,
+}
+
+/// The arguments of `top`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard top
+  callboard top --once --output json
+  callboard top --interval 5s >> rates.log")]
+pub struct TopArgs {
+    /// Print one sample and end.
+    #[arg(long)]
+    pub once: bool,
+    /// The span between two samples.
+    #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = values::span)]
+    pub interval: Duration,
+}
+
+/// The arguments of `nodes`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard nodes
+  callboard nodes --output json | jq '.nodes[].name'")]
+pub struct NodesArgs {}
+
+/// The arguments of `providers`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard providers")]
+pub struct ProvidersArgs {}
+
+/// The arguments of `kinds`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard kinds
+  callboard kinds text.generate
+  callboard kinds --output json | jq -r '.kinds[].name'")]
+pub struct KindsArgs {
+    /// Show this kind with its schemas and an example.
+    pub name: Option<String>,
+}
+
+/// The arguments of `alerts`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard alerts
+  callboard alerts --all")]
+pub struct AlertsArgs {
+    /// Also those that are over.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// The arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard doctor
+  callboard doctor --addr node-a:7070
+  callboard doctor --config callboard.toml --data-dir ./callboard-data
+
+With --config or --data-dir it checks this machine's files and asks no node. It exits with 1 if a check
+fails; warnings alone do not.")]
+pub struct DoctorArgs {
+    /// Check this configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check this data folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+}

@@ -1,0 +1,103 @@
+//! The arguments of the commands that run on this machine.
+
+use clap::{Args, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The arguments of `up`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard up
+  callboard up --data-dir /var/lib/callboard --config callboard.toml
+  callboard up --openai-base-url http://localhost:11434/v1 --openai-model llama3.2
+
+`callboard config default` prints a configuration file with comments. Options win over the environment,
+the environment over the file.")]
+pub struct UpArgs {
+    /// The folder that holds the data. [default: ./callboard-data]
+    #[arg(long, env = "CALLBOARD_DATA_DIR", hide_env_values = true, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The address of the API. [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// The address of health and metrics. [default: 127.0.0.1:7072]
+    #[arg(long, value_name = "ADDR")]
+    pub admin_listen: Option<SocketAddr>,
+    /// The node's name. [default: the host's]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Allow an address that others can reach, although nothing is encrypted and nobody is asked for a key.
+    #[arg(long)]
+    pub insecure: bool,
+    /// How many tasks to run at once. [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub slots: Option<u32>,
+    /// A provider that speaks OpenAI's API, such as http://localhost:11434/v1 for Ollama.
+    #[arg(long, value_name = "URL")]
+    pub openai_base_url: Option<String>,
+    /// The model to ask it for.
+    #[arg(long, value_name = "NAME")]
+    pub openai_model: Option<String>,
+}
+
+/// The arguments of `demo`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard demo
+  OPENAI_API_KEY=.. callboard demo
+  callboard demo --openai-base-url http://localhost:11434/v1 --openai-model llama3.2
+
+Without a key it needs no network: the answers come from the offline generator and say so.")]
+pub struct DemoArgs {
+    /// A provider that speaks OpenAI's API, such as http://localhost:11434/v1 for Ollama.
+    #[arg(long, value_name = "URL")]
+    pub openai_base_url: Option<String>,
+    /// The model to ask it for.
+    #[arg(long, value_name = "NAME")]
+    pub openai_model: Option<String>,
+    /// Keep the node's data, and say where it is.
+    #[arg(long)]
+    pub keep_data: bool,
+    /// Plain lines instead of progress bars.
+    #[arg(long)]
+    pub plain: bool,
+    /// How many small tasks to run beside the large ones.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub batch_size: u32,
+}
+
+/// The arguments of `config`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard config default > callboard.toml")]
+pub struct ConfigArgs {
+    /// What to show.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What to show of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every key with its default and a comment.
+    #[command(after_help = "Examples:\n  callboard config default > callboard.toml")]
+    Default,
+}
+
+/// The arguments of `completions`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard completions bash > ~/.local/share/bash-completion/completions/callboard
+  callboard completions zsh > ~/.zfunc/_callboard
+  callboard completions fish > ~/.config/fish/completions/callboard.fish")]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}

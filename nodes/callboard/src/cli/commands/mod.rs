@@ -1,0 +1,42 @@
+//! The commands that talk to a node: ask, and hand the answer to `output`.
+
+mod artifact;
+mod batch;
+mod cluster;
+mod doctor;
+mod follow;
+mod generate;
+mod input;
+mod submit;
+mod task;
+mod top;
+
+use super::args::{ArtifactCommand, Remote};
+use super::context::Context;
+use super::failure::Failure;
+use std::process::ExitCode;
+
+pub(super) async fn run(context: &mut Context, command: Remote) -> Result<ExitCode, Failure> {
+    match command {
+        Remote::Submit(args) => submit::run(context, args).await,
+        Remote::List(args) => task::list(context, args).await,
+        Remote::Get(args) => task::get(context, args).await,
+        Remote::Watch(args) => follow::watch(context, &args.id, args.from_start.then_some(0)).await,
+        Remote::Wait(args) => follow::wait_within(context, &args.id, args.timeout).await,
+        Remote::Cancel(args) => task::cancel(context, args).await,
+        Remote::Retry(args) => task::retry(context, args).await,
+        Remote::Result(args) => task::result(context, args).await,
+        Remote::Artifact(args) => match args.command {
+            ArtifactCommand::Get(args) => artifact::get(context, args).await,
+        },
+        Remote::Events(args) => task::events(context, args).await,
+        Remote::Generate(args) => generate::run(context, args).await,
+        Remote::Top(args) => top::run(context, args).await,
+        Remote::Nodes(_) => cluster::nodes(context).await,
+        Remote::Providers(_) => cluster::providers(context).await,
+        Remote::Kinds(args) => cluster::kinds(context, args).await,
+        Remote::Alerts(args) => cluster::alerts(context, args).await,
+        Remote::Doctor(args) => doctor::run(context, args).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
+}

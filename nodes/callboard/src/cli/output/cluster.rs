@@ -1,0 +1,305 @@
+//! Nodes, providers, kinds, alerts and generated texts, for a person.
+
+use super::style::{Paint, Palette, clean, clean_lines, word};
+use super::table::{Cell, Table, pairs};
+use super::tasks::payload;
+use super::time::{bytes, duration, point, relative, span};
+use callboard_client::v1;
+use callboard_domain::Timestamp;
+use std::collections::BTreeMap;
+
+/// Nodes as a table.
+#[must_use]
+pub fn nodes(nodes: &[v1::Node], now: Timestamp, palette: Palette, width: Option<usize>) -> String {
+    if nodes.is_empty() {
+        return "no nodes\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        "NAME",
+        "STATE",
+        ">SLOTS",
+        "STARTED",
+        ">MEMORY",
+        ">RESTARTS",
+        "VERSION",
+        "ADDRESS",
+        "ROLES",
+    ]);
+    for node in nodes {
+        let restarts: u64 = node.actor_restarts.values().sum();
+        let (state, paint) = if node.draining { ("draining", Paint::Warn) } else { ("up", Paint::Good) };
+        table.row(vec![
+            Cell::new(&node.name, Paint::Strong),
+            Cell::new(state, paint),
+            format!("{}/{}", node.slots_used, node.slots).into(),
+            point(node.started_at.as_ref()).map_or_else(String::new, |at| relative(at, now)).into(),
+            bytes(node.memory_bytes).into(),
+            Cell::new(restarts.to_string(), if restarts == 0 { Paint::Plain } else { Paint::Warn }),
+            Cell::from(&node.version),
+            Cell::from(node.addresses.get("public").map_or("", String::as_str)),
+            Cell::from(node.roles.join(", ")),
+        ]);
+    }
+    let mut out = table.render(palette, width);
+    for node in nodes {
+        let restarts: BTreeMap<_, _> = node.actor_restarts.iter().filter(|(_, count)| **count > 0).collect();
+        if !restarts.is_empty() {
+            let list: Vec<_> =
+                restarts.iter().map(|(actor, count)| format!("{} {count}", clean(actor))).collect();
+            out.push_str(&format!("actors restarted on {}: {}\n", clean(&node.name), list.join(", ")));
+        }
+    }
+    out
+}
+
+/// Providers as a table, in the order they are tried.
+#[must_use]
+pub fn providers(
+    providers: &[v1::Provider],
+    now: Timestamp,
+    palette: Palette,
+    width: Option<usize>,
+) -> String {
+    if providers.is_empty() {
+        return "no providers\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        "NAME",
+        "ADAPTER",
+        "KEY",
+        "TEXT MODEL",
+        "IMAGE MODEL",
+        ">ANSWERED",
+        ">FAILED",
+        "LAST ERROR",
+    ]);
+    for provider in providers {
+        let key = match (provider.adapter.as_str(), provider.has_key) {
+            ("offline", _) => Cell::new("not needed", Paint::Dim),
+            (_, true) => Cell::new("yes", Paint::Good),
+            // Some that speak the API, on one's own machine, ask for none.
+            (_, false) => Cell::new("none", Paint::Warn),
+        };
+        let error = match point(provider.last_error_at.as_ref()) {
+            Some(at) if !provider.last_error.is_empty() => {
+                format!("{}, {}", provider.last_error, relative(at, now))
+            }
+            _ => provider.last_error.clone(),
+        };
+        table.row(vec![
+            Cell::new(&provider.name, Paint::Strong),
+            Cell::from(&provider.adapter),
+            key,
+            Cell::from(&provider.text_model),
+            Cell::from(&provider.image_model),
+            provider.successes.to_string().into(),
+            provider.failures.to_string().into(),
+            Cell::new(error, Paint::Warn),
+        ]);
+    }
+    table.render(palette, width)
+}
+
+/// Kinds as a table.
+#[must_use]
+pub fn kinds(kinds: &[v1::Kind], palette: Palette, width: Option<usize>) -> String {
+    if kinds.is_empty() {
+        return "no kinds: no worker has registered any\n".to_owned();
+    }
+    let mut table = Table::new(&["NAME", ">VERSION", "QUEUE", ">TIMEOUT", ">ATTEMPTS", "WHAT IT DOES"]);
+    for kind in kinds {
+        table.row(vec![
+            Cell::new(&kind.name, Paint::Strong),
+            kind.version.to_string().into(),
+            Cell::from(&kind.queue),
+            duration(kind.timeout.as_ref()).map_or_else(String::new, span).into(),
+            kind.max_attempts.to_string().into(),
+            Cell::from(&kind.description),
+        ]);
+    }
+    table.render(palette, width)
+}
+
+/// One kind with its schemas and an example.
+#[must_use]
+pub fn kind(kind: &v1::Kind, program: &str, palette: Palette) -> String {
+    let rows = [
+        ("name", Cell::new(&kind.name, Paint::Strong)),
+        ("version", kind.version.to_string().into()),
+        ("what it does", Cell::from(&kind.description)),
+        ("queue", Cell::from(&kind.queue)),
+        ("timeout", duration(kind.timeout.as_ref()).map_or_else(String::new, span).into()),
+        ("attempts", kind.max_attempts.to_string().into()),
+    ];
+    let mut out = pairs(&rows, palette);
+    let schemas = [("input schema", &kind.input_schema), ("result schema", &kind.result_schema)];
+    for (name, schema) in schemas {
+        if !schema.is_empty() {
+            out.push_str(&format!("\n{}\n{}\n", palette.paint(name, Paint::Dim), payload(schema.as_bytes())));
+        }
+    }
+    if !kind.example_input.is_empty() {
+        // Quoted for a shell: a quote ends the string, an escaped one follows, a new string begins.
+        let input = clean(&kind.example_input).replace('\'', "'\\''");
+        out.push_str(&format!("\n{}\n", palette.paint("try", Paint::Dim)));
+        out.push_str(&format!("{program} submit {} --input '{input}' --wait\n", clean(&kind.name)));
+    }
+    out
+}
+
+/// Alerts as a table, newest first as they came.
+#[must_use]
+pub fn alerts(alerts: &[v1::Alert], now: Timestamp, palette: Palette, width: Option<usize>) -> String {
+    if alerts.is_empty() {
+        return "no alerts\n".to_owned();
+    }
+    let mut table =
+        Table::new(&["STATE", "SEVERITY", "RULE", "SUBJECT", ">COUNT", "FIRST", "LAST", "MESSAGE"]);
+    for alert in alerts {
+        let at = |t: &Option<prost_types::Timestamp>| {
+            point(t.as_ref()).map_or_else(String::new, |at| relative(at, now))
+        };
+        table.row(vec![
+            Cell::new(word(alert.state().as_str_name(), "ALERT_STATE_"), alert_paint(alert)),
+            word(alert.severity().as_str_name(), "ALERT_SEVERITY_").into(),
+            Cell::from(&alert.rule),
+            Cell::from(&alert.subject),
+            alert.count.to_string().into(),
+            at(&alert.first_at).into(),
+            at(&alert.last_at).into(),
+            Cell::from(&alert.message),
+        ]);
+    }
+    table.render(palette, width)
+}
+
+fn alert_paint(alert: &v1::Alert) -> Paint {
+    match alert.state() {
+        v1::AlertState::Firing if alert.severity() == v1::AlertSeverity::Critical => Paint::Bad,
+        v1::AlertState::Firing => Paint::Warn,
+        v1::AlertState::Resolved => Paint::Good,
+        _ => Paint::Plain,
+    }
+}
+
+/// A generated text, as it is printed: with a line break at its end.
+#[must_use]
+pub fn generated(text: &str) -> String {
+    let text = clean_lines(text);
+    if text.ends_with('\n') { text } else { format!("{text}\n") }
+}
+
+/// How an answer came about, on one line.
+#[must_use]
+pub fn summary(summary: &v1::GenerateSummary) -> String {
+    let mut text = format!(
+        "answered by {} ({}), {} tokens in and {} out",
+        summary.provider, summary.model, summary.input_tokens, summary.output_tokens
+    );
+    if summary.finish_reason == "length" {
+        text.push_str(", cut at the most tokens");
+    }
+    if summary.degraded {
+        let reason = if summary.degraded_reason.is_empty() {
+            "not the first choice"
+        } else {
+            &summary.degraded_reason
+        };
+        text.push_str(&format!("; degraded: {reason}"));
+    }
+    clean(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{NOW, ago, seconds, span};
+    use super::*;
+
+    #[test]
+    fn nodes_tell_which_actors_were_restarted() {
+        let node = v1::Node {
+            name: "laptop".into(),
+            version: "0.1.0".into(),
+            roles: vec!["supervisor".into(), "worker".into()],
+            started_at: ago(seconds(7_300)),
+            slots: 8,
+            slots_used: 3,
+            actor_restarts: [("worker".to_owned(), 2), ("alert".to_owned(), 0)].into(),
+            memory_bytes: 41_000_000,
+            addresses: [("public".to_owned(), "127.0.0.1:7070".to_owned())].into(),
+            ..Default::default()
+        };
+        let draining = v1::Node { name: "b".into(), draining: true, ..Default::default() };
+        insta::assert_snapshot!(nodes(&[node, draining], NOW, Palette::plain(), None));
+    }
+
+    #[test]
+    fn providers_say_whether_they_have_a_key() {
+        let openai = v1::Provider {
+            name: "openai".into(),
+            adapter: "openai".into(),
+            text_model: "gpt-4o-mini".into(),
+            image_model: "gpt-image-1".into(),
+            successes: 12,
+            failures: 1,
+            last_error: "RATE_LIMITED".into(),
+            last_error_at: ago(seconds(30)),
+            ..Default::default()
+        };
+        let offline =
+            v1::Provider { name: "offline".into(), adapter: "offline".into(), ..Default::default() };
+        insta::assert_snapshot!(providers(&[openai, offline], NOW, Palette::plain(), None));
+    }
+
+    #[test]
+    fn a_kind_is_shown_with_a_command_to_try() {
+        let kind_of = v1::Kind {
+            name: "text.generate".into(),
+            version: 1,
+            description: "generates a text".into(),
+            input_schema: r#"{"type":"object"}"#.into(),
+            result_schema: r#"{"type":"object"}"#.into(),
+            example_input: r#"{"prompt":"what's up?"}"#.into(),
+            queue: "llm".into(),
+            timeout: span(120),
+            max_attempts: 5,
+        };
+        insta::assert_snapshot!(kind(&kind_of, "callboard", Palette::plain()));
+        insta::assert_snapshot!(kinds(&[kind_of], Palette::plain(), None));
+    }
+
+    #[test]
+    fn alerts_tell_since_when() {
+        let alert = v1::Alert {
+            rule: "task_failed".into(),
+            subject: "echo".into(),
+            severity: v1::AlertSeverity::Warning.into(),
+            state: v1::AlertState::Firing.into(),
+            message: "3 tasks failed for good".into(),
+            count: 3,
+            first_at: ago(seconds(3_700)),
+            last_at: ago(seconds(5)),
+            ..Default::default()
+        };
+        insta::assert_snapshot!(alerts(&[alert], NOW, Palette::plain(), None));
+        assert_eq!(alerts(&[], NOW, Palette::plain(), None), "no alerts\n");
+    }
+
+    #[test]
+    fn an_answer_that_is_degraded_says_so() {
+        let answer = v1::GenerateSummary {
+            provider: "offline".into(),
+            model: "offline-template-1".into(),
+            input_tokens: 3,
+            output_tokens: 20,
+            degraded: true,
+            degraded_reason: "no provider is configured".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            summary(&answer),
+            "answered by offline (offline-template-1), 3 tokens in and 20 out; degraded: no provider is configured"
+        );
+        assert_eq!((generated("a").as_str(), generated("a\u{7}\n").as_str()), ("a\n", "a\n"));
+    }
+}

@@ -1,0 +1,237 @@
+//! Nodes, providers, kinds, alerts and generated texts.
+
+use super::{raw, seconds, set, time};
+use crate::cli::output::style::word;
+use callboard_client::v1;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// The nodes.
+#[derive(Serialize)]
+pub struct Nodes<'a> {
+    nodes: Vec<Node<'a>>,
+}
+
+#[derive(Serialize)]
+struct Node<'a> {
+    name: &'a str,
+    session_id: &'a str,
+    version: &'a str,
+    roles: &'a [String],
+    started_at: Option<String>,
+    draining: bool,
+    slots: u32,
+    slots_used: u32,
+    actor_restarts: BTreeMap<&'a String, u64>,
+    memory_bytes: u64,
+    addresses: BTreeMap<&'a String, &'a String>,
+    data_dir: Option<&'a str>,
+}
+
+impl<'a> From<&'a [v1::Node]> for Nodes<'a> {
+    fn from(nodes: &'a [v1::Node]) -> Self {
+        let nodes = nodes.iter().map(|n| Node {
+            name: &n.name,
+            session_id: &n.session_id,
+            version: &n.version,
+            roles: &n.roles,
+            started_at: time(n.started_at.as_ref()),
+            draining: n.draining,
+            slots: n.slots,
+            slots_used: n.slots_used,
+            actor_restarts: n.actor_restarts.iter().map(|(name, count)| (name, *count)).collect(),
+            memory_bytes: n.memory_bytes,
+            addresses: n.addresses.iter().collect(),
+            data_dir: set(&n.data_dir),
+        });
+        Self { nodes: nodes.collect() }
+    }
+}
+
+/// The providers.
+#[derive(Serialize)]
+pub struct Providers<'a> {
+    providers: Vec<Provider<'a>>,
+}
+
+#[derive(Serialize)]
+struct Provider<'a> {
+    name: &'a str,
+    adapter: &'a str,
+    base_url: Option<&'a str>,
+    text_model: Option<&'a str>,
+    image_model: Option<&'a str>,
+    has_key: bool,
+    successes: u64,
+    failures: u64,
+    last_error: Option<&'a str>,
+    last_error_at: Option<String>,
+}
+
+impl<'a> From<&'a [v1::Provider]> for Providers<'a> {
+    fn from(providers: &'a [v1::Provider]) -> Self {
+        let providers = providers.iter().map(|p| Provider {
+            name: &p.name,
+            adapter: &p.adapter,
+            base_url: set(&p.base_url),
+            text_model: set(&p.text_model),
+            image_model: set(&p.image_model),
+            has_key: p.has_key,
+            successes: p.successes,
+            failures: p.failures,
+            last_error: set(&p.last_error),
+            last_error_at: time(p.last_error_at.as_ref()),
+        });
+        Self { providers: providers.collect() }
+    }
+}
+
+/// The kinds.
+#[derive(Serialize)]
+pub struct Kinds<'a> {
+    kinds: Vec<Kind<'a>>,
+}
+
+/// A task kind.
+#[derive(Serialize)]
+pub struct Kind<'a> {
+    name: &'a str,
+    version: u32,
+    description: &'a str,
+    input_schema: Option<&'a RawValue>,
+    result_schema: Option<&'a RawValue>,
+    example_input: Option<&'a RawValue>,
+    queue: &'a str,
+    timeout_seconds: Option<f64>,
+    max_attempts: u32,
+}
+
+impl<'a> From<&'a v1::Kind> for Kind<'a> {
+    fn from(k: &'a v1::Kind) -> Self {
+        Self {
+            name: &k.name,
+            version: k.version,
+            description: &k.description,
+            input_schema: raw(k.input_schema.as_bytes()),
+            result_schema: raw(k.result_schema.as_bytes()),
+            example_input: raw(k.example_input.as_bytes()),
+            queue: &k.queue,
+            timeout_seconds: seconds(k.timeout.as_ref()),
+            max_attempts: k.max_attempts,
+        }
+    }
+}
+
+impl<'a> From<&'a [v1::Kind]> for Kinds<'a> {
+    fn from(kinds: &'a [v1::Kind]) -> Self {
+        Self { kinds: kinds.iter().map(Into::into).collect() }
+    }
+}
+
+/// The alerts.
+#[derive(Serialize)]
+pub struct Alerts<'a> {
+    alerts: Vec<Alert<'a>>,
+}
+
+#[derive(Serialize)]
+struct Alert<'a> {
+    id: &'a str,
+    rule: &'a str,
+    subject: &'a str,
+    severity: String,
+    state: String,
+    message: &'a str,
+    count: u64,
+    first_at: Option<String>,
+    last_at: Option<String>,
+    resolved_at: Option<String>,
+}
+
+impl<'a> From<&'a [v1::Alert]> for Alerts<'a> {
+    fn from(alerts: &'a [v1::Alert]) -> Self {
+        let alerts = alerts.iter().map(|a| Alert {
+            id: &a.id,
+            rule: &a.rule,
+            subject: &a.subject,
+            severity: word(a.severity().as_str_name(), "ALERT_SEVERITY_"),
+            state: word(a.state().as_str_name(), "ALERT_STATE_"),
+            message: &a.message,
+            count: a.count,
+            first_at: time(a.first_at.as_ref()),
+            last_at: time(a.last_at.as_ref()),
+            resolved_at: time(a.resolved_at.as_ref()),
+        });
+        Self { alerts: alerts.collect() }
+    }
+}
+
+/// A generated text.
+#[derive(Serialize)]
+pub struct Generated<'a> {
+    text: &'a str,
+    summary: Option<Summary<'a>>,
+}
+
+/// A piece of a generated text.
+#[derive(Serialize)]
+pub struct Piece<'a> {
+    delta: &'a str,
+    summary: Option<Summary<'a>>,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    provider: &'a str,
+    model: &'a str,
+    finish_reason: &'a str,
+    input_tokens: u32,
+    output_tokens: u32,
+    attempts: Vec<Attempt<'a>>,
+    degraded: bool,
+    degraded_reason: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Attempt<'a> {
+    provider: &'a str,
+    model: &'a str,
+    duration_seconds: Option<f64>,
+    error: Option<&'a str>,
+    message: Option<&'a str>,
+}
+
+impl<'a> From<&'a v1::GenerateSummary> for Summary<'a> {
+    fn from(s: &'a v1::GenerateSummary) -> Self {
+        let attempts = s.attempts.iter().map(|a| Attempt {
+            provider: &a.provider,
+            model: &a.model,
+            duration_seconds: seconds(a.duration.as_ref()),
+            error: set(&a.error),
+            message: set(&a.message),
+        });
+        Self {
+            provider: &s.provider,
+            model: &s.model,
+            finish_reason: &s.finish_reason,
+            input_tokens: s.input_tokens,
+            output_tokens: s.output_tokens,
+            attempts: attempts.collect(),
+            degraded: s.degraded,
+            degraded_reason: set(&s.degraded_reason),
+        }
+    }
+}
+
+impl<'a> From<&'a v1::GenerateResponse> for Generated<'a> {
+    fn from(response: &'a v1::GenerateResponse) -> Self {
+        Self { text: &response.text, summary: response.summary.as_ref().map(Into::into) }
+    }
+}
+
+impl<'a> From<&'a v1::GenerateStreamResponse> for Piece<'a> {
+    fn from(piece: &'a v1::GenerateStreamResponse) -> Self {
+        Self { delta: &piece.delta, summary: piece.summary.as_ref().map(Into::into) }
+    }
+}

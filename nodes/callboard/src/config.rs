@@ -1,0 +1,336 @@
+//! The configuration: one TOML file with comments, every key of which an environment variable can set.
+
+use crate::cli::values;
+use callboard_domain::limits;
+use callboard_provider_broker as broker;
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The default configuration with its comments, as `callboard config default` prints it.
+pub const DEFAULT: &str = include_str!("../config/default.toml");
+
+/// The prefix of the environment variables that set keys.
+const PREFIX: &str = "CALLBOARD_";
+
+/// The configuration of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who the node is.
+    pub node: Node,
+    /// Where it can be reached.
+    pub listen: Listen,
+    /// How it works.
+    pub worker: Worker,
+    /// What it refuses.
+    pub limits: Limits,
+    /// What it logs.
+    pub log: Log,
+    /// Its providers.
+    pub broker: broker::Config,
+}
+
+/// Who the node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its name; empty: the host's.
+    pub name: String,
+    /// The folder that holds its data.
+    pub data_dir: PathBuf,
+    /// How long running tasks may go on when it stops.
+    #[serde(with = "span")]
+    pub drain_grace: Duration,
+}
+
+/// Where the node can be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Where clients connect.
+    pub public: SocketAddr,
+    /// Where operators look, if anywhere.
+    #[serde(with = "optional_address")]
+    pub admin: Option<SocketAddr>,
+    /// Whether other than loopback addresses are allowed.
+    pub insecure: bool,
+}
+
+/// How the worker works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    /// How many tasks run at once.
+    pub slots: usize,
+    /// The queues to take from; empty: all.
+    pub queues: Vec<String>,
+    /// How long a handler may go on after a cancel was asked for.
+    #[serde(with = "span")]
+    pub cancel_grace: Duration,
+}
+
+/// What the node refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// How many tasks may wait.
+    pub waiting_tasks: u64,
+}
+
+/// What the node logs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Which lines.
+    pub filter: String,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For a person.
+    Text,
+    /// For a program.
+    Json,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Keys that do not exist, or values that are wrong.
+    #[error("the configuration is wrong:\n  {}\n`callboard config default` prints every key", .0.join("\n  "))]
+    Wrong(Vec<String>),
+}
+
+/// What the command line sets.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `node.name`.
+    pub name: Option<String>,
+    /// `node.data_dir`.
+    pub data_dir: Option<PathBuf>,
+    /// `listen.public`.
+    pub public: Option<String>,
+    /// `listen.admin`.
+    pub admin: Option<String>,
+    /// `listen.insecure`.
+    pub insecure: bool,
+    /// `worker.slots`.
+    pub slots: Option<usize>,
+    /// Puts a provider with this base URL first.
+    pub openai_base_url: Option<String>,
+    /// The model it uses.
+    pub openai_model: Option<String>,
+}
+
+/// Reads the configuration: defaults, a file, the environment, the command line, the later winning.
+///
+/// # Errors
+/// The file cannot be read, or something in it or in the environment is wrong.
+pub fn load(
+    file: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<String>,
+    overrides: &Overrides,
+) -> Result<Config, Error> {
+    let mut figment = Figment::from(Toml::string(DEFAULT));
+    if let Some(path) = file {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+        figment = figment.merge(Toml::string(&text));
+    }
+    // Variables without a section, such as CALLBOARD_ADDR, are the command line's.
+    figment = figment.merge(Env::prefixed(PREFIX).filter(|key| key.as_str().contains("__")).split("__"));
+    let mut set = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            figment = std::mem::take(&mut figment).merge(Serialized::default(key, value));
+        }
+    };
+    set("node.name", overrides.name.clone());
+    set("node.data_dir", overrides.data_dir.as_ref().map(|p| p.display().to_string()));
+    set("listen.public", overrides.public.clone());
+    set("listen.admin", overrides.admin.clone());
+    if let Some(slots) = overrides.slots {
+        figment = figment.merge(Serialized::default("worker.slots", slots));
+    }
+    if overrides.insecure {
+        figment = figment.merge(Serialized::default("listen.insecure", true));
+    }
+    let named = figment.contains("broker.providers");
+    let mut config: Config = figment.extract().map_err(wrong)?;
+    if !named {
+        config.broker.providers = broker::Config::from_env_defaults(env).providers;
+    }
+    if let Some(url) = &overrides.openai_base_url {
+        config.broker = config.broker.with_openai_base_url(url, overrides.openai_model.clone());
+    } else if let Some(model) = &overrides.openai_model {
+        let openai = config.broker.providers.iter_mut().find(|p| p.name == "openai");
+        match openai {
+            Some(provider) => provider.text_model = Some(model.clone()),
+            None => {
+                let message = "--openai-model: there is no provider `openai`: set OPENAI_API_KEY, or give --openai-base-url";
+                return Err(Error::Wrong(vec![message.into()]));
+            }
+        }
+    }
+    check(config)
+}
+
+fn wrong(error: figment::Error) -> Error {
+    let one = |error: figment::Error| {
+        let key = error.path.join(".");
+        let variable = error.metadata.as_ref().is_some_and(|m| m.name.contains("environment"));
+        let place = if variable {
+            format!(" (in the environment: {PREFIX}{})", key.to_uppercase().replace('.', "__"))
+        } else {
+            String::new()
+        };
+        match key.is_empty() {
+            true => format!("{}{place}", error.kind),
+            false => format!("{key}: {}{place}", error.kind),
+        }
+    };
+    Error::Wrong(error.into_iter().map(one).collect())
+}
+
+fn check(config: Config) -> Result<Config, Error> {
+    let mut wrong = Vec::new();
+    let mut bad = |key: &str, what: String| wrong.push(format!("{key}: {what}"));
+    if !(1..=10_000).contains(&config.worker.slots) {
+        bad("worker.slots", format!("must be 1 to 10000, not {}", config.worker.slots));
+    }
+    if config.node.name.len() > limits::NAME_CHARS {
+        bad("node.name", format!("must be at most {} characters", limits::NAME_CHARS));
+    }
+    if config.limits.waiting_tasks == 0 {
+        bad("limits.waiting_tasks", "must be over zero".into());
+    }
+    for (key, span) in
+        [("node.drain_grace", config.node.drain_grace), ("worker.cancel_grace", config.worker.cancel_grace)]
+    {
+        if span > limits::TIMEOUT {
+            bad(key, "must be at most 24h".into());
+        }
+    }
+    for violation in config.broker.violations() {
+        bad(&format!("broker.{}", violation.field), violation.description);
+    }
+    let open = [Some(config.listen.public), config.listen.admin];
+    if !config.listen.insecure && open.iter().flatten().any(|a| !a.ip().is_loopback()) {
+        bad(
+            "listen",
+            "an address other than loopback would let anyone who reaches it run tasks: this version has neither \
+             TLS nor access control. Put a proxy that has them in front, or allow it with --insecure"
+                .into(),
+        );
+    }
+    if wrong.is_empty() { Ok(config) } else { Err(Error::Wrong(wrong)) }
+}
+
+mod span {
+    use super::{Deserialize, Deserializer, Duration, Serializer, de, values};
+
+    pub(super) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{}ms", span.as_millis()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        values::span(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+mod optional_address {
+    use super::{Deserialize, Deserializer, Serializer, SocketAddr, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        at: &Option<SocketAddr>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&at.map(|a| a.to_string()).unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SocketAddr>, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "" => Ok(None),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| de::Error::custom(format!("`{text}` is no address and port"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_file(text: &str) -> Result<Config, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, text).unwrap();
+        load(Some(&path), &|_| None, &Overrides::default())
+    }
+
+    fn wrong(text: &str) -> String {
+        with_file(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_default_file_is_complete_and_true() {
+        let config = load(None, &|_| None, &Overrides::default()).unwrap();
+        assert_eq!(config.broker, broker::Config::default());
+        assert_eq!(config.worker.slots, 64);
+        // Every key that exists stands in the file.
+        let keys = Figment::from(Serialized::defaults(&config));
+        let file = Figment::from(Toml::string(DEFAULT));
+        for (section, value) in keys.data().unwrap().remove(&figment::Profile::Default).unwrap() {
+            for (key, _) in value.into_dict().unwrap() {
+                let key = format!("{section}.{key}");
+                assert!(key == "broker.providers" || file.contains(&key), "{key} is missing");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_is_named() {
+        assert!(wrong("[worker]\nslotz = 3").contains("slotz"), "{}", wrong("[worker]\nslotz = 3"));
+        assert!(wrong("[worker]\nslots = \"many\"").contains("worker.slots"));
+        assert!(wrong("[worker]\nslots = 0").contains("worker.slots: must be 1 to 10000"));
+        assert!(wrong("[node]\ndrain_grace = \"10\"").contains("node.drain_grace"));
+        assert!(wrong("[listen]\npublic = \"0.0.0.0:7070\"").contains("--insecure"));
+        assert!(with_file("[listen]\npublic = \"0.0.0.0:7070\"\ninsecure = true").is_ok());
+        assert!(
+            wrong("[[broker.providers]]\nname = \"A b\"\nadapter = \"offline\"")
+                .contains("broker.providers[0].name")
+        );
+    }
+
+    #[test]
+    fn a_key_in_the_environment_puts_openai_first_and_the_command_line_wins() {
+        let env = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-1".to_owned());
+        let names = |overrides: &Overrides| -> Vec<String> {
+            load(None, &env, overrides).unwrap().broker.providers.into_iter().map(|p| p.name).collect()
+        };
+        assert_eq!(names(&Overrides::default()), ["openai", "offline"]);
+        let url = Some("http://localhost:11434/v1".to_owned());
+        let overrides = Overrides { openai_base_url: url.clone(), slots: Some(3), ..Overrides::default() };
+        let config = load(None, &env, &overrides).unwrap();
+        assert_eq!((config.broker.providers[0].base_url.clone(), config.worker.slots), (url, 3));
+    }
+}

@@ -1,0 +1,287 @@
+//! One node: everything wired together and served.
+//!
+//! [`start`] is what `callboard up` and the tests run: it takes the data folder, opens the store, binds the
+//! listeners, starts the actors, and only then serves. [`Running::stop`] undoes it in the other order:
+//! nothing is taken any more, what runs may end, the session is ended, the store closed.
+
+mod admin;
+mod data_dir;
+pub mod memory;
+mod wiring;
+
+pub use data_dir::{DataDir, Error as DataDirError};
+pub use wiring::VERSION;
+
+use crate::api::{Api, NodeInfo};
+use crate::config::Config;
+use callboard_backends::store::sqlite;
+use callboard_contracts::mesh::v1::DrainRequest;
+use callboard_contracts::v1;
+use callboard_ports::Clock;
+use callboard_runtime::actor;
+use callboard_runtime::mesh::{SupervisorClient, WorkerClient};
+use callboard_sdk::Registry;
+use callboard_supervisor::Node as NodeState;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+
+/// How long connections may take to end once the node stops.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// The largest message taken: a batch at its limit, and some.
+const MESSAGE_BYTES: usize = 8 << 20;
+/// The most calls at once on one connection.
+const STREAMS: u32 = 4_096;
+
+/// What is injected into a node.
+pub struct Deps {
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Reads an environment variable.
+    pub env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// The kinds it hosts.
+    pub registry: Registry,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] data_dir::Error),
+    /// The store cannot be opened.
+    #[error("cannot open the store")]
+    Store(#[from] sqlite::OpenError),
+    /// The store does not answer.
+    #[error("the store does not answer")]
+    StoreUse(#[from] callboard_ports::store::Error),
+    /// The folder of artifacts cannot be used.
+    #[error("cannot use the folder of artifacts: {0}")]
+    Artifacts(String),
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address} ({listener}): {source}; is another node running? give another address with {option}"
+    )]
+    Listen {
+        /// Which listener.
+        listener: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// The option that changes it.
+        option: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A provider's configuration is wrong.
+    #[error(transparent)]
+    Broker(#[from] callboard_provider_broker::config::Error),
+    /// The actors cannot be started.
+    #[error(transparent)]
+    Actors(#[from] actor::SystemError),
+    /// Reflection cannot be built.
+    #[error("cannot build the reflection service: {0}")]
+    Reflection(String),
+}
+
+/// The parts of a running node that its services need.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<sqlite::Store>,
+    pub(crate) handoff: Arc<callboard_backends::handoff::embedded::Handoff>,
+    pub(crate) worker: WorkerClient,
+    pub(crate) supervisor: SupervisorClient,
+    pub(crate) state: Arc<NodeState>,
+    pub(crate) system: actor::System,
+    pub(crate) stopping: CancellationToken,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) gave_up: watch::Receiver<Option<String>>,
+    pub(crate) actors: wiring::Actors,
+}
+
+/// A node that serves.
+pub struct Running {
+    /// Where clients connect.
+    pub public: SocketAddr,
+    /// Where operators look.
+    pub admin: Option<SocketAddr>,
+    /// The folder that holds its data.
+    pub data_dir: PathBuf,
+    /// Its name.
+    pub name: String,
+    parts: Parts,
+    api: Api,
+    drain_grace: Duration,
+    closed: CancellationToken,
+    servers: TaskTracker,
+    health: tonic_health::server::HealthReporter,
+    _lock: DataDir,
+}
+
+/// Starts a node.
+///
+/// # Errors
+/// [`StartError`]; then nothing runs.
+pub async fn start(config: Config, deps: Deps) -> Result<Running, StartError> {
+    let name = match config.node.name.as_str() {
+        "" => host_name(),
+        name => name.to_owned(),
+    };
+    let holder = format!("the node `{name}` (process {})", std::process::id());
+    let lock = DataDir::open(&config.node.data_dir, &holder)?;
+    let (public, public_at) = listen("public", config.listen.public, "--listen").await?;
+    let admin = match config.listen.admin {
+        Some(address) => Some(listen("admin", address, "--admin-listen").await?),
+        None => None,
+    };
+    let admin_at = admin.as_ref().map(|(_, at)| *at);
+    let addresses = [("public", Some(public_at)), ("admin", admin_at)];
+    let addresses: std::collections::BTreeMap<_, _> =
+        addresses.into_iter().filter_map(|(name, at)| Some((name.to_owned(), at?.to_string()))).collect();
+    let info = NodeInfo { name: name.clone(), version: VERSION, data_dir: lock.path().to_owned(), addresses };
+    let (parts, api) = wiring::build(&config, &deps, &lock, info).await?;
+
+    let closed = CancellationToken::new();
+    let servers = TaskTracker::new();
+    if let Some((listener, _)) = admin {
+        let router = admin::Pages::new(&parts).router();
+        let until = closed.clone();
+        servers.spawn(async move {
+            let serve = axum::serve(listener, router).with_graceful_shutdown(until.cancelled_owned());
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "the admin listener failed");
+            }
+        });
+    }
+    let (health, routes) = routes(&api).await?;
+    let until = closed.clone();
+    servers.spawn(async move {
+        let serve = tonic::transport::Server::builder()
+            .max_concurrent_streams(STREAMS)
+            .tcp_nodelay(true)
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(public), until.cancelled_owned());
+        if let Err(error) = serve.await {
+            tracing::error!(%error, "the public listener failed");
+        }
+    });
+    Ok(Running {
+        public: public_at,
+        admin: admin_at,
+        data_dir: lock.path().to_owned(),
+        name,
+        parts,
+        api,
+        drain_grace: config.node.drain_grace,
+        closed,
+        servers,
+        health,
+        _lock: lock,
+    })
+}
+
+async fn listen(
+    listener: &'static str,
+    address: SocketAddr,
+    option: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let wrong = |source| StartError::Listen { listener, address, option, source };
+    let socket = TcpListener::bind(address).await.map_err(wrong)?;
+    let bound = socket.local_addr().map_err(wrong)?;
+    Ok((socket, bound))
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().take(callboard_domain::limits::NAME_CHARS).collect();
+    if name.is_empty() { "node-1".into() } else { name }
+}
+
+async fn routes(api: &Api) -> Result<(tonic_health::server::HealthReporter, Routes), StartError> {
+    use v1::artifact_service_server::ArtifactServiceServer;
+    use v1::cluster_service_server::ClusterServiceServer;
+    use v1::provider_service_server::ProviderServiceServer;
+    use v1::task_service_server::TaskServiceServer;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<TaskServiceServer<Api>>().await;
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(callboard_contracts::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("callboard.v1.TaskService")
+            .with_service_name("callboard.v1.ClusterService")
+            .with_service_name("callboard.v1.ProviderService")
+            .with_service_name("callboard.v1.ArtifactService")
+            .with_service_name("grpc.health.v1.Health")
+    };
+    let failed = |error: tonic_reflection::server::Error| StartError::Reflection(error.to_string());
+    let tasks = TaskServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES);
+    let routes = Routes::new(tasks)
+        .add_service(ClusterServiceServer::new(api.clone()))
+        .add_service(ProviderServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES))
+        .add_service(ArtifactServiceServer::new(api.clone()))
+        .add_service(health)
+        .add_service(reflection().build_v1().map_err(failed)?)
+        .add_service(reflection().build_v1alpha().map_err(failed)?);
+    Ok((reporter, routes))
+}
+
+impl Running {
+    /// The actors, for tests that make them panic.
+    #[must_use]
+    pub fn actors(&self) -> &wiring::Actors {
+        &self.parts.actors
+    }
+
+    /// The services, in this process.
+    #[must_use]
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Waits until the node can no longer go on, and says why.
+    pub async fn gave_up(&self) -> String {
+        let mut gave_up = self.parts.gave_up.clone();
+        // The sender lives in the parts; should it be gone, so is the node.
+        match gave_up.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the node's parts are gone".into(),
+        }
+    }
+
+    /// Stops the node: takes nothing more, lets what runs end within the drain grace, hands the rest off
+    /// again, ends the session, closes the store. Returns how many attempts ended by themselves and how many
+    /// were handed off.
+    pub async fn stop(self) -> (u32, u32) {
+        let parts = self.parts;
+        self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        let grace_ms = u64::try_from(self.drain_grace.as_millis()).unwrap_or(u64::MAX);
+        let request = DrainRequest { context: None, grace_ms };
+        let drained = parts.worker.drain(request, self.drain_grace + Duration::from_secs(5)).await;
+        let drained = drained.unwrap_or_else(|error| {
+            tracing::error!(%error, "the worker does not drain");
+            callboard_contracts::mesh::v1::DrainResponse::default()
+        });
+        // Watches end now, saying where to go on.
+        parts.stopping.cancel();
+        if let Err(error) = parts.state.close().await {
+            tracing::error!(%error, "cannot end the session; the next start will");
+        }
+        self.closed.cancel();
+        self.servers.close();
+        let _ = tokio::time::timeout(CLOSE_WITHIN, self.servers.wait()).await;
+        drop(parts.system);
+        parts.handoff.close().await;
+        parts.tracker.close();
+        let _ = tokio::time::timeout(CLOSE_WITHIN, parts.tracker.wait()).await;
+        parts.store.close().await;
+        (drained.finished, drained.returned)
+    }
+}

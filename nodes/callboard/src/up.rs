@@ -1,0 +1,119 @@
+//! `callboard up`: one node in this process, from its configuration to its end.
+
+use crate::config::{Config, LogFormat};
+use crate::node::{self, Deps, Running, VERSION};
+use anyhow::Context as _;
+use callboard_ports::SystemClock;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// What a started node tells whoever started it.
+pub struct Ready<'a> {
+    /// The node.
+    pub node: &'a Running,
+    /// Its configuration.
+    pub config: &'a Config,
+}
+
+/// Runs a node until it is told to stop, or cannot go on. `announce` is called once it serves.
+///
+/// # Errors
+/// The node cannot start.
+pub fn run(config: Config, announce: impl FnOnce(Ready<'_>) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    start_logging(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("callboard")
+        .build()
+        .context("cannot start the runtime")?;
+    let exit = runtime.block_on(serve(config, announce));
+    // A handler that blocks its thread must not keep the process.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn serve(
+    config: Config,
+    announce: impl FnOnce(Ready<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    // Before the node starts, so that a signal is never missed.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let deps = Deps {
+        clock: Arc::new(SystemClock),
+        env: Arc::new(|name| std::env::var(name).ok()),
+        registry: callboard_kinds::all().context("a built-in kind is wrong")?,
+    };
+    let node = node::start(config.clone(), deps).await?;
+    announce(Ready { node: &node, config: &config })?;
+    let code = tokio::select! {
+        _ = interrupt.recv() => ExitCode::SUCCESS,
+        _ = terminate.recv() => ExitCode::SUCCESS,
+        why = node.gave_up() => {
+            tracing::error!(why, "the node stops");
+            ExitCode::FAILURE
+        }
+    };
+    let grace = config.node.drain_grace;
+    tracing::info!(?grace, "stopping; what runs may end, again to stop at once");
+    tokio::select! {
+        (finished, returned) = node.stop() => tracing::info!(finished, returned, "stopped"),
+        _ = interrupt.recv() => tracing::warn!("stopped at once: the next start takes up what ran"),
+        _ = terminate.recv() => tracing::warn!("stopped at once: the next start takes up what ran"),
+    }
+    Ok(code)
+}
+
+fn start_logging(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log.filter)
+        .with_context(|| format!("log.filter: `{}` is no filter", config.log.filter))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Whoever started logging before wins: that is a test.
+    let _ = match config.log.format {
+        LogFormat::Text => lines.compact().try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    Ok(())
+}
+
+/// What a person reads once the node serves: where it is, and what to try next from where they stand.
+#[must_use]
+pub fn banner(ready: &Ready<'_>, program: &str, here: &Path) -> String {
+    let Ready { node, config } = ready;
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "callboard {VERSION}, node `{}`, is ready\n", node.name);
+    let _ = writeln!(text, "  API        {}  (gRPC, with health and reflection)", node.public);
+    if let Some(admin) = node.admin {
+        let _ = writeln!(text, "  admin      http://{admin}  (/livez, /readyz, /metrics)");
+    }
+    let _ = writeln!(text, "  data       {}", node.data_dir.display());
+    let names: Vec<_> = config.broker.providers.iter().map(|p| p.name.as_str()).collect();
+    let _ = writeln!(text, "  providers  {}", names.join(", then "));
+    if names == [callboard_provider_broker::config::OFFLINE] {
+        let _ = writeln!(
+            text,
+            "             answers are made from templates and labelled so; set OPENAI_API_KEY, or start with\n             \
+             --openai-base-url http://localhost:11434/v1, for real ones"
+        );
+    }
+    let default = node.public.ip().is_loopback() && node.public.port() == 7070;
+    let at = if default { String::new() } else { format!(" --addr {}", node.public) };
+    let brief = if here.join("examples/campaign.json").is_file() {
+        "@examples/campaign.json".to_owned()
+    } else {
+        r#"'{"product":"a tea that tells the time","audience":"people who are late"}'"#.to_owned()
+    };
+    let _ = writeln!(
+        text,
+        "\nTry next, in another terminal:\n  \
+         {program} submit{at} text.generate --input '{{\"prompt\":\"a haiku about tea\"}}' --wait\n  \
+         {program} submit{at} campaign.generate --input {brief} --watch\n  \
+         {program} top{at}\n\nCtrl-C stops the node; its tasks go on at the next start."
+    );
+    text
+}

@@ -1,0 +1,121 @@
+use crate::config::{self, Adapter, Config};
+use crate::health::{Health, ProviderStatus};
+use crate::offline::Offline;
+use crate::openai::OpenAi;
+use crate::provider::Provider;
+use crate::route::{PieceStream, Router};
+use callboard_domain::alert::Observation;
+use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::{Violation, limits};
+use callboard_ports::Clock;
+use std::sync::Arc;
+
+/// Takes what the broker observed, for the alerts. It must not block.
+pub type Observe = Arc<dyn Fn(Observation) + Send + Sync>;
+
+/// Reads an environment variable.
+pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// What the broker needs from outside.
+#[derive(Clone)]
+pub struct Deps {
+    /// Tells when errors happened.
+    pub clock: Arc<dyn Clock>,
+    /// Takes observations.
+    pub observe: Observe,
+    /// Holds the keys that the configuration names.
+    pub env: Env,
+}
+
+/// Answers calls for texts and images through the configured providers.
+///
+/// What comes later goes here: admission (buckets, quotas, budgets) and the answer caches before the
+/// router is called, accounting after it. The breaker belongs to the router's choice of candidates.
+#[derive(Debug)]
+pub struct Broker {
+    router: Arc<Router>,
+}
+
+impl Broker {
+    /// A broker with the adapters that the configuration names.
+    ///
+    /// # Errors
+    /// Every wrong field, keys that cannot be read among them.
+    pub fn new(config: &Config, deps: &Deps) -> Result<Arc<Self>, config::Error> {
+        let mut violations = config.violations();
+        let mut providers: Vec<Arc<dyn Provider>> = Vec::with_capacity(config.providers.len());
+        for (i, provider) in config.providers.iter().enumerate() {
+            match provider.adapter {
+                Adapter::Offline => {
+                    let offline = Offline::new(&provider.name).with_latency(config.offline_latency);
+                    providers.push(Arc::new(offline));
+                }
+                Adapter::OpenAi => match OpenAi::new(provider, &*deps.env) {
+                    Ok(adapter) => providers.push(Arc::new(adapter)),
+                    Err((key, description)) => {
+                        let field = format!("providers[{i}].{key}");
+                        // A field that is wrong in itself has been named already.
+                        if !violations.iter().any(|v| v.field == field) {
+                            violations.push(Violation { field, description });
+                        }
+                    }
+                },
+            }
+        }
+        if violations.is_empty() {
+            Ok(Self::with_providers(config, providers, deps))
+        } else {
+            Err(config::Error { violations })
+        }
+    }
+
+    /// A broker with providers of any kind, in the order they are tried. Of the configuration, only the
+    /// timeouts are used.
+    #[must_use]
+    pub fn with_providers(config: &Config, providers: Vec<Arc<dyn Provider>>, deps: &Deps) -> Arc<Self> {
+        let health = Health::new(providers.len(), deps.clock.clone(), deps.observe.clone());
+        Arc::new(Self { router: Arc::new(Router::new(providers, health, config.into())) })
+    }
+
+    /// Generates a text.
+    ///
+    /// # Errors
+    /// If no provider answered; the error holds every attempt.
+    pub async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
+        check_size(request.messages.iter().map(|m| m.content.len()).sum())?;
+        self.router.text(request).await
+    }
+
+    /// Generates a text as a stream. Before the first piece a failing provider is replaced by the next;
+    /// after it, a failure is the stream's last item. Dropping the stream ends the call.
+    ///
+    /// # Errors
+    /// If no provider began to answer.
+    pub async fn text_stream(&self, request: &TextRequest) -> Result<PieceStream, Error> {
+        check_size(request.messages.iter().map(|m| m.content.len()).sum())?;
+        self.router.text_stream(request).await
+    }
+
+    /// Generates an image.
+    ///
+    /// # Errors
+    /// If no provider made it; the error holds every attempt.
+    pub async fn image(&self, request: &ImageRequest) -> Result<ImageResponse, Error> {
+        check_size(request.prompt.len())?;
+        self.router.image(request).await
+    }
+
+    /// The providers, in the order they are tried, and how they fare.
+    #[must_use]
+    pub fn providers(&self) -> Vec<ProviderStatus> {
+        self.router.status()
+    }
+}
+
+fn check_size(bytes: usize) -> Result<(), Error> {
+    if bytes > limits::INPUT_BYTES {
+        let message = format!("the prompt has {bytes} bytes, {} are allowed", limits::INPUT_BYTES);
+        return Err(Error::new(ErrorKind::InvalidRequest, message));
+    }
+    Ok(())
+}

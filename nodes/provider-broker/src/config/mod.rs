@@ -1,0 +1,269 @@
+//! The configuration of the broker: which providers, in which order, and how long they may take.
+//!
+//! It never holds a key, only where to find one.
+
+mod span;
+
+use callboard_domain::{Violation, limits};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The base URL of OpenAI's own API.
+pub const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
+/// The name of the offline generator where the defaults configure it.
+pub const OFFLINE: &str = "offline";
+/// The name of the provider that the defaults make of `OPENAI_API_KEY`.
+const OPENAI: &str = "openai";
+const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
+const OPENAI_TEXT_MODEL: &str = "gpt-4o-mini";
+const OPENAI_IMAGE_MODEL: &str = "gpt-image-1";
+
+/// The wire a provider speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Adapter {
+    /// The API of OpenAI, which vLLM, llama.cpp, Ollama and many more speak, too.
+    OpenAi,
+    /// No wire: texts and images from templates, made here.
+    Offline,
+}
+
+impl Adapter {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// One provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// Its name: at most 64 of `a-z 0-9 . _ -`, unique.
+    pub name: String,
+    /// The wire it speaks.
+    pub adapter: Adapter,
+    /// Where it is, up to and with `/v1`. OpenAI's own API if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// The environment variable that holds its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_env: Option<String>,
+    /// The file that holds its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_file: Option<PathBuf>,
+    /// The model for text where a call names none. The first the provider lists if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_model: Option<String>,
+    /// The model for images. It makes none if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_model: Option<String>,
+}
+
+impl ProviderConfig {
+    /// The offline generator.
+    #[must_use]
+    pub fn offline() -> Self {
+        Self::named(OFFLINE, Adapter::Offline)
+    }
+
+    /// A provider with an OpenAI-compatible API, without key and models.
+    #[must_use]
+    pub fn openai(name: impl Into<String>, base_url: impl Into<String>) -> Self {
+        Self { base_url: Some(base_url.into()), ..Self::named(name, Adapter::OpenAi) }
+    }
+
+    fn named(name: impl Into<String>, adapter: Adapter) -> Self {
+        Self {
+            name: name.into(),
+            adapter,
+            base_url: None,
+            api_key_env: None,
+            api_key_file: None,
+            text_model: None,
+            image_model: None,
+        }
+    }
+}
+
+/// The configuration. Spans are written with a unit: `"500ms"`, `"30s"`, `"2m"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The providers, in the order they are tried.
+    pub providers: Vec<ProviderConfig>,
+    /// The longest one attempt at a text may take; for a stream, until its first piece.
+    #[serde(with = "span")]
+    pub attempt_timeout: Duration,
+    /// The longest all attempts at a text may take together, where the call names no timeout.
+    #[serde(with = "span")]
+    pub total_timeout: Duration,
+    /// The longest one attempt at an image may take.
+    #[serde(with = "span")]
+    pub image_attempt_timeout: Duration,
+    /// The longest all attempts at an image may take together.
+    #[serde(with = "span")]
+    pub image_total_timeout: Duration,
+    /// The longest a stream may say nothing after its first piece.
+    #[serde(with = "span")]
+    pub stall_timeout: Duration,
+    /// How long the offline generator takes for an answer: as long as a provider would, for a demo or a
+    /// load test.
+    #[serde(with = "span")]
+    pub offline_latency: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            providers: vec![ProviderConfig::offline()],
+            attempt_timeout: Duration::from_secs(30),
+            total_timeout: Duration::from_secs(60),
+            image_attempt_timeout: Duration::from_secs(120),
+            image_total_timeout: Duration::from_secs(180),
+            stall_timeout: Duration::from_secs(30),
+            offline_latency: Duration::ZERO,
+        }
+    }
+}
+
+impl Config {
+    /// What the environment alone configures: OpenAI first if `OPENAI_API_KEY` is set (at
+    /// `OPENAI_BASE_URL`, if that is), and `offline` last in any case.
+    #[must_use]
+    pub fn from_env_defaults(env: &dyn Fn(&str) -> Option<String>) -> Self {
+        let set = |name: &str| env(name).filter(|value| !value.trim().is_empty());
+        let mut config = Self::default();
+        if set(OPENAI_API_KEY).is_some() {
+            let base_url = set("OPENAI_BASE_URL").unwrap_or_else(|| OPENAI_BASE_URL.into());
+            let openai = ProviderConfig {
+                api_key_env: Some(OPENAI_API_KEY.into()),
+                text_model: Some(OPENAI_TEXT_MODEL.into()),
+                image_model: Some(OPENAI_IMAGE_MODEL.into()),
+                ..ProviderConfig::openai(OPENAI, base_url)
+            };
+            config.providers.insert(0, openai);
+        }
+        config
+    }
+
+    /// Puts a provider with an OpenAI-compatible API first, for example Ollama at
+    /// `http://localhost:11434/v1`. The provider `openai` is replaced and keeps its key. Without a model,
+    /// the first that the provider lists is used. It makes no images.
+    #[must_use]
+    pub fn with_openai_base_url(mut self, base_url: impl Into<String>, model: Option<String>) -> Self {
+        let old = self.providers.iter().position(|p| p.name == OPENAI).map(|i| self.providers.remove(i));
+        let (api_key_env, api_key_file) = old.map(|p| (p.api_key_env, p.api_key_file)).unwrap_or_default();
+        let provider = ProviderConfig {
+            api_key_env,
+            api_key_file,
+            text_model: model,
+            ..ProviderConfig::openai(OPENAI, base_url)
+        };
+        self.providers.insert(0, provider);
+        self
+    }
+
+    /// Every field that is wrong. Whether keys can be read is not looked at.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut wrong = Vec::new();
+        let mut bad = |field: String, description: &str| {
+            wrong.push(Violation { field, description: description.into() })
+        };
+        if self.providers.is_empty() {
+            bad("providers".into(), "must name at least one; the adapter `offline` needs no key");
+        }
+        for (i, provider) in self.providers.iter().enumerate() {
+            let field = |name: &str| format!("providers[{i}].{name}");
+            let allowed =
+                |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
+            let name = &provider.name;
+            if name.is_empty() || name.len() > limits::NAME_CHARS || !name.chars().all(allowed) {
+                bad(field("name"), "must be 1 to 64 of a-z, 0-9, '.', '_' and '-'");
+            } else if self.providers[..i].iter().any(|other| other.name == *name) {
+                bad(field("name"), "must be unique");
+            }
+            for (key, problem) in provider_problems(provider) {
+                bad(field(key), problem);
+            }
+        }
+        for (name, span) in [
+            ("attempt_timeout", self.attempt_timeout),
+            ("total_timeout", self.total_timeout),
+            ("image_attempt_timeout", self.image_attempt_timeout),
+            ("image_total_timeout", self.image_total_timeout),
+            ("stall_timeout", self.stall_timeout),
+        ] {
+            if span.is_zero() || span > limits::TIMEOUT {
+                bad(name.into(), "must be over zero and at most 24h");
+            }
+        }
+        if self.offline_latency > limits::TIMEOUT {
+            wrong.push(Violation { field: "offline_latency".into(), description: "must be at most 24h".into() });
+        }
+        wrong
+    }
+}
+
+fn provider_problems(provider: &ProviderConfig) -> Vec<(&'static str, &'static str)> {
+    let mut problems = Vec::new();
+    if provider.adapter == Adapter::Offline {
+        let given = [
+            ("base_url", provider.base_url.is_some()),
+            ("api_key_env", provider.api_key_env.is_some()),
+            ("api_key_file", provider.api_key_file.is_some()),
+            ("text_model", provider.text_model.is_some()),
+            ("image_model", provider.image_model.is_some()),
+        ];
+        problems.extend(
+            given.iter().filter(|(_, set)| *set).map(|(key, _)| (*key, "has no meaning for `offline`")),
+        );
+        return problems;
+    }
+    if let Some(problem) = provider.base_url.as_deref().and_then(url_problem) {
+        problems.push(("base_url", problem));
+    }
+    if provider.api_key_env.is_some() && provider.api_key_file.is_some() {
+        problems.push(("api_key_file", "must not be set beside api_key_env"));
+    }
+    for (key, model) in [("text_model", &provider.text_model), ("image_model", &provider.image_model)] {
+        if model.as_ref().is_some_and(|m| m.trim().is_empty()) {
+            problems.push((key, "must not be empty; leave it out instead"));
+        }
+    }
+    problems
+}
+
+fn url_problem(text: &str) -> Option<&'static str> {
+    let Ok(url) = reqwest::Url::parse(text) else {
+        return Some("must be a URL, for example http://localhost:11434/v1");
+    };
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        Some("must begin with http:// or https://")
+    } else if !url.username().is_empty() || url.password().is_some() {
+        Some("must not hold a user or a password: it is shown in lists and logs")
+    } else if url.query().is_some() || url.fragment().is_some() {
+        Some("must not hold a query or a fragment")
+    } else {
+        None
+    }
+}
+
+/// A configuration that cannot be used, with every wrong field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("wrong provider configuration: {}", list(.violations))]
+pub struct Error {
+    /// What is wrong.
+    pub violations: Vec<Violation>,
+}
+
+fn list(violations: &[Violation]) -> String {
+    let items: Vec<_> = violations.iter().map(|v| format!("{} {}", v.field, v.description)).collect();
+    items.join("; ")
+}

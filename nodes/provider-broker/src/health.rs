@@ -1,0 +1,131 @@
+//! How the providers fare: counters for the list, and the alert that all of them are down.
+
+use crate::broker::Observe;
+use crate::provider::{Description, Provider};
+use callboard_domain::Timestamp;
+use callboard_domain::alert::Observation;
+use callboard_domain::llm::ErrorKind;
+use callboard_ports::Clock;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The rule that is observed here.
+const RULE: &str = "all_providers_down";
+/// What the observations are about.
+const SUBJECT: &str = "providers";
+/// A state that lasts is reported again so often, in case a report was lost.
+const REPEAT: Duration = Duration::from_secs(60);
+
+/// A provider and how it fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What it is.
+    pub description: Description,
+    /// How many calls it answered since the start.
+    pub successes: u64,
+    /// How many calls failed since the start.
+    pub failures: u64,
+    /// The kind of its last error, and when that was.
+    pub last_error: Option<(ErrorKind, Timestamp)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    successes: u64,
+    failures: u64,
+    last_error: Option<(ErrorKind, Timestamp)>,
+}
+
+/// What was reported of the outage.
+#[derive(Debug, Default)]
+struct Outage {
+    /// The state that was reported last. Unknown at first: an alert of the process before this one may
+    /// still be open, so the first success says that there is no outage.
+    reported: Option<(bool, Instant)>,
+    /// Calls that all providers failed since the last report.
+    unreported: u64,
+}
+
+pub(crate) struct Health {
+    clock: Arc<dyn Clock>,
+    observe: Observe,
+    /// One for each provider, in their order.
+    counters: Vec<Mutex<Counters>>,
+    outage: Mutex<Outage>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Health {
+    pub(crate) fn new(providers: usize, clock: Arc<dyn Clock>, observe: Observe) -> Self {
+        let counters = (0..providers).map(|_| Mutex::default()).collect();
+        Self { clock, observe, counters, outage: Mutex::default() }
+    }
+
+    /// A provider answered a call.
+    pub(crate) fn success(&self, provider: usize) {
+        if let Some(counters) = self.counters.get(provider) {
+            lock(counters).successes += 1;
+        }
+        self.report(false, String::new);
+    }
+
+    /// A provider failed a call.
+    pub(crate) fn failure(&self, provider: usize, kind: ErrorKind) {
+        if let Some(counters) = self.counters.get(provider) {
+            let mut counters = lock(counters);
+            counters.failures += 1;
+            counters.last_error = Some((kind, self.clock.now()));
+        }
+    }
+
+    /// Every provider there is failed the same call, and it was not for the call.
+    pub(crate) fn all_down(&self, message: &str) {
+        self.report(true, || format!("no provider answers: {message}"));
+    }
+
+    pub(crate) fn status(&self, index: usize, provider: &dyn Provider) -> ProviderStatus {
+        let counters = self.counters.get(index).map(|c| *lock(c)).unwrap_or_default();
+        ProviderStatus {
+            name: provider.name().to_owned(),
+            description: provider.describe(),
+            successes: counters.successes,
+            failures: counters.failures,
+            last_error: counters.last_error,
+        }
+    }
+
+    fn report(&self, firing: bool, message: impl FnOnce() -> String) {
+        let mut outage = lock(&self.outage);
+        outage.unreported += u64::from(firing);
+        let now = Instant::now();
+        if outage.reported.is_some_and(|(was, at)| was == firing && now.duration_since(at) < REPEAT) {
+            return;
+        }
+        outage.reported = Some((firing, now));
+        let count = std::mem::take(&mut outage.unreported).max(1);
+        // Reported under the lock, so that reports arrive in the order of what they say.
+        (self.observe)(Observation {
+            rule: RULE.into(),
+            subject: SUBJECT.into(),
+            message: if firing { message() } else { "a provider answered".into() },
+            firing,
+            at: self.clock.now(),
+            count,
+        });
+    }
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Health")
+            .field("counters", &self.counters)
+            .field("outage", &self.outage)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! The offline generator: texts and images from templates, so that everything runs without a provider.
+//!
+//! Deterministic: the same conversation gives the same text, the same prompt and size the same bytes. It
+//! is never mistaken for a model: provider, model and texts say what it is, and the router marks every
+//! answer of it as degraded.
+//!
+//! A request for JSON is answered with the skeleton filled in that the last message may hold: a line that
+//! begins with [`SKELETON_PREFIX`] and goes on with a JSON object.
+
+mod image;
+mod prompt;
+mod skeleton;
+mod text;
+
+use std::time::Duration;
+use crate::config::Adapter;
+use crate::provider::{Chunk, ChunkStream, Description, Provider, ProviderImage, ProviderText};
+use async_trait::async_trait;
+use callboard_domain::llm::{Error, ErrorKind, ImageRequest, TextRequest, Usage};
+use futures::{StreamExt, stream};
+use prompt::Prompt;
+
+/// What a line begins with that holds the skeleton of the JSON answer.
+pub const SKELETON_PREFIX: &str = "JSON skeleton: ";
+
+const TEXT_MODEL: &str = "offline-template-1";
+const IMAGE_MODEL: &str = "offline-placeholder-1";
+
+/// The offline generator as a provider. It fails only for an image it cannot draw.
+#[derive(Debug)]
+pub struct Offline {
+    name: String,
+    latency: Duration,
+}
+
+impl Offline {
+    /// A generator of that name, which answers at once.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), latency: Duration::ZERO }
+    }
+
+    /// Takes so long for each answer, as a real provider would.
+    #[must_use]
+    pub fn with_latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    async fn think(&self) {
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
+    }
+}
+
+fn words(text: &str) -> u32 {
+    u32::try_from(text.split_whitespace().count()).unwrap_or(u32::MAX)
+}
+
+/// The first so many words of a text, whole if it has no more.
+fn cut(text: &str, most: u32) -> (&str, bool) {
+    let mut end = 0;
+    let mut pieces = text.split_inclusive(char::is_whitespace);
+    let mut left = most;
+    while left > 0 {
+        let Some(piece) = pieces.next() else { return (text, false) };
+        end += piece.len();
+        left -= u32::from(!piece.trim().is_empty());
+    }
+    let cut = text[..end].trim_end();
+    (cut, cut.len() < text.trim_end().len())
+}
+
+fn generate(request: &TextRequest) -> ProviderText {
+    let prompt = Prompt::of(&request.messages);
+    let mut finish_reason = "stop";
+    let text = if request.json {
+        // Half a JSON object is of no use, so `max_tokens` does not hold here.
+        skeleton::answer(&request.messages, &prompt)
+    } else {
+        let whole = text::answer(&prompt);
+        let (text, was_cut) = request.max_tokens.map_or((whole.as_str(), false), |most| cut(&whole, most));
+        if was_cut {
+            finish_reason = "length";
+        }
+        text.to_owned()
+    };
+    let input_tokens = request.messages.iter().map(|m| words(&m.content)).sum();
+    let usage = Usage { input_tokens, output_tokens: words(&text) };
+    ProviderText { text, finish_reason: finish_reason.into(), model: TEXT_MODEL.into(), usage }
+}
+
+#[async_trait]
+impl Provider for Offline {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn describe(&self) -> Description {
+        Description {
+            adapter: Adapter::Offline,
+            base_url: String::new(),
+            text_model: TEXT_MODEL.into(),
+            image_model: IMAGE_MODEL.into(),
+            has_key: false,
+        }
+    }
+
+    async fn text(&self, request: &TextRequest) -> Result<ProviderText, Error> {
+        self.think().await;
+        Ok(generate(request))
+    }
+
+    async fn text_stream(&self, request: &TextRequest) -> Result<ChunkStream, Error> {
+        self.think().await;
+        let answer = generate(request);
+        let pieces: Vec<_> =
+            answer.text.split_inclusive(' ').map(|p| Ok(Chunk::Delta(p.to_owned()))).collect();
+        let end =
+            Chunk::End { usage: answer.usage, finish_reason: answer.finish_reason, model: answer.model };
+        Ok(stream::iter(pieces).chain(stream::once(async { Ok(end) })).boxed())
+    }
+
+    async fn image(&self, request: &ImageRequest) -> Result<ProviderImage, Error> {
+        self.think().await;
+        let (prompt, width, height) = (request.prompt.clone(), request.width, request.height);
+        // Encoding takes milliseconds of a core.
+        let drawn = tokio::task::spawn_blocking(move || image::draw(&prompt, width, height)).await;
+        let fault = |e: &dyn std::fmt::Display| {
+            Error::new(ErrorKind::ServerFault, format!("the placeholder could not be drawn: {e}"))
+        };
+        let data = drawn.map_err(|e| fault(&e))?.map_err(|e| fault(&e))?;
+        Ok(ProviderImage {
+            data: data.into(),
+            media_type: "image/png".into(),
+            model: IMAGE_MODEL.into(),
+            usage: Usage::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_at_a_word() {
+        assert_eq!(cut("one two  three", 2), ("one two", true));
+        assert_eq!(cut("one two ", 2), ("one two", false));
+        assert_eq!(cut(" one", 5), (" one", false));
+        assert_eq!(cut("one", 0), ("", true));
+    }
+}

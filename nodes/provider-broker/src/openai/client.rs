@@ -1,0 +1,131 @@
+//! The HTTP side: one connection pool per provider, the key in its one header, answers read up to a limit.
+
+use super::error;
+use crate::secret::{self, Secret};
+use callboard_domain::llm::{Error, ErrorKind};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{RequestBuilder, Response, Url};
+use serde::Serialize;
+use std::time::Duration;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most bytes read of the body of an error.
+const ERROR_BYTES: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    /// Without a slash at its end.
+    base_url: String,
+    key: Option<Secret>,
+}
+
+impl Client {
+    pub(super) fn new(base_url: &str, key: Option<Secret>) -> Result<Self, (&'static str, String)> {
+        let wrong = |e: &dyn std::fmt::Display| ("base_url", format!("cannot be used: {e}"));
+        let url = Url::parse(base_url).map_err(|e| wrong(&e))?;
+        let mut http = reqwest::Client::builder()
+            .user_agent(concat!("callboard/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none());
+        if url.scheme() == "http" {
+            // No certificates are needed, and a machine without any must still reach a local server.
+            http = http.tls_certs_only([]);
+        }
+        if matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(|e| wrong(&error::causes(&e)))?;
+        Ok(Self { http, base_url: base_url.trim_end_matches('/').to_owned(), key })
+    }
+
+    pub(super) fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    pub(super) fn key(&self) -> Option<Secret> {
+        self.key.clone()
+    }
+
+    /// The error without the key in it.
+    pub(super) fn clean(&self, error: Error) -> Error {
+        secret::clean(self.key.as_ref(), error)
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Response, Error> {
+        self.send(self.http.get(format!("{}/{path}", self.base_url))).await
+    }
+
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        idempotency_key: Option<&str>,
+    ) -> Result<Response, Error> {
+        let invalid = |message: String| Error::new(ErrorKind::InvalidRequest, message);
+        let body = serde_json::to_vec(body).map_err(|e| invalid(format!("the request is no JSON: {e}")))?;
+        let mut request = self.http.post(format!("{}/{path}", self.base_url));
+        request = request.header(CONTENT_TYPE, "application/json").body(body);
+        if let Some(key) = idempotency_key {
+            let value = HeaderValue::from_bytes(key.as_bytes())
+                .map_err(|_| invalid("the idempotency key must not hold control characters".into()))?;
+            request = request.header("Idempotency-Key", value);
+        }
+        self.send(request).await
+    }
+
+    async fn send(&self, mut request: RequestBuilder) -> Result<Response, Error> {
+        if let Some(key) = &self.key {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+                .map_err(|_| Error::new(ErrorKind::Authentication, "the key does not fit in a header"))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let request = request.header(ACCEPT, "application/json, text/event-stream");
+        let answer = request.send().await.map_err(error::of_transport)?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        // What could be read of the body is enough: the status alone says most.
+        let body = read_up_to(answer, ERROR_BYTES).await.0;
+        Err(error::of_answer(status, &headers, &body))
+    }
+
+    /// The whole body of an answer.
+    pub(super) async fn read(&self, answer: Response, limit: usize) -> Result<Vec<u8>, Error> {
+        match read_up_to(answer, limit).await {
+            (body, Ok(true)) => Ok(body),
+            (_, Ok(false)) => {
+                Err(Error::new(ErrorKind::MalformedAnswer, format!("the answer is over {limit} bytes")))
+            }
+            (_, Err(error)) => Err(error::of_transport(error)),
+        }
+    }
+}
+
+/// A body up to a limit, and whether that was all of it.
+async fn read_up_to(mut answer: Response, limit: usize) -> (Vec<u8>, reqwest::Result<bool>) {
+    let mut body = Vec::new();
+    loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > limit => {
+                body.extend_from_slice(&chunk[..limit - body.len()]);
+                return (body, Ok(false));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return (body, Ok(true)),
+            Err(error) => return (body, Err(error)),
+        }
+    }
+}
+
+/// Whether an answer says that it is one JSON document.
+pub(super) fn is_json(answer: &Response) -> bool {
+    let content_type = answer.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    content_type.trim_start().to_ascii_lowercase().starts_with("application/json")
+}

@@ -1,0 +1,262 @@
+//! What went wrong, from a status, headers and a body that may hold anything.
+
+use callboard_domain::llm::{Error, ErrorKind};
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde_json::Value;
+use std::error::Error as _;
+use std::time::Duration;
+
+/// The longest wait that is taken over from a provider: some name days.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// The most characters shown of a body that is no error object.
+const EXCERPT_CHARS: usize = 200;
+
+/// An error object, as it is sent under an error status, under a 200 and in the middle of a stream.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Fault {
+    message: String,
+    kind: String,
+    code: String,
+}
+
+impl Fault {
+    /// The error object in a document, if there is one. Servers disagree on its shape:
+    /// `{"error": {"message", "type", "code"}}`, `{"error": "text"}`, `{"object": "error", "message", ..}`,
+    /// `{"detail": ..}`.
+    pub(super) fn find(document: &Value) -> Option<Self> {
+        let text = |value: &Value, field: &str| match value.get(field) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            _ => String::new(),
+        };
+        let object = |value: &Value| Self {
+            message: text(value, "message"),
+            kind: text(value, "type"),
+            code: text(value, "code"),
+        };
+        match document.get("error") {
+            Some(Value::String(message)) => {
+                return Some(Self { message: message.clone(), ..Self::default() });
+            }
+            Some(error @ Value::Object(_)) => return Some(object(error)),
+            _ => {}
+        }
+        if document.get("object") == Some(&"error".into()) {
+            return Some(object(document));
+        }
+        match document.get("detail") {
+            Some(Value::String(detail)) => Some(Self { message: detail.clone(), ..Self::default() }),
+            Some(detail) => Some(Self { message: detail.to_string(), ..Self::default() }),
+            None => None,
+        }
+    }
+
+    /// What its words say, whatever the status.
+    fn kind_by_name(&self) -> Option<ErrorKind> {
+        [&self.code, &self.kind].into_iter().find_map(|name| match name.as_str() {
+            "insufficient_quota"
+            | "quota_exceeded"
+            | "credit_balance_exhausted"
+            | "organization_spend_limit_exceeded"
+            | "billing_hard_limit_reached"
+            | "billing_not_active"
+            | "billing_error" => Some(ErrorKind::QuotaExceeded),
+            "rate_limit_exceeded" | "rate_limit_error" | "slow_down" => Some(ErrorKind::RateLimited),
+            "server_is_overloaded" | "overloaded_error" | "overloaded" => Some(ErrorKind::Overloaded),
+            "content_filter" | "content_policy_violation" | "moderation_blocked" => {
+                Some(ErrorKind::ContentFiltered)
+            }
+            "context_length_exceeded" | "model_not_found" | "string_above_max_length" => {
+                Some(ErrorKind::InvalidRequest)
+            }
+            "invalid_api_key" | "authentication_error" | "permission_error" => {
+                Some(ErrorKind::Authentication)
+            }
+            "timeout" | "timeout_error" => Some(ErrorKind::Timeout),
+            _ => None,
+        })
+    }
+
+    /// The error it stands for where no status tells more: under a 200, or in a stream.
+    pub(super) fn into_error(self) -> Error {
+        let by_code = self.code.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+        let kind =
+            self.kind_by_name().or_else(|| by_code.map(kind_of_status)).unwrap_or(match self.kind.as_str() {
+                "invalid_request_error" => ErrorKind::InvalidRequest,
+                _ => ErrorKind::ServerFault,
+            });
+        Error::new(kind, self.into_message())
+    }
+
+    fn into_message(self) -> String {
+        let name = if self.code.is_empty() { self.kind } else { self.code };
+        match (self.message.is_empty(), name.is_empty()) {
+            (false, false) => format!("{} ({name})", self.message),
+            (false, true) => self.message,
+            (true, false) => name,
+            (true, true) => "an error without a message".into(),
+        }
+    }
+}
+
+/// The error of an answer whose status is no success.
+pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
+    let document = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    let fault = Fault::find(&document);
+    let kind = match (status.as_u16(), fault.as_ref().and_then(Fault::kind_by_name)) {
+        // A gateway in between may repeat any words under these.
+        (401 | 403, Some(kind @ (ErrorKind::QuotaExceeded | ErrorKind::ContentFiltered))) => kind,
+        (401 | 403, _) => ErrorKind::Authentication,
+        (_, Some(kind)) => kind,
+        (_, None) => kind_of_status(status),
+    };
+    let message = fault.map_or_else(|| excerpt(body), Fault::into_message);
+    let mut error = Error::new(kind, format!("{}: {message}", status.as_u16()));
+    error.retry_after = retry_after(headers);
+    error
+}
+
+fn kind_of_status(status: StatusCode) -> ErrorKind {
+    match status.as_u16() {
+        401 | 403 => ErrorKind::Authentication,
+        402 => ErrorKind::QuotaExceeded,
+        408 => ErrorKind::Timeout,
+        429 => ErrorKind::RateLimited,
+        400..=499 => ErrorKind::InvalidRequest,
+        503 | 529 => ErrorKind::Overloaded,
+        500..=599 => ErrorKind::ServerFault,
+        // A redirect is not followed: the key must not go where it was not meant to.
+        _ => ErrorKind::MalformedAnswer,
+    }
+}
+
+/// The wait a provider names, in milliseconds or seconds. A date is not taken: clocks differ.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| {
+        let number: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
+        (number >= 0.0).then_some(number)
+    };
+    let seconds = number("retry-after-ms").map(|ms| ms / 1_000.0).or_else(|| number(RETRY_AFTER.as_str()))?;
+    Some(Duration::try_from_secs_f64(seconds).map_or(RETRY_AFTER_MAX, |wait| wait.min(RETRY_AFTER_MAX)))
+}
+
+/// The error of a connection.
+pub(super) fn of_transport(error: reqwest::Error) -> Error {
+    let kind = if error.is_timeout() && !error.is_connect() {
+        ErrorKind::Timeout
+    } else if error.is_builder() {
+        ErrorKind::InvalidRequest
+    } else {
+        ErrorKind::Connection
+    };
+    Error::new(kind, causes(&error.without_url()))
+}
+
+/// An error and its causes, in one line.
+pub(super) fn causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
+/// The error of an answer that could not be understood.
+pub(super) fn malformed(what: &str, body: &[u8]) -> Error {
+    Error::new(ErrorKind::MalformedAnswer, format!("{what}: {}", excerpt(body)))
+}
+
+/// The beginning of a body, for a message.
+fn excerpt(body: &[u8]) -> String {
+    // Four bytes a character at most; one more to know that something was left out.
+    let start = &body[..body.len().min(4 * EXCERPT_CHARS + 4)];
+    let text = String::from_utf8_lossy(start);
+    let text = text.trim();
+    if text.is_empty() {
+        return "an empty body".into();
+    }
+    let mut shown: String = text.chars().take(EXCERPT_CHARS).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(status: u16, body: &str) -> ErrorKind {
+        of_answer(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes()).kind
+    }
+
+    #[test]
+    fn statuses_and_words_have_their_kinds() {
+        use ErrorKind::*;
+        let error = |code: &str, kind: &str| {
+            format!(r#"{{"error":{{"message":"m","type":"{kind}","code":"{code}"}}}}"#)
+        };
+        for (status, body, expected) in [
+            (429, error("insufficient_quota", "insufficient_quota"), QuotaExceeded),
+            (429, error("credit_balance_exhausted", ""), QuotaExceeded),
+            (
+                429,
+                r#"{"error":{"message":"m","type":"insufficient_quota","code":null}}"#.into(),
+                QuotaExceeded,
+            ),
+            (400, error("billing_hard_limit_reached", ""), QuotaExceeded),
+            (402, String::new(), QuotaExceeded),
+            (429, error("rate_limit_exceeded", "requests"), RateLimited),
+            (429, String::new(), RateLimited),
+            (503, error("server_is_overloaded", "server_error"), Overloaded),
+            (529, String::new(), Overloaded),
+            (500, error("", "server_error"), ServerFault),
+            (502, "<html>bad gateway</html>".into(), ServerFault),
+            (504, String::new(), ServerFault),
+            (408, String::new(), Timeout),
+            (401, error("invalid_api_key", "invalid_request_error"), Authentication),
+            (403, error("unsupported_country_region_territory", ""), Authentication),
+            (403, error("insufficient_quota", ""), QuotaExceeded),
+            (400, error("content_filter", ""), ContentFiltered),
+            (400, error("context_length_exceeded", "invalid_request_error"), InvalidRequest),
+            (400, r#"{"error":"something"}"#.into(), InvalidRequest),
+            (404, error("model_not_found", "invalid_request_error"), InvalidRequest),
+            (404, r#"{"detail":"Not Found"}"#.into(), InvalidRequest),
+            (422, r#"{"detail":[{"loc":["body"]}]}"#.into(), InvalidRequest),
+            (302, String::new(), MalformedAnswer),
+        ] {
+            assert_eq!(kind(status, &body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn an_error_without_a_status_is_read_by_its_words() {
+        let kind =
+            |text: &str| Fault::find(&serde_json::from_str(text).unwrap()).map(|f| f.into_error().kind);
+        assert_eq!(kind(r#"{"error":{"message":"m","type":"server_error"}}"#), Some(ErrorKind::ServerFault));
+        assert_eq!(kind(r#"{"error":{"message":"m","code":429}}"#), Some(ErrorKind::RateLimited));
+        assert_eq!(kind(r#"{"error":{"type":"invalid_request_error"}}"#), Some(ErrorKind::InvalidRequest));
+        assert_eq!(kind(r#"{"object":"error","message":"m","code":401}"#), Some(ErrorKind::Authentication));
+        assert_eq!(kind(r#"{"error":null,"choices":[]}"#), None);
+    }
+
+    #[test]
+    fn a_wait_is_taken_in_seconds_and_capped() {
+        let wait = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(wait("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("retry-after", "0.5"), Some(Duration::from_millis(500)));
+        assert_eq!(wait("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(wait("retry-after", "172800"), Some(RETRY_AFTER_MAX));
+        assert_eq!(wait("retry-after", "1e300"), Some(RETRY_AFTER_MAX));
+        for none in ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "NaN", "soon"] {
+            assert_eq!(wait("retry-after", none), None, "{none}");
+        }
+    }
+}

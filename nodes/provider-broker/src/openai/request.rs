@@ -1,0 +1,177 @@
+//! What is sent.
+
+use callboard_domain::llm::{ImageRequest, Role, TextRequest};
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Chat<'a> {
+    model: &'a str,
+    messages: Vec<Message<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<Format>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
+}
+
+#[derive(Debug, Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Format {
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+/// The body of a chat completion.
+pub(super) fn chat<'a>(request: &'a TextRequest, model: &'a str, stream: bool) -> Chat<'a> {
+    let role = |role| match role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    };
+    let mut messages: Vec<_> =
+        request.messages.iter().map(|m| Message { role: role(m.role), content: &m.content }).collect();
+    // The API refuses its JSON mode if no message asks for JSON.
+    if request.json && !request.messages.iter().any(|m| m.content.to_ascii_lowercase().contains("json")) {
+        messages.insert(0, Message { role: "system", content: "Respond with one JSON object." });
+    }
+    let reasoning = is_reasoning(model);
+    Chat {
+        model,
+        messages,
+        // Servers other than OpenAI's know only the old name; its reasoning models know only the new one.
+        max_tokens: request.max_tokens.filter(|_| !reasoning),
+        max_completion_tokens: request.max_tokens.filter(|_| reasoning),
+        // Reasoning models refuse it.
+        temperature: request.temperature.filter(|_| !reasoning),
+        response_format: request.json.then_some(Format { kind: "json_object" }),
+        stream,
+        stream_options: stream.then_some(StreamOptions { include_usage: true }),
+    }
+}
+
+fn is_reasoning(model: &str) -> bool {
+    ["o1", "o3", "o4", "gpt-5"].iter().any(|family| {
+        model.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.']))
+    })
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Image<'a> {
+    model: &'a str,
+    prompt: &'a str,
+    n: u32,
+    size: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<&'static str>,
+}
+
+/// The body of an image generation.
+pub(super) fn image<'a>(request: &'a ImageRequest, model: &'a str) -> Image<'a> {
+    Image {
+        model,
+        prompt: &request.prompt,
+        n: 1,
+        size: size(model, request.width, request.height),
+        // These always answer in base64 and refuse the field; all others would answer with an address.
+        response_format: (!model.starts_with("gpt-image")).then_some("b64_json"),
+    }
+}
+
+/// The size to ask a model for: OpenAI's make a few, the nearest in shape is taken; others take any.
+fn size(model: &str, width: u32, height: u32) -> String {
+    // Wider than 6:5 is landscape, narrower than 5:6 is portrait.
+    let (wide, tall) =
+        (u64::from(width) * 5 > u64::from(height) * 6, u64::from(height) * 5 > u64::from(width) * 6);
+    let pick = |landscape: &str, square: &str, portrait: &str| {
+        (if wide {
+            landscape
+        } else if tall {
+            portrait
+        } else {
+            square
+        })
+        .to_owned()
+    };
+    if model.starts_with("gpt-image") {
+        pick("1536x1024", "1024x1024", "1024x1536")
+    } else if model.starts_with("dall-e-3") {
+        pick("1792x1024", "1024x1024", "1024x1792")
+    } else if model.starts_with("dall-e-2") {
+        match width.max(height) {
+            ..=256 => "256x256".into(),
+            257..=512 => "512x512".into(),
+            _ => "1024x1024".into(),
+        }
+    } else {
+        format!("{width}x{height}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_request_has_only_what_was_asked_for() {
+        let request = TextRequest::prompt("hi").system("be brief");
+        assert_eq!(
+            json!(chat(&request, "m", false)),
+            json!({"model": "m", "messages": [
+                {"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]})
+        );
+        let request = TextRequest { json: true, max_tokens: Some(5), temperature: Some(0.5), ..request };
+        let body = json!(chat(&request, "m", true));
+        assert_eq!(body["messages"].as_array().unwrap().len(), 3);
+        assert_eq!(body["response_format"], json!({"type": "json_object"}));
+        assert_eq!((&body["max_tokens"], &body["temperature"]), (&json!(5), &json!(0.5)));
+        assert_eq!(
+            (&body["stream"], &body["stream_options"]),
+            (&json!(true), &json!({"include_usage": true}))
+        );
+    }
+
+    #[test]
+    fn reasoning_models_get_their_own_fields() {
+        let request =
+            TextRequest { max_tokens: Some(5), temperature: Some(0.5), ..TextRequest::prompt("hi") };
+        let body = json!(chat(&request, "o3-mini", false));
+        assert_eq!(
+            (&body["max_completion_tokens"], body.get("max_tokens"), body.get("temperature")),
+            (&json!(5), None, None)
+        );
+        assert!(
+            is_reasoning("gpt-5")
+                && is_reasoning("gpt-5.1")
+                && !is_reasoning("gpt-4o")
+                && !is_reasoning("o1mni")
+        );
+    }
+
+    #[test]
+    fn images_have_the_nearest_size_the_model_makes() {
+        assert_eq!(size("gpt-image-1", 1024, 1024), "1024x1024");
+        assert_eq!(size("gpt-image-1", 1200, 628), "1536x1024");
+        assert_eq!(size("gpt-image-1", 64, 2048), "1024x1536");
+        assert_eq!(size("dall-e-3", 640, 320), "1792x1024");
+        assert_eq!(size("dall-e-2", 300, 200), "512x512");
+        assert_eq!(size("sdxl", 300, 200), "300x200");
+    }
+}

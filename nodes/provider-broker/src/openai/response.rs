@@ -1,0 +1,237 @@
+//! What comes back in one piece.
+
+use super::error::{Fault, malformed};
+use crate::provider::{ProviderImage, ProviderText};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use callboard_domain::llm::{Error, ErrorKind, Usage};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+#[derive(Debug, Deserialize)]
+struct Completion {
+    #[serde(default)]
+    model: Option<String>,
+    choices: Vec<Choice>,
+    #[serde(default)]
+    usage: Option<Tokens>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    message: Message,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Message {
+    #[serde(default)]
+    content: Option<Content>,
+    #[serde(default)]
+    refusal: Option<String>,
+}
+
+/// The text of a message: some servers send it in parts.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Debug, Deserialize)]
+struct Part {
+    #[serde(default)]
+    text: String,
+}
+
+/// Token counts, under the names of both of OpenAI's APIs. A count that is no whole number is not worth
+/// an answer: it counts as zero.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct Tokens {
+    #[serde(default, alias = "input_tokens", deserialize_with = "count")]
+    prompt_tokens: u32,
+    #[serde(default, alias = "output_tokens", deserialize_with = "count")]
+    completion_tokens: u32,
+}
+
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(value.as_u64().map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)))
+}
+
+impl From<Tokens> for Usage {
+    fn from(tokens: Tokens) -> Self {
+        Self { input_tokens: tokens.prompt_tokens, output_tokens: tokens.completion_tokens }
+    }
+}
+
+/// The error that a document under a 200 holds, or that it is not what was asked for.
+fn not_understood(what: &str, body: &[u8]) -> Error {
+    let fault = serde_json::from_slice(body).ok().as_ref().and_then(Fault::find);
+    fault.map_or_else(|| malformed(what, body), Fault::into_error)
+}
+
+/// The text of a chat completion.
+pub(super) fn text(body: &[u8], model: &str) -> Result<ProviderText, Error> {
+    let completion: Completion = serde_json::from_slice(body)
+        .map_err(|e| not_understood(&format!("the answer is no completion ({e})"), body))?;
+    let choice = completion.choices.into_iter().next();
+    let Some(Choice { message, finish_reason }) = choice else {
+        return Err(not_understood("the answer has no choices", body));
+    };
+    check_refusal(message.refusal.as_deref(), finish_reason.as_deref())?;
+    let text = match message.content {
+        Some(Content::Text(text)) => text,
+        Some(Content::Parts(parts)) => parts.into_iter().map(|p| p.text).collect(),
+        None => return Err(malformed("the answer has no content", body)),
+    };
+    Ok(ProviderText {
+        text,
+        finish_reason: finish_reason.unwrap_or_else(|| "stop".into()),
+        model: completion.model.filter(|m| !m.is_empty()).unwrap_or_else(|| model.to_owned()),
+        usage: completion.usage.unwrap_or_default().into(),
+    })
+}
+
+/// Whether the content was refused, by the model or by a filter.
+pub(super) fn check_refusal(refusal: Option<&str>, finish_reason: Option<&str>) -> Result<(), Error> {
+    match (refusal.filter(|text| !text.is_empty()), finish_reason) {
+        (Some(refusal), _) => {
+            Err(Error::new(ErrorKind::ContentFiltered, format!("the model refused: {refusal}")))
+        }
+        (None, Some("content_filter")) => {
+            Err(Error::new(ErrorKind::ContentFiltered, "the provider's filter withheld the answer"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Images {
+    data: Vec<Image>,
+    #[serde(default)]
+    usage: Option<Tokens>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Image {
+    #[serde(default)]
+    b64_json: Option<String>,
+}
+
+/// The image of an image generation. An address instead of an image is not followed.
+pub(super) fn image(body: &[u8], model: &str) -> Result<ProviderImage, Error> {
+    let bad = |what: &str| Error::new(ErrorKind::MalformedAnswer, what);
+    let images: Images = serde_json::from_slice(body)
+        .map_err(|e| not_understood(&format!("the answer holds no images ({e})"), body))?;
+    let Some(image) = images.data.into_iter().next() else {
+        return Err(not_understood("the answer holds no image", body));
+    };
+    let text = image.b64_json.ok_or_else(|| bad("the answer holds no b64_json"))?;
+    let base64 = text.split_once(";base64,").map_or(text.as_str(), |(_, rest)| rest);
+    let data = STANDARD.decode(base64.trim()).map_err(|e| bad(&format!("the image is no base64: {e}")))?;
+    let media_type = media_type(&data).ok_or_else(|| bad("the image is no PNG, JPEG, WebP or GIF"))?;
+    Ok(ProviderImage {
+        data: data.into(),
+        media_type: media_type.into(),
+        model: model.to_owned(),
+        usage: images.usage.unwrap_or_default().into(),
+    })
+}
+
+fn media_type(data: &[u8]) -> Option<&'static str> {
+    match data {
+        [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
+        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
+        [b'G', b'I', b'F', b'8', ..] => Some("image/gif"),
+        _ => None,
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Models {
+    data: Vec<Model>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Model {
+    id: String,
+}
+
+/// The first model of a list that is not obviously for something else than text.
+pub(super) fn first_text_model(body: &[u8]) -> Result<Option<String>, Error> {
+    const OTHERS: [&str; 6] = ["embed", "whisper", "tts", "dall-e", "image", "rerank"];
+    let models: Models = serde_json::from_slice(body)
+        .map_err(|e| not_understood(&format!("the answer lists no models ({e})"), body))?;
+    let for_text = |model: &Model| {
+        let id = model.id.to_ascii_lowercase();
+        !id.is_empty() && !OTHERS.iter().any(|other| id.contains(other))
+    };
+    Ok(models.data.into_iter().find(for_text).map(|m| m.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(body: &str) -> ErrorKind {
+        text(body.as_bytes(), "m").unwrap_err().kind
+    }
+
+    #[test]
+    fn an_answer_is_read_whatever_else_it_holds() {
+        let body = r#"{"x":[1],"model":"m-2","choices":[{"index":0,"message":{"role":"assistant","content":"hi","y":{}},
+            "finish_reason":"length","logprobs":null}],"usage":{"prompt_tokens":3,"completion_tokens":9e99,"z":1}}"#;
+        let answer = text(body.as_bytes(), "m").unwrap();
+        let usage = Usage { input_tokens: 3, output_tokens: 0 };
+        assert_eq!(
+            answer,
+            ProviderText { text: "hi".into(), finish_reason: "length".into(), model: "m-2".into(), usage }
+        );
+        let parts =
+            r#"{"choices":[{"message":{"content":[{"type":"text","text":"a"},{"type":"x"},{"text":"b"}]}}]}"#;
+        let answer = text(parts.as_bytes(), "m").unwrap();
+        assert_eq!(
+            (answer.text.as_str(), answer.model.as_str(), answer.finish_reason.as_str()),
+            ("ab", "m", "stop")
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_none_has_its_kind() {
+        for malformed in
+            ["", "null", "{", "[]", r#"{"choices":[]}"#, r#"{"choices":[{"message":{"content":null}}]}"#]
+        {
+            assert_eq!(kind(malformed), ErrorKind::MalformedAnswer, "{malformed}");
+        }
+        assert_eq!(
+            kind(r#"{"error":{"message":"m","code":"insufficient_quota"}}"#),
+            ErrorKind::QuotaExceeded
+        );
+        let refused = r#"{"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}]}"#;
+        assert_eq!(kind(refused), ErrorKind::ContentFiltered);
+        let filtered = r#"{"choices":[{"message":{"content":"half"},"finish_reason":"content_filter"}]}"#;
+        assert_eq!(kind(filtered), ErrorKind::ContentFiltered);
+    }
+
+    #[test]
+    fn an_image_must_be_one() {
+        let image = |b64: &str| image(format!(r#"{{"data":[{{"b64_json":"{b64}"}}]}}"#).as_bytes(), "m");
+        assert_eq!(image("iVBORw0KGgo=").unwrap().media_type, "image/png");
+        assert_eq!(image("data:image/jpeg;base64,/9j/4AA=").unwrap().media_type, "image/jpeg");
+        for wrong in ["", "????", "aGVsbG8="] {
+            assert_eq!(image(wrong).unwrap_err().kind, ErrorKind::MalformedAnswer, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_model_for_text_is_found() {
+        let list = r#"{"data":[{"id":"nomic-embed-text"},{"id":"llama3.2:latest"},{"id":"qwen"}]}"#;
+        assert_eq!(first_text_model(list.as_bytes()).unwrap().as_deref(), Some("llama3.2:latest"));
+        assert_eq!(first_text_model(br#"{"data":[]}"#).unwrap(), None);
+        assert_eq!(first_text_model(b"<html>").unwrap_err().kind, ErrorKind::MalformedAnswer);
+    }
+}

@@ -1,0 +1,98 @@
+//! What the router knows of a provider.
+
+use crate::config::Adapter;
+use async_trait::async_trait;
+use bytes::Bytes;
+use callboard_domain::llm::{Error, ImageRequest, TextRequest, Usage};
+use futures::stream::BoxStream;
+
+/// A text as a provider gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderText {
+    /// The text.
+    pub text: String,
+    /// Why the model stopped: `stop`, `length`.
+    pub finish_reason: String,
+    /// The model that wrote it.
+    pub model: String,
+    /// The tokens it took; zero if the provider did not say.
+    pub usage: Usage,
+}
+
+/// An image as a provider gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderImage {
+    /// The image.
+    pub data: Bytes,
+    /// Its media type, for example `image/png`.
+    pub media_type: String,
+    /// The model that made it.
+    pub model: String,
+    /// The tokens it took; zero if the provider did not say.
+    pub usage: Usage,
+}
+
+/// A piece of a streamed text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// More text.
+    Delta(String),
+    /// The end; nothing follows it.
+    End {
+        /// The tokens it took; zero if the provider did not say.
+        usage: Usage,
+        /// Why the model stopped.
+        finish_reason: String,
+        /// The model that wrote it.
+        model: String,
+    },
+}
+
+/// The stream of a text. It ends after a [`Chunk::End`] or an error. Dropping it ends the call.
+pub type ChunkStream = BoxStream<'static, Result<Chunk, Error>>;
+
+/// What a provider is, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its adapter.
+    pub adapter: Adapter,
+    /// Its base URL; empty for `offline`.
+    pub base_url: String,
+    /// The model for text where a call names none; empty if it is not known yet.
+    pub text_model: String,
+    /// The model for images; empty if it makes none.
+    pub image_model: String,
+    /// Whether it has a key.
+    pub has_key: bool,
+}
+
+/// A provider of language and image models.
+///
+/// An implementation does not limit its own time: the router drops a call that takes too long. Its errors
+/// hold no key and no attempts.
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// Its name in the configuration.
+    fn name(&self) -> &str;
+
+    /// What it is.
+    fn describe(&self) -> Description;
+
+    /// Generates a text.
+    ///
+    /// # Errors
+    /// Why the provider did not give a whole answer.
+    async fn text(&self, request: &TextRequest) -> Result<ProviderText, Error>;
+
+    /// Generates a text as a stream.
+    ///
+    /// # Errors
+    /// Why the provider did not begin an answer.
+    async fn text_stream(&self, request: &TextRequest) -> Result<ChunkStream, Error>;
+
+    /// Generates an image. The provider may choose the nearest size it can make.
+    ///
+    /// # Errors
+    /// Why the provider did not give an image.
+    async fn image(&self, request: &ImageRequest) -> Result<ProviderImage, Error>;
+}

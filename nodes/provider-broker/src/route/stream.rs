@@ -1,0 +1,112 @@
+//! Streams: fail over before the first piece, fail loudly after it.
+
+use super::{Router, Won};
+use crate::provider::{Chunk, ChunkStream, Provider};
+use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+
+/// A piece of a streamed answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// More text.
+    Delta(String),
+    /// The end, and how the answer came about.
+    End(Box<Summary>),
+}
+
+/// The stream of an answer. Its last item is a [`Piece::End`] or an error.
+pub type PieceStream = BoxStream<'static, Result<Piece, Error>>;
+
+/// A stream that has begun: its first piece and the rest.
+struct Begun {
+    first: Option<Chunk>,
+    rest: ChunkStream,
+}
+
+/// What a running stream needs.
+struct Running {
+    router: Arc<Router>,
+    won: Won<Begun>,
+    deadline: Instant,
+    /// The bytes of text so far.
+    bytes: usize,
+}
+
+impl Router {
+    pub(crate) async fn text_stream(self: &Arc<Self>, request: &TextRequest) -> Result<PieceStream, Error> {
+        let candidates = self.text_candidates(request)?;
+        let limits = self.text_limits(request);
+        let deadline = Instant::now() + limits.total.min(callboard_domain::limits::TIMEOUT);
+        let won = self.attempt_all(candidates, limits, |p| begin(p, request)).await?;
+        let running = Running { router: self.clone(), won, deadline, bytes: 0 };
+        Ok(stream::unfold(Some(running), |running| async move { Some(running?.step().await) }).boxed())
+    }
+}
+
+/// Opens a stream and waits for its first text, or its end: up to there the next provider can take over.
+fn begin<'a>(provider: &'a dyn Provider, request: &'a TextRequest) -> BoxFuture<'a, Result<Begun, Error>> {
+    Box::pin(async move {
+        let mut rest = provider.text_stream(request).await?;
+        loop {
+            match rest.next().await.unwrap_or_else(|| Err(ended()))? {
+                Chunk::Delta(text) if text.is_empty() => {}
+                first => return Ok(Begun { first: Some(first), rest }),
+            }
+        }
+    })
+}
+
+fn ended() -> Error {
+    Error::new(ErrorKind::Connection, "the stream ended before the answer did")
+}
+
+impl Running {
+    /// The next item, and what is left to do after it.
+    async fn step(mut self) -> (Result<Piece, Error>, Option<Self>) {
+        match self.next().await {
+            Ok(Chunk::Delta(text)) => {
+                self.bytes += text.len();
+                (Ok(Piece::Delta(text)), Some(self))
+            }
+            Ok(Chunk::End { usage, finish_reason, model }) => {
+                self.router.health.success(self.won.candidate.index);
+                let (_, summary) = self.won.finish(model, finish_reason, usage);
+                (Ok(Piece::End(Box::new(summary))), None)
+            }
+            Err(error) => (Err(self.fail(error)), None),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Chunk, Error> {
+        if let Some(first) = self.won.value.first.take() {
+            return Ok(first);
+        }
+        let stall = self.router.timeouts.stall;
+        let until = (Instant::now() + stall).min(self.deadline);
+        match timeout_at(until, self.won.value.rest.next()).await {
+            Ok(chunk) => chunk.unwrap_or_else(|| Err(ended())),
+            Err(_) if until == self.deadline => {
+                Err(Error::new(ErrorKind::Timeout, "the stream took longer than the call may take"))
+            }
+            Err(_) => Err(Error::new(ErrorKind::Timeout, format!("the stream said nothing for {stall:?}"))),
+        }
+    }
+
+    /// The error of a stream that had begun. The caller has a part of the answer, so no other provider can
+    /// take over.
+    fn fail(&mut self, mut error: Error) -> Error {
+        self.router.health.failure(self.won.candidate.index, error.kind);
+        error.message =
+            format!("{}: after {} bytes of text: {}", self.won.candidate.name, self.bytes, error.message);
+        tracing::warn!(error.type = error.kind.reason(), message = error.message, "stream failed");
+        let model = self.won.candidate.model.clone();
+        let last = self.won.attempt(&model, Some((error.kind, error.message.clone())));
+        error.attempts = std::mem::take(&mut self.won.failed);
+        error.attempts.push(last);
+        error
+    }
+}

@@ -1,0 +1,11 @@
+//! The broker against a provider that is real on the wire, and against scripted ones where time matters.
+
+mod cancel;
+mod config;
+mod faults;
+mod offline;
+mod routing;
+mod service;
+mod streams;
+mod support;
+mod wire;

@@ -1,0 +1,201 @@
+//! What the tests share.
+
+use async_trait::async_trait;
+use callboard_domain::Timestamp;
+use callboard_domain::alert::Observation;
+use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ProviderAttempt, TextRequest, Usage};
+use callboard_provider_broker::config::{Adapter, ProviderConfig};
+use callboard_provider_broker::provider::{Chunk, ChunkStream, Description, ProviderImage, ProviderText};
+use callboard_provider_broker::{Broker, Config, Deps, Offline, Provider};
+use callboard_testkit::{FakeProvider, ManualClock};
+use futures::{StreamExt, stream};
+use std::future::pending;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How long a test waits for what must come.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const KEY: &str = "geheimer-schluessel-4711";
+pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
+
+/// What the broker observed.
+#[derive(Clone, Default)]
+pub(crate) struct Seen(Arc<Mutex<Vec<Observation>>>);
+
+impl Seen {
+    /// Takes what came since the last time: whether it fires, and how many it stands for.
+    pub(crate) fn take(&self) -> Vec<(bool, u64)> {
+        self.take_all().iter().map(|o| (o.firing, o.count)).collect()
+    }
+
+    pub(crate) fn take_all(&self) -> Vec<Observation> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+pub(crate) fn deps() -> (Deps, Seen) {
+    let seen = Seen::default();
+    let log = seen.0.clone();
+    let deps = Deps {
+        clock: Arc::new(ManualClock::at(NOW)),
+        observe: Arc::new(move |o| log.lock().unwrap().push(o)),
+        env: Arc::new(|name| (name == "KEY").then(|| KEY.to_owned())),
+    };
+    (deps, seen)
+}
+
+/// The configuration of a provider behind a fake one.
+pub(crate) fn openai(name: &str, fake: &FakeProvider) -> ProviderConfig {
+    ProviderConfig {
+        api_key_env: Some("KEY".into()),
+        text_model: Some("fake-text".into()),
+        image_model: Some("fake-image".into()),
+        ..ProviderConfig::openai(name, fake.base_url())
+    }
+}
+
+pub(crate) fn broker(providers: Vec<ProviderConfig>) -> Arc<Broker> {
+    Broker::new(&Config { providers, ..Config::default() }, &deps().0).unwrap()
+}
+
+/// A fake provider, and a broker that has no other.
+pub(crate) async fn one() -> (FakeProvider, Arc<Broker>) {
+    let fake = FakeProvider::builder().key(KEY).start().await.unwrap();
+    let broker = broker(vec![openai("main", &fake)]);
+    (fake, broker)
+}
+
+pub(crate) fn hello() -> TextRequest {
+    TextRequest::prompt("hello you")
+}
+
+pub(crate) fn picture() -> ImageRequest {
+    ImageRequest {
+        prompt: "a lamp at night".into(),
+        width: 1024,
+        height: 1024,
+        provider: None,
+        idempotency_key: None,
+    }
+}
+
+/// The attempts as `provider` or `provider: REASON`.
+pub(crate) fn outline(attempts: &[ProviderAttempt]) -> Vec<String> {
+    let of = |a: &ProviderAttempt| match &a.error {
+        Some((kind, _)) => format!("{}: {}", a.provider, kind.reason()),
+        None => a.provider.clone(),
+    };
+    attempts.iter().map(of).collect()
+}
+
+/// What a scripted provider does with a call.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    Answer,
+    Fail(ErrorKind),
+    Hang,
+    /// A text after a while; a stream's pieces come each after it.
+    Late(Duration),
+}
+
+/// A provider that does as it is told, without a wire: for tests of time.
+pub(crate) struct Scripted {
+    name: String,
+    act: Mutex<Act>,
+    image_model: String,
+    pub(crate) calls: AtomicU32,
+}
+
+impl Scripted {
+    pub(crate) fn new(name: &str, act: Act) -> Arc<Self> {
+        let image_model = "scripted-image".into();
+        Arc::new(Self { name: name.into(), act: Mutex::new(act), image_model, calls: AtomicU32::new(0) })
+    }
+
+    pub(crate) fn without_images(name: &str, act: Act) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            act: Mutex::new(act),
+            image_model: String::new(),
+            calls: AtomicU32::new(0),
+        })
+    }
+
+    pub(crate) fn set(&self, act: Act) {
+        *self.act.lock().unwrap() = act;
+    }
+
+    async fn act(&self) -> Result<(), Error> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let act = self.act.lock().unwrap().clone();
+        match act {
+            Act::Answer => Ok(()),
+            Act::Fail(kind) => Err(Error::new(kind, format!("{} failed", self.name))),
+            Act::Hang => pending().await,
+            Act::Late(span) => {
+                tokio::time::sleep(span).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Scripted {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn describe(&self) -> Description {
+        Description {
+            adapter: Adapter::OpenAi,
+            base_url: "http://scripted".into(),
+            text_model: "scripted-text".into(),
+            image_model: self.image_model.clone(),
+            has_key: false,
+        }
+    }
+
+    async fn text(&self, request: &TextRequest) -> Result<ProviderText, Error> {
+        self.act().await?;
+        let model = request.model.clone().unwrap_or_else(|| "scripted-text".into());
+        let text = format!("text of {}", self.name);
+        Ok(ProviderText { text, finish_reason: "stop".into(), model, usage: Usage::default() })
+    }
+
+    async fn text_stream(&self, _request: &TextRequest) -> Result<ChunkStream, Error> {
+        self.act().await?;
+        let gap = match &*self.act.lock().unwrap() {
+            Act::Late(gap) => *gap,
+            _ => Duration::ZERO,
+        };
+        let chunk = move |_| async move {
+            tokio::time::sleep(gap).await;
+            Ok(Chunk::Delta("word ".into()))
+        };
+        Ok(stream::iter(0..1_000).then(chunk).boxed())
+    }
+
+    async fn image(&self, _request: &ImageRequest) -> Result<ProviderImage, Error> {
+        self.act().await?;
+        let usage = Usage::default();
+        Ok(ProviderImage {
+            data: "image".into(),
+            media_type: "image/png".into(),
+            model: self.image_model.clone(),
+            usage,
+        })
+    }
+}
+
+/// A broker of scripted providers, with the offline generator last if wanted.
+pub(crate) fn scripted(providers: &[&Arc<Scripted>], offline: bool) -> (Arc<Broker>, Seen) {
+    let mut all: Vec<Arc<dyn Provider>> =
+        providers.iter().map(|p| Arc::clone(p) as Arc<dyn Provider>).collect();
+    if offline {
+        all.push(Arc::new(Offline::new("offline")));
+    }
+    let (deps, seen) = deps();
+    (Broker::with_providers(&Config::default(), all, &deps), seen)
+}

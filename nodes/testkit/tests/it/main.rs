@@ -1,0 +1,4 @@
+//! The testkit itself: what others' tests rest on.
+
+mod fake_provider;
+mod process;

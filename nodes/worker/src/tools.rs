@@ -1,0 +1,79 @@
+//! What handlers are given to work with: models through the ProviderBroker, artifacts through their port.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use callboard_contracts::mesh::v1;
+use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::{ArtifactDigest, convert, limits};
+use callboard_ports::{Artifacts, artifacts};
+use callboard_runtime::mesh::{self, BrokerClient};
+use callboard_sdk::{ArtifactSink, Failure, Llm};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Calls to models, through a ProviderBroker on this node or another. Its configuration bounds each call,
+/// and the attempt's timeout bounds the handler.
+pub struct BrokerLlm {
+    broker: BrokerClient,
+}
+
+impl BrokerLlm {
+    /// Calls through a client.
+    #[must_use]
+    pub fn new(broker: BrokerClient) -> Self {
+        Self { broker }
+    }
+}
+
+/// A backstop: the longest an attempt may take.
+const DEADLINE: Duration = limits::TIMEOUT;
+
+fn failed(error: mesh::Error) -> Error {
+    convert::error_from_status(&error.into_status())
+}
+
+fn empty() -> Error {
+    Error::new(ErrorKind::MalformedAnswer, "the broker gave an empty answer")
+}
+
+#[async_trait]
+impl Llm for BrokerLlm {
+    async fn text(&self, request: TextRequest) -> Result<TextResponse, Error> {
+        let request = Some(convert::text_request_to_proto(&request));
+        let request = v1::GenerateRequest { context: None, fence: None, request };
+        let answer = self.broker.generate(request, DEADLINE).await.map_err(failed)?;
+        let answer = answer.response.ok_or_else(empty)?;
+        let summary = convert::summary_from_proto(answer.summary.ok_or_else(empty)?);
+        Ok(TextResponse { text: answer.text, summary })
+    }
+
+    async fn image(&self, request: ImageRequest) -> Result<ImageResponse, Error> {
+        let request = convert::image_request_to_proto(&request);
+        let answer = self.broker.generate_image(request, DEADLINE).await.map_err(failed)?;
+        let summary = convert::summary_from_proto(answer.summary.ok_or_else(empty)?);
+        Ok(ImageResponse { data: answer.data, media_type: answer.media_type, summary })
+    }
+}
+
+/// Artifacts, through their port.
+pub struct PortArtifacts {
+    artifacts: Arc<dyn Artifacts>,
+}
+
+impl PortArtifacts {
+    /// Stores through a port.
+    #[must_use]
+    pub fn new(artifacts: Arc<dyn Artifacts>) -> Self {
+        Self { artifacts }
+    }
+}
+
+#[async_trait]
+impl ArtifactSink for PortArtifacts {
+    async fn put(&self, data: Bytes, media_type: &str) -> Result<ArtifactDigest, Failure> {
+        self.artifacts.put(data, media_type).await.map_err(|error| match error {
+            artifacts::Error::Unavailable(_) => Failure::retryable(error.to_string()).reason("ARTIFACTS_UNAVAILABLE"),
+            other => Failure::permanent(other.to_string()).reason("ARTIFACT_REFUSED"),
+        })
+    }
+}
