@@ -23,7 +23,10 @@ pub struct Ready<'a> {
 ///
 /// # Errors
 /// The node cannot start.
-pub fn run(config: Config, announce: impl FnOnce(Ready<'_>) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+pub fn run(
+    config: Config,
+    announce: impl FnOnce(Ready<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
     start_logging(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -71,7 +74,8 @@ async fn serve(
 fn start_logging(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log.filter)
         .with_context(|| format!("log.filter: `{}` is no filter", config.log.filter))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // Whoever started logging before wins: that is a test.
     let _ = match config.log.format {
         LogFormat::Text => lines.compact().try_init(),

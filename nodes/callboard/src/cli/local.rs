@@ -46,13 +46,15 @@ pub(super) fn up(args: &UpArgs, global: &Global, program: &str) -> Result<ExitCo
     let code = up::run(config, |ready| {
         let said = if out.is_json() {
             let node = ready.node;
-            out.document(&Ready {
+            let ready = Ready {
                 node: &node.name,
                 api: node.public.to_string(),
                 admin: node.admin.map(|a| a.to_string()),
                 data_dir: &node.data_dir,
                 providers: ready.config.broker.providers.iter().map(|p| p.name.as_str()).collect(),
-            })
+            };
+            // One line: whoever started the node waits for it.
+            out.line(&serde_json::to_string(&ready)?)
         } else {
             out.text(&up::banner(&ready, program, &here))
         };
@@ -77,10 +79,15 @@ pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<Vec<Check>> {
         Ok(config) => config,
         Err(error) => {
             let message = format!("{:#}", anyhow::Error::from(error));
-            return Ok(vec![Check::fail("configuration", message, "correct it; `callboard config default` prints every key")]);
+            return Ok(vec![Check::fail(
+                "configuration",
+                message,
+                "correct it; `callboard config default` prints every key",
+            )]);
         }
     };
-    let source = args.config.as_ref().map_or("the defaults and the environment".into(), |p| p.display().to_string());
+    let source =
+        args.config.as_ref().map_or("the defaults and the environment".into(), |p| p.display().to_string());
     Ok(vec![
         Check::ok("configuration", format!("{source}: every key exists and every value is right")),
         providers(&config),
@@ -90,37 +97,43 @@ pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<Vec<Check>> {
 }
 
 fn providers(config: &Config) -> Check {
-    let deps = Deps {
-        clock: Arc::new(callboard_ports::SystemClock),
-        observe: Arc::new(|_| ()),
-        env: Arc::new(env),
-    };
+    let deps =
+        Deps { clock: Arc::new(callboard_ports::SystemClock), observe: Arc::new(|_| ()), env: Arc::new(env) };
     match Broker::new(&config.broker, &deps) {
         Ok(_) => {
             let names: Vec<_> = config.broker.providers.iter().map(|p| p.name.as_str()).collect();
             Check::ok("providers", format!("{}: keys can be read", names.join(", then ")))
         }
-        Err(error) => Check::fail("providers", error.to_string(), "set the variable or the file that is named"),
+        Err(error) => {
+            Check::fail("providers", error.to_string(), "set the variable or the file that is named")
+        }
     }
 }
 
 fn data_dir(config: &Config) -> Check {
     let path = &config.node.data_dir;
     if !path.exists() {
-        return Check::ok("data folder", format!("{} does not exist yet; `callboard up` makes it", path.display()));
+        return Check::ok(
+            "data folder",
+            format!("{} does not exist yet; `callboard up` makes it", path.display()),
+        );
     }
     match DataDir::open(path, "callboard doctor") {
         Ok(_) => Check::ok("data folder", format!("{} can be written and is not in use", path.display())),
         Err(error @ crate::node::DataDirError::InUse { .. }) => {
             Check::warn("data folder", error.to_string(), "nothing, if that node is meant to run")
         }
-        Err(error) => Check::fail("data folder", error.to_string(), "correct its owner or mode, or give another"),
+        Err(error) => {
+            Check::fail("data folder", error.to_string(), "correct its owner or mode, or give another")
+        }
     }
 }
 
 fn port(name: &'static str, address: std::net::SocketAddr) -> Check {
     match std::net::TcpListener::bind(address) {
         Ok(_) => Check::ok(name, format!("{address} is free")),
-        Err(error) => Check::warn(name, format!("{address}: {error}"), "nothing, if a node is meant to run there"),
+        Err(error) => {
+            Check::warn(name, format!("{address}: {error}"), "nothing, if a node is meant to run there")
+        }
     }
 }

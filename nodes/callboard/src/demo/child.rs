@@ -38,7 +38,17 @@ impl Child {
         std::fs::write(&config, CONFIG).context("cannot write the node's configuration")?;
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
-        command.args(["up", "--output", "json", "--name", "demo", "--slots", SLOTS, "--admin-listen", "127.0.0.1:0"]);
+        command.args([
+            "up",
+            "--output",
+            "json",
+            "--name",
+            "demo",
+            "--slots",
+            SLOTS,
+            "--admin-listen",
+            "127.0.0.1:0",
+        ]);
         command.args(["--listen", address.unwrap_or("127.0.0.1:0")]).arg("--config").arg(&config);
         command.arg("--data-dir").arg(data.join("node"));
         if let Some(url) = &args.openai_base_url {
@@ -53,7 +63,9 @@ impl Child {
         let mut process = command.spawn().context("cannot start the node")?;
         let stdout = process.stdout.take().context("the node has no output")?;
         let mut lines = BufReader::new(stdout).lines();
-        let line = tokio::time::timeout(START_WITHIN, lines.next_line()).await.context("the node does not start")??;
+        let line = tokio::time::timeout(START_WITHIN, lines.next_line())
+            .await
+            .context("the node does not start")??;
         let Some(line) = line else {
             let output = process.wait_with_output().await?;
             anyhow::bail!("the node does not start: {}", String::from_utf8_lossy(&output.stderr).trim());

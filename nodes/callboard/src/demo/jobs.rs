@@ -5,20 +5,33 @@ use anyhow::Context as _;
 use callboard_client::{Client, Error, Update, is_terminal, v1};
 use futures::{StreamExt, TryStreamExt};
 use std::time::Duration;
+use tokio::sync::watch;
 
 const CAMPAIGN: &str = include_str!("../../../../examples/campaign.json");
 const POLICY: &str = include_str!("../../../../examples/return-policy.json");
 /// How often the batch is counted.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
 
-const THINGS: [&str; 10] =
-    ["umbrella", "teapot", "bicycle bell", "desk lamp", "notebook", "rain coat", "hammock", "kettle", "compass", "scarf"];
+const THINGS: [&str; 10] = [
+    "umbrella",
+    "teapot",
+    "bicycle bell",
+    "desk lamp",
+    "notebook",
+    "rain coat",
+    "hammock",
+    "kettle",
+    "compass",
+    "scarf",
+];
 
 /// The tasks of the demo.
 pub(super) struct Jobs {
     pub(super) campaign: String,
     pub(super) policy: String,
     batch: usize,
+    /// How far the campaign has come.
+    percent: watch::Sender<u64>,
 }
 
 /// How the tasks came out.
@@ -38,60 +51,70 @@ fn request(kind: &str, input: impl Into<bytes::Bytes>, priority: u32) -> v1::Sub
     }
 }
 
-impl Jobs {
-    pub(super) async fn submit(client: &Client, batch: u32) -> anyhow::Result<Self> {
-        let texts = (1..=batch).map(|n| {
-            let thing = THINGS[n as usize % THINGS.len()];
-            let prompt = format!("One line to sell a {thing}, number {n} of a series.");
-            request("text.generate", serde_json::json!({ "prompt": prompt }).to_string(), 5)
-        });
-        let texts: Vec<_> = texts.collect();
-        for chunk in texts.chunks(500) {
-            for outcome in client.submit_batch(chunk.to_vec()).await? {
-                outcome?;
-            }
+/// Submits the small texts.
+pub(super) async fn submit_batch(client: &Client, size: u32) -> anyhow::Result<usize> {
+    let text = |n: u32| {
+        let thing = THINGS[n as usize % THINGS.len()];
+        let prompt = format!("One line to sell a {thing}, number {n} of a series.");
+        request("text.generate", serde_json::json!({ "prompt": prompt }).to_string(), 5)
+    };
+    let texts: Vec<_> = (1..=size).map(text).collect();
+    for chunk in texts.chunks(500) {
+        for outcome in client.submit_batch(chunk.to_vec()).await? {
+            outcome?;
         }
-        let campaign = client.submit(request("campaign.generate", CAMPAIGN, 9)).await?.task.id;
-        let policy = client.submit(request("policy.analyze", POLICY, 9)).await?.task.id;
-        Ok(Self { campaign, policy, batch: texts.len() })
     }
+    Ok(texts.len())
+}
 
-    /// Shows the tasks run, until `share` of the batch is done; with 1.0, until everything is.
-    pub(super) async fn follow(&self, client: &Client, screen: &Screen, share: f64) -> anyhow::Result<()> {
-        let campaign = follow_one(client, &self.campaign, |percent, text| screen.campaign(percent, text));
-        let policy = follow_one(client, &self.policy, |percent, text| screen.policy(percent, text));
-        let whole = share >= 1.0;
-        let batch = self.count(client, screen, share);
-        if whole {
-            futures::try_join!(campaign, policy, batch)?;
+/// Shows the batch run, until `share` of `total` tasks has ended.
+pub(super) async fn count(client: &Client, screen: &Screen, total: usize, share: f64) -> anyhow::Result<()> {
+    loop {
+        let counts = client.cluster().await?.tasks.context("the node counts no tasks")?;
+        let done = usize::try_from(counts.succeeded + counts.failed + counts.cancelled)?;
+        let waiting = counts.queued + counts.scheduled;
+        screen.batch(done, &format!("{} run, {waiting} wait", counts.running));
+        #[expect(clippy::cast_precision_loss, reason = "a share of some thousand")]
+        if done as f64 >= share * total as f64 {
             return Ok(());
         }
-        tokio::select! {
-            done = batch => done,
-            failed = async { futures::future::try_join(campaign, policy).await.err() } => match failed {
-                Some(error) => Err(error),
-                None => self.count(client, screen, share).await,
-            },
-        }
+        tokio::time::sleep(COUNT_EVERY).await;
+    }
+}
+
+impl Jobs {
+    /// Submits the two large tasks, before everything that waits.
+    pub(super) async fn submit(client: &Client, batch: usize) -> anyhow::Result<Self> {
+        let campaign = client.submit(request("campaign.generate", CAMPAIGN, 9)).await?.task.id;
+        let policy = client.submit(request("policy.analyze", POLICY, 9)).await?.task.id;
+        Ok(Self { campaign, policy, batch, percent: watch::channel(0).0 })
     }
 
-    async fn count(&self, client: &Client, screen: &Screen, share: f64) -> anyhow::Result<()> {
-        let total = self.batch + 2;
-        loop {
-            let counts = client.cluster().await?.tasks.context("the node counts no tasks")?;
-            let done = usize::try_from(counts.succeeded + counts.failed + counts.cancelled)?;
-            // The two large ones are counted too; the bar is about the batch.
-            screen.batch(done.min(self.batch), &format!("{} run, {} wait", counts.running, counts.queued + counts.scheduled));
-            #[expect(clippy::cast_precision_loss, reason = "a share of some thousand")]
-            if done >= total || (share < 1.0 && done as f64 >= share * total as f64) {
-                return Ok(());
-            }
-            tokio::time::sleep(COUNT_EVERY).await;
-        }
+    /// Shows the large tasks run to their ends, also across a restart of the node.
+    pub(super) async fn follow(&self, client: &Client, screen: &Screen) -> anyhow::Result<()> {
+        let campaign = follow_one(client, &self.campaign, |percent, text| {
+            screen.campaign(percent, text);
+            self.percent.send_replace(percent);
+        });
+        let policy = follow_one(client, &self.policy, |percent, text| screen.policy(percent, text));
+        futures::try_join!(campaign, policy)?;
+        Ok(())
+    }
+
+    /// Waits until the campaign has come so far.
+    pub(super) async fn campaign_reaches(&self, percent: u64) {
+        // The sender is ours, so the wait ends only with what it waits for.
+        let _ = self.percent.subscribe().wait_for(|now| *now >= percent).await;
+    }
+
+    /// Shows the batch run to its end.
+    pub(super) async fn count_all(&self, client: &Client, screen: &Screen) -> anyhow::Result<()> {
+        count(client, screen, self.batch + 2, 1.0).await
     }
 
     pub(super) async fn outcome(&self, client: &Client) -> anyhow::Result<Outcome> {
-        let mut tasks: Vec<v1::Task> = client.list_all(v1::TaskFilter::default()).boxed().try_collect().await?;
+        let mut tasks: Vec<v1::Task> =
+            client.list_all(v1::TaskFilter::default()).boxed().try_collect().await?;
         tasks.reverse();
         anyhow::ensure!(
             tasks.len() == self.batch + 2,

@@ -19,8 +19,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// The share of the batch that is done when the node is killed.
-const KILL_AT: f64 = 0.35;
+/// The share of the batch that is done when the large tasks are submitted.
+const LARGE_AT: f64 = 0.2;
+/// How far the campaign is when the node is killed: its text is there, its image is being made.
+const KILL_AT: u64 = 50;
 /// The longest the whole may take with templates; real providers take what they take.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Where images are kept, in the current folder.
@@ -32,7 +34,8 @@ const KEPT: &str = "callboard-demo";
 /// Something did not work as it should: then what is said is what was seen.
 pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let folder = tempfile::Builder::new().prefix("callboard-demo-").tempdir().context("cannot make a folder")?;
+    let folder =
+        tempfile::Builder::new().prefix("callboard-demo-").tempdir().context("cannot make a folder")?;
     let data = folder.path().to_owned();
     let screen = Screen::new(args.plain);
     let done = runtime.block_on(async {
@@ -57,26 +60,36 @@ async fn tell(args: &DemoArgs, data: &Path, screen: &Screen) -> anyhow::Result<(
     let began = Instant::now();
     let mut node = Child::start(args, data, None).await?;
     screen.title("Callboard demo");
-    screen.line(&format!("A node runs as process {} on {}, with its data in {}.", node.pid(), node.address, data.display()));
+    screen.line(&format!(
+        "A node runs as process {} on {}, with its data in {}.",
+        node.pid(),
+        node.address,
+        data.display()
+    ));
     screen.line(&node.providers_line());
 
     let client = Client::connect(Options { addresses: vec![node.address.clone()], ..Options::default() })?;
-    let jobs = Jobs::submit(&client, args.batch_size).await?;
-    screen.line(&format!(
-        "Submitted a marketing campaign, a policy to analyse, and a batch of {} small texts.",
-        args.batch_size
-    ));
-    screen.start_bars(args.batch_size.into());
+    let batch = jobs::submit_batch(&client, args.batch_size).await?;
+    screen.line(&format!("Submitted a batch of {batch} small texts."));
+    screen.start_bars(batch);
+    jobs::count(&client, screen, batch, LARGE_AT).await?;
+    let jobs = Jobs::submit(&client, batch).await?;
+    screen.line("Submitted a marketing campaign and a policy to analyse, with a higher priority.");
 
-    jobs.follow(&client, screen, KILL_AT).await?;
-    let pid = node.pid();
-    node.kill9().await?;
-    let killed = Instant::now();
-    screen.note(&format!("killed process {pid} with SIGKILL, in the middle of its work"));
-    let mut node = Child::start(args, data, Some(&node.address)).await?;
-    let back = killed.elapsed();
-    screen.note(&format!("started again as process {}, {} ms after the kill", node.pid(), back.as_millis()));
-    jobs.follow(&client, screen, 1.0).await?;
+    let script = async {
+        jobs.campaign_reaches(KILL_AT).await;
+        let pid = node.pid();
+        node.kill9().await?;
+        let killed = Instant::now();
+        screen.note(&format!("killed process {pid} with SIGKILL, in the middle of its work"));
+        let again = Child::start(args, data, Some(&node.address)).await?;
+        let back = killed.elapsed().as_millis();
+        screen.note(&format!("started again as process {}, {back} ms after the kill", again.pid()));
+        jobs.count_all(&client, screen).await?;
+        Ok(again)
+    };
+    // The watches survive the kill by themselves.
+    let (mut node, ()) = futures::try_join!(script, jobs.follow(&client, screen))?;
     screen.finish_bars();
 
     let outcome = jobs.outcome(&client).await?;

@@ -56,20 +56,25 @@ impl Screen {
         self.line(&console::style(format!("  -- {text}")).yellow().to_string());
     }
 
-    pub(super) fn start_bars(&self, batch: u64) {
-        self.total.set(usize::try_from(batch).unwrap_or(usize::MAX));
+    pub(super) fn start_bars(&self, batch: usize) {
+        self.total.set(batch);
         if self.plain {
             return;
         }
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::term(self.out.clone(), 10));
         let bar = |name: &'static str, length| {
             let bar = all.add(ProgressBar::new(length));
-            let style = ProgressStyle::with_template("  {prefix:9} {bar:30.cyan} {pos:>4}/{len:4} {wide_msg}");
+            let style =
+                ProgressStyle::with_template("  {prefix:9} {bar:30.cyan} {pos:>4}/{len:4} {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.with_prefix(name)
         };
-        let bars =
-            Bars { campaign: bar("campaign", 100), policy: bar("policy", 100), batch: bar("batch", batch), all: all.clone() };
+        let bars = Bars {
+            campaign: bar("campaign", 100),
+            policy: bar("policy", 100),
+            batch: bar("batch", batch as u64),
+            all: all.clone(),
+        };
         *self.bars.borrow_mut() = Some(bars);
     }
 
@@ -105,6 +110,8 @@ impl Screen {
     }
 
     pub(super) fn batch(&self, done: usize, text: &str) {
+        // The two large tasks are counted too; the bar is about the batch.
+        let done = done.min(self.total.get());
         if let Some(bars) = &*self.bars.borrow() {
             bars.batch.set_position(done as u64);
             bars.batch.set_message(text.to_owned());

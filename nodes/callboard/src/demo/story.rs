@@ -21,7 +21,12 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 /// The results of the two large tasks, and a few of the small ones.
-pub(super) async fn results(client: &Client, outcome: &Outcome, kept: &Path, screen: &Screen) -> anyhow::Result<()> {
+pub(super) async fn results(
+    client: &Client,
+    outcome: &Outcome,
+    kept: &Path,
+    screen: &Screen,
+) -> anyhow::Result<()> {
     let campaign = result(&outcome.campaign)?;
     screen.title("The campaign");
     screen.line(&label(&campaign));
@@ -33,7 +38,7 @@ pub(super) async fn results(client: &Client, outcome: &Outcome, kept: &Path, scr
         let mut file = tokio::fs::File::create(&path).await.context("cannot write the image")?;
         client.artifact(digest).await?.write_to(&mut file).await?;
         let placeholder = campaign["image_placeholder"].as_bool().unwrap_or_default();
-        let kind = if placeholder { "a placeholder image, as no provider paints" } else { "the image" };
+        let kind = if placeholder { "no provider paints: a placeholder image" } else { "the image" };
         screen.line(&format!("  ({kind} is kept in {})", path.display()));
     }
 
@@ -87,6 +92,8 @@ pub(super) async fn durability(client: &Client, outcome: &Outcome, screen: &Scre
     for task in outcome.tasks.iter().filter(|t| t.attempt > 1) {
         let events: Vec<v1::TaskEvent> = client.events_all(&task.id).boxed().try_collect().await?;
         if events.iter().any(|e| e.r#type() == v1::TaskEventType::Lost) {
+            let results = events.iter().filter(|e| e.r#type() == v1::TaskEventType::Succeeded).count();
+            anyhow::ensure!(results == 1, "task {} has {results} results", task.id);
             interrupted.push((task, events));
         }
     }

@@ -205,7 +205,10 @@ impl Config {
             }
         }
         if self.offline_latency > limits::TIMEOUT {
-            wrong.push(Violation { field: "offline_latency".into(), description: "must be at most 24h".into() });
+            wrong.push(Violation {
+                field: "offline_latency".into(),
+                description: "must be at most 24h".into(),
+            });
         }
         wrong
     }

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 /// What every image says.
 const TITLE: &str = "OFFLINE PLACEHOLDER";
 /// The most words of the prompt that are shown.
-const WORDS: usize = 12;
+const WORDS: usize = 18;
 
 /// The shades of the background; the palette holds them first.
 const SHADES: u8 = 200;
@@ -108,7 +108,10 @@ fn captions(canvas: &mut Canvas, prompt: &str) {
     let columns = (width.saturating_sub(2 * cell.width) / cell.width).max(1) as usize;
     let rows = (height / cell.height) as usize;
     let title = wrap(TITLE, columns);
-    let words: Vec<_> = prompt.split_whitespace().take(WORDS).collect();
+    let mut words: Vec<_> = prompt.split_whitespace().take(WORDS + 1).collect();
+    if words.len() > WORDS {
+        words[WORDS] = "...";
+    }
     let mut text = wrap(&words.join(" "), columns);
     text.truncate(rows.saturating_sub(title.len() + 2));
 
@@ -118,8 +121,8 @@ fn captions(canvas: &mut Canvas, prompt: &str) {
     let Ok(()) = band.into_styled(PrimitiveStyle::with_fill(Gray8::new(BAND))).draw(&mut pen);
     let mut y = top + (cell.height / 2) as i32;
     let style = MonoTextStyle::new(font, Gray8::new(INK));
-    let gap = [String::new(), String::new()];
-    for line in title.iter().chain(&gap[..1]).chain(&text) {
+    let gap = [String::new()];
+    for line in title.iter().chain(&gap).chain(&text) {
         let x = (width.saturating_sub(cell.width * line.chars().count() as u32) / 2) as i32;
         let Ok(_) = Text::with_baseline(line, Point::new(x, y), style, Baseline::Top).draw(&mut pen);
         y += cell.height as i32;

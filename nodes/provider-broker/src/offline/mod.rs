@@ -12,13 +12,13 @@ mod prompt;
 mod skeleton;
 mod text;
 
-use std::time::Duration;
 use crate::config::Adapter;
 use crate::provider::{Chunk, ChunkStream, Description, Provider, ProviderImage, ProviderText};
 use async_trait::async_trait;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, TextRequest, Usage};
 use futures::{StreamExt, stream};
 use prompt::Prompt;
+use std::time::Duration;
 
 /// What a line begins with that holds the skeleton of the JSON answer.
 pub const SKELETON_PREFIX: &str = "JSON skeleton: ";

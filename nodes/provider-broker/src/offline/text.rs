@@ -21,12 +21,11 @@ fn plain(prompt: &Prompt) -> String {
             "With a provider configured, a model takes over from here.",
         ],
     );
+    let words = [0, 1, 2].map(|n| format!("\"{}\"", prompt.topic(n)));
     format!(
-        "[{LABEL}] You asked: \"{}\"\n\nAn answer would speak of {}, {} and {}. {closing}",
+        "[{LABEL}] You asked: \"{}\"\n\nThe words that stand out: {}. {closing}",
         prompt.excerpt,
-        prompt.topic(0),
-        prompt.topic(1),
-        prompt.topic(2),
+        words.join(", "),
     )
 }
 
@@ -112,18 +111,20 @@ pub(super) fn sentence(prompt: &Prompt, field: &str, n: usize) -> String {
         "headline" | "title" | "subject" | "tagline" | "slogan" => return headline(prompt),
         "body" | "text" | "copy" => return body(prompt),
         "call_to_action" | "cta" => return call_to_action(prompt),
-        "strengths" | "pros" => [format!("It speaks of {one}."), format!("It names {one} and {two}.")],
+        "strengths" | "pros" => {
+            [format!("It speaks of \"{one}\"."), format!("It names \"{one}\" and \"{two}\".")]
+        }
         "risks" | "cons" | "weaknesses" => [
-            format!("What it says of {one} was not judged: no model read it."),
-            format!("Whether {one} and {two} fit together was not checked."),
+            format!("What it says of \"{one}\" was not judged: no model read it."),
+            format!("Whether what it says of \"{one}\" and \"{two}\" fits together was not checked."),
         ],
         "missing_clauses" | "missing" | "gaps" => [
-            format!("An exception to what it says of {one} may be missing."),
-            format!("Who is responsible for {one} may be missing."),
+            format!("A clause about exceptions from \"{one}\" may be missing."),
+            format!("Who is responsible for \"{one}\" may be missing."),
         ],
         "suggestions" | "recommendations" | "improvements" => [
-            format!("Let a person or a model check the part about {one}."),
-            format!("Say in one sentence how {one} and {two} belong together."),
+            format!("Let a person or a model check the part about \"{one}\"."),
+            format!("Say in one sentence how \"{one}\" and \"{two}\" belong together."),
         ],
         "keywords" | "tags" | "hashtags" | "topics" => return one.to_owned(),
         _ => [

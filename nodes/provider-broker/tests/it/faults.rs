@@ -121,6 +121,15 @@ async fn a_refused_connection_is_a_connection_error() {
 }
 
 #[tokio::test]
+async fn a_redirect_is_not_followed_with_the_key() {
+    let (fake, broker) = one().await;
+    let other = FakeProvider::start().await.unwrap();
+    fake.fault(Fault::Redirect { to: format!("{}/chat/completions", other.base_url()) });
+    assert_eq!(broker.text(&hello()).await.unwrap_err().kind, ErrorKind::MalformedAnswer);
+    assert_eq!(other.counts().received, 0);
+}
+
+#[tokio::test]
 async fn a_provider_that_hangs_is_timed_out() {
     let fake = FakeProvider::start().await.unwrap();
     let config = Config {

@@ -75,6 +75,11 @@ pub enum Fault {
         /// After so many pieces of text.
         after_chunks: usize,
     },
+    /// 307 to another address.
+    Redirect {
+        /// The address.
+        to: String,
+    },
     /// An answer of any shape.
     Raw {
         /// Its status.

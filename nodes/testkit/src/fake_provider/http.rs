@@ -172,6 +172,11 @@ async fn meet(fault: &Fault, key: &str, connection: &Connection) -> Option<Respo
             raw(200, "application/json", br#"{"id":"chatcmpl-1","choices":[{"ind"#.to_vec())
         }
         Fault::Raw { status, content_type, body } => raw(*status, content_type, body.clone()),
+        Fault::Redirect { to } => {
+            let mut response = raw(307, "text/plain", Vec::new());
+            response.headers_mut().extend(to.parse().ok().map(|to| (header::LOCATION, to)));
+            response
+        }
         Fault::Hang => pending().await,
         Fault::Delay { ms } => {
             tokio::time::sleep(Duration::from_millis(*ms)).await;

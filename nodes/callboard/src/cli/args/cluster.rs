@@ -98,8 +98,8 @@ Examples:
   callboard doctor --addr node-a:7070
   callboard doctor --config callboard.toml --data-dir ./callboard-data
 
-With --config or --data-dir it checks this machine's files and asks no node. It exits with 1 if a check
-fails; warnings alone do not.")]
+With --config or --data-dir it checks this machine's files and asks no node.
+It exits with 1 if a check fails; warnings alone do not.")]
 pub struct DoctorArgs {
     /// Check this configuration file.
     #[arg(long, value_name = "FILE")]

@@ -12,8 +12,8 @@ Examples:
   callboard up --data-dir /var/lib/callboard --config callboard.toml
   callboard up --openai-base-url http://localhost:11434/v1 --openai-model llama3.2
 
-`callboard config default` prints a configuration file with comments. Options win over the environment,
-the environment over the file.")]
+`callboard config default` prints a configuration file with comments.
+Options win over the environment, the environment over the file.")]
 pub struct UpArgs {
     /// The folder that holds the data. [default: ./callboard-data]
     #[arg(long, env = "CALLBOARD_DATA_DIR", hide_env_values = true, value_name = "FOLDER")]

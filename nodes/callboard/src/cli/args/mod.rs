@@ -51,9 +51,10 @@ pub struct Global {
     #[arg(long, global = true, env = "CALLBOARD_ADDR", hide_env_values = true, value_name = "ADDR")]
     #[arg(value_delimiter = ',', default_value = "127.0.0.1:7070")]
     pub addr: Vec<String>,
-    /// Text for a person or JSON for a program. `result` and `artifact get` also take the path of a file to
-    /// write (./json for a file of that name).
+    /// `table` for a person or `json` for a program. For `result` and `artifact get` also the file to write
+    /// (./json for a file of that name).
     #[arg(long, short, global = true, value_name = "FORMAT", value_parser = OutputParser, default_value = "table")]
+    #[arg(hide_possible_values = true)]
     pub output: Output,
     /// When to use colours.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]

@@ -15,11 +15,12 @@ Examples:
   callboard submit text.generate --batch examples/texts.ndjson --priority 2
   echo '{\"sleep_ms\":500}' | callboard submit echo --delay 10s
 
-A batch has one JSON value a line: the input of KIND, or, without KIND, an object such as
-  {\"kind\":\"echo\",\"input\":{},\"priority\":7,\"queue\":\"q\",\"at\":\"2026-01-31T18:30:00Z\",\"delay\":\"10s\",
-   \"timeout\":\"5m\",\"max_attempts\":3,\"request_id\":\"r\"}
-The options are the defaults of every line. With --request-id a batch may be sent again safely: the line's
-number is added to it.")]
+A batch has one JSON value a line: the input of KIND, or, without KIND, an object:
+  {\"kind\":\"echo\",\"input\":{\"sleep_ms\":5},\"priority\":7,\"delay\":\"10s\"}
+  {\"kind\":\"echo\",\"queue\":\"slow\",\"at\":\"2026-01-31T18:30:00Z\",\"timeout\":\"5m\"}
+  {\"kind\":\"echo\",\"max_attempts\":3,\"request_id\":\"order-7\"}
+The options are the defaults of every line. With --request-id a batch may be sent
+again safely: the number of the line is added to it.")]
 pub struct SubmitArgs {
     /// The task kind; `callboard kinds` lists them.
     #[arg(required_unless_present = "batch")]
@@ -175,6 +176,7 @@ pub struct RetryArgs {
 
 /// The arguments of `result`.
 #[derive(Debug, Args)]
+#[command(override_usage = "callboard result <ID> [--output FILE]")]
 #[command(after_help = "\
 Examples:
   callboard result 0c07398f
@@ -205,12 +207,14 @@ pub enum ArtifactCommand {
 
 /// The arguments of `artifact get`.
 #[derive(Debug, Args)]
+#[command(override_usage = "callboard artifact get <DIGEST> [--output FILE]")]
 #[command(after_help = "\
 Examples:
   callboard artifact get sha256:9f86d0..0f00a08 --output banner.png
   callboard artifact get sha256:9f86d0..0f00a08 > banner.png
 
-A task's result holds the digests of its artifacts. Binary data is not written to a terminal.")]
+A task's result holds the digests of its artifacts. Binary data is not written to
+a terminal.")]
 pub struct ArtifactGetArgs {
     /// The artifact's digest: sha256: and 64 hexadecimal digits.
     pub digest: String,

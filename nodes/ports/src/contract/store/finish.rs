@@ -1,7 +1,7 @@
 //! Ends of attempts.
 
 use super::Fixture;
-use super::kit::{Kit, failure, success};
+use super::kit::{Kit, attempt_of, claimed_of, failure, success};
 use crate::store::{Fenced, Finish};
 use bytes::Bytes;
 use callboard_domain::{Attempt, Outcome, State, limits};
@@ -61,7 +61,10 @@ pub async fn a_retryable_failure_is_tried_again(fixture: impl Fixture) {
     kit.told.until("the time of the next attempt is told", |t| t.due().contains(&run_at)).await;
     assert_eq!(kit.store.release_due(10).await.expect("released").count, 0, "it is not due");
     kit.let_time_pass().await;
-    let second = kit.claim_one(session, id).await;
+    let claimed = kit.claim(session, vec![id]).await.remove(0);
+    let claimed = claimed_of(claimed).expect("a waiting task is claimed").task;
+    assert_eq!(claimed, kit.get(id).await, "what a claim answers is what is stored");
+    let second = attempt_of(&claimed);
     assert_eq!(second.number, 2);
     assert_eq!(kit.finish_one(session, success(second, "1")).await, Fenced::Recorded(State::Succeeded));
     assert_eq!(kit.get(id).await.life.failures, 1);

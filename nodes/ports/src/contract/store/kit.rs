@@ -235,6 +235,7 @@ impl<F: Fixture> Kit<F> {
         let id = task.spec.id;
         let events = self.other.events(id, 0, 10_000).await.expect("events are read");
         assert_eq!(replay(&events), task.life, "the log of {id} replays to another lifecycle: {events:#?}");
+        assert_eq!(task.finished_at.is_some(), task.life.state.is_terminal(), "{task:#?}");
         let what = format!("the observers are told every event of {id}");
         self.told.until(&what, |told| told.events(id).len() >= events.len()).await;
         assert_eq!(self.told.events(id), events, "what observers were told of {id} is its log");
@@ -250,8 +251,11 @@ impl<F: Fixture> Kit<F> {
             ready.len()
         );
         if task.life.state == State::Queued {
-            let queued =
-                self.store.queued(&[task.spec.queue.clone()], 10_000).await.expect("queued tasks are read");
+            let queued = self
+                .store
+                .queued(std::slice::from_ref(&task.spec.queue), 10_000)
+                .await
+                .expect("queued tasks are read");
             let stored = queued.iter().find(|r| r.id == id).expect("a QUEUED task is among the queued");
             let newest = ready.last().expect("a QUEUED task was reported as ready");
             assert_eq!(stored, newest, "what a hand-off refills from is what it was told");
