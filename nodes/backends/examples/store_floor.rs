@@ -1,5 +1,6 @@
 //! How fast the SQLite store alone is: tasks a second for admit, claim and finish, on one thread of
-//! callers beside the writer. `cargo run --release -p callboard-backends --example store_floor`
+//! callers beside the writer.
+//! `cargo run --release -p callboard-backends --example store_floor -- [FOLDER] [PER CENT]`
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement for a person")]
 
@@ -46,36 +47,62 @@ fn finish(task_id: TaskId) -> Finish {
     }
 }
 
-/// Admits, claims and finishes `count` tasks in batches, so many batches in flight.
+/// What one kind of call has cost.
+#[derive(Default)]
+struct Cost {
+    seconds: f64,
+    cpu: f64,
+    commits: u64,
+}
+
+impl Cost {
+    async fn add(&mut self, store: &Store, calls: impl Future<Output = ()>) {
+        let (start, cpu, commits) = (Instant::now(), writer_cpu(), store.stats().commits);
+        calls.await;
+        self.seconds += start.elapsed().as_secs_f64();
+        self.cpu += writer_cpu() - cpu;
+        self.commits += store.stats().commits - commits;
+    }
+
+    fn print(&self, label: &str, what: &str, count: usize) {
+        let (rate, each) = (count as f64 / self.seconds, self.cpu * 1e6 / count as f64);
+        let commits = self.commits;
+        println!(
+            "{label:<28} {what:<7} {rate:>9.0} tasks/s  writer {each:>5.1} us/task  {commits:>6} commits"
+        );
+    }
+}
+
+/// Admits, claims and finishes `count` tasks in batches, so many batches in flight. In waves, as tasks
+/// come and go on a node that keeps up.
 async fn measure(store: &Store, label: &str, count: usize, batch: usize, in_flight: usize) {
-    let rate = |what: &str, start: Instant, cpu: f64, commits: u64| {
-        let seconds = start.elapsed().as_secs_f64();
-        let (rate, each) = (count as f64 / seconds, (writer_cpu() - cpu) * 1e6 / count as f64);
-        let commits = store.stats().commits - commits;
-        println!("{label:<28} {what:<7} {rate:>9.0} tasks/s  writer {each:>5.1} us/task  {commits:>6} commits");
-    };
-    let tasks: Vec<_> = (0..count).map(|_| task()).collect();
-    let ids: Vec<_> = tasks.iter().map(|t| t.spec.id).collect();
-    let batches: Vec<_> = tasks.chunks(batch).map(<[_]>::to_vec).collect();
-
-    let (start, cpu, commits) = (Instant::now(), writer_cpu(), store.stats().commits);
-    let admitted = stream::iter(batches).map(|b| store.admit(b)).buffer_unordered(in_flight);
-    admitted.for_each(async |answers| assert!(answers.iter().all(Result::is_ok))).await;
-    rate("admit", start, cpu, commits);
-
     let (hosted, node) = (Arc::new(HashSet::from(["echo".to_owned()])), Arc::from("node-1"));
-    let (start, cpu, commits) = (Instant::now(), writer_cpu(), store.stats().commits);
-    let claims = stream::iter(ids.chunks(batch).map(<[_]>::to_vec)).map(|take| {
-        let (hosted, node) = (Arc::clone(&hosted), Arc::clone(&node));
-        store.claim(ClaimRequest { session: SESSION, node, hosted, take, give_back: Vec::new() })
-    });
-    claims.buffer_unordered(in_flight).for_each(async |claims| assert!(claims.is_ok())).await;
-    rate("claim", start, cpu, commits);
+    let (mut admit, mut claim, mut end) = (Cost::default(), Cost::default(), Cost::default());
+    let mut left = count;
+    while left > 0 {
+        let tasks: Vec<_> = (0..left.min(2_000)).map(|_| task()).collect();
+        left -= tasks.len();
+        let ids: Vec<_> = tasks.iter().map(|t| t.spec.id).collect();
+        let batches: Vec<_> = tasks.chunks(batch).map(<[_]>::to_vec).collect();
+        let calls = stream::iter(batches).map(|b| store.admit(b)).buffer_unordered(in_flight);
+        let calls = calls.for_each(async |answers| assert!(answers.iter().all(Result::is_ok)));
+        admit.add(store, calls).await;
 
-    let (start, cpu, commits) = (Instant::now(), writer_cpu(), store.stats().commits);
-    let ends = stream::iter(ids.chunks(batch)).map(|ids| store.finish(SESSION, ids.iter().copied().map(finish).collect()));
-    ends.buffer_unordered(in_flight).for_each(async |answers| assert!(answers.is_ok())).await;
-    rate("finish", start, cpu, commits);
+        let calls = stream::iter(ids.chunks(batch).map(<[_]>::to_vec)).map(|take| {
+            let (hosted, node) = (Arc::clone(&hosted), Arc::clone(&node));
+            store.claim(ClaimRequest { session: SESSION, node, hosted, take, give_back: Vec::new() })
+        });
+        let calls = calls.buffer_unordered(in_flight).for_each(async |claims| assert!(claims.is_ok()));
+        claim.add(store, calls).await;
+
+        let batches = stream::iter(ids.chunks(batch));
+        let calls = batches.map(|ids| store.finish(SESSION, ids.iter().copied().map(finish).collect()));
+        let calls = calls.buffer_unordered(in_flight).for_each(async |answers| assert!(answers.is_ok()));
+        end.add(store, calls).await;
+    }
+    for (cost, what) in [(admit, "admit"), (claim, "claim"), (end, "finish")] {
+        cost.print(label, what, count);
+    }
 }
 
 /// The processor time of the writer's thread so far, in seconds. Zero where there is no `/proc`.
@@ -95,6 +122,7 @@ fn writer_cpu() -> f64 {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let folder = std::env::args().nth(1).map_or_else(std::env::temp_dir, Into::into);
+    let per_cent: usize = std::env::args().nth(2).map_or(100, |share| share.parse().unwrap());
     let path = folder.join(format!("store-floor-{}.db", std::process::id()));
     let store = Store::open(Options::new(&path, Arc::new(SystemClock), || 0.5)).unwrap();
     let session = NewSession {
@@ -105,14 +133,18 @@ async fn main() {
         addresses: Default::default(),
     };
     store.open_session(session).await.unwrap();
-    measure(&store, "one at a time", 2_000, 1, 1).await;
-    measure(&store, "64 in flight, one each", 40_000, 1, 64).await;
-    measure(&store, "batches of 64, 2 in flight", 60_000, 64, 2).await;
-    measure(&store, "batches of 500, 2 in flight", 100_000, 500, 2).await;
+    measure(&store, "one at a time", 2_000 * per_cent / 100, 1, 1).await;
+    measure(&store, "64 in flight, one each", 40_000 * per_cent / 100, 1, 64).await;
+    measure(&store, "batches of 64, 2 in flight", 60_000 * per_cent / 100, 64, 2).await;
+    measure(&store, "batches of 500, 2 in flight", 100_000 * per_cent / 100, 500, 2).await;
 
     let (start, id) = (Instant::now(), TaskId::new(Uuid::nil()));
     assert!(store.find(&id.short()).await.is_err());
-    println!("a look for the end of an id among {:?} tasks: {:?}", store.counts().await.unwrap(), start.elapsed());
+    println!(
+        "a look for the end of an id among {:?} tasks: {:?}",
+        store.counts().await.unwrap(),
+        start.elapsed()
+    );
     store.close().await;
     std::fs::remove_file(path).unwrap();
 }

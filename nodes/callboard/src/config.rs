@@ -279,6 +279,7 @@ mod optional_address {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use figment::Provider;
 
     fn with_file(text: &str) -> Result<Config, Error> {
         let dir = tempfile::tempdir().unwrap();

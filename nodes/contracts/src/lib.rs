@@ -3,7 +3,7 @@
 //! No logic lives here, and no other crate of the workspace is used: this is the root of the arrows.
 
 /// The public API, `callboard.v1`.
-#[expect(clippy::allow_attributes, reason = "generated")]
+#[expect(clippy::allow_attributes, clippy::large_enum_variant, reason = "generated")]
 pub mod v1 {
     tonic::include_proto!("callboard.v1");
 }

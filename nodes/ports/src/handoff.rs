@@ -60,10 +60,13 @@ pub struct Want {
     pub alone: bool,
 }
 
+/// What becomes of a delivery: its tasks, and whether they were acknowledged.
+type Settle = Box<dyn FnOnce(Vec<Ready>, bool) + Send>;
+
 /// Tasks for a worker. Dropped without [`ack`](Self::ack), they are delivered again.
 pub struct Delivery {
     tasks: Vec<Ready>,
-    returns: Option<Box<dyn FnOnce(Vec<Ready>, bool) + Send>>,
+    returns: Option<Settle>,
 }
 
 impl Delivery {

@@ -12,6 +12,9 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt;
 
+/// The largest answer taken: an image as a provider may send it.
+const MESSAGE_BYTES: usize = 32 << 20;
+
 /// Why a call has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -97,7 +100,7 @@ macro_rules! client {
             /// Calls the actor on another node.
             #[must_use]
             pub fn remote(channel: Channel) -> Self {
-                Self(Side::Remote(<$remote>::new(channel)))
+                Self(Side::Remote(<$remote>::new(channel).max_decoding_message_size(MESSAGE_BYTES)))
             }
 
             $(

@@ -47,6 +47,7 @@
 
 mod context;
 mod failure;
+mod json;
 mod kind;
 pub mod registry;
 pub mod schema;

@@ -1,7 +1,9 @@
 //! JSON schemas: the one parse of an input.
 //!
-//! Beside the schema, an input must be what every store can hold: UTF-8, no U+0000, not too deep.
+//! Beside the schema, an input must be what every store can hold and every reader reads alike: UTF-8, no
+//! U+0000, not too deep, no key twice in one object.
 
+use crate::json;
 use callboard_domain::{Violation, limits};
 use serde_json::Value;
 
@@ -42,8 +44,9 @@ impl Validator {
         let Some(schema) = &self.schema else {
             return self.check_text(json);
         };
-        let value: Value = serde_json::from_slice(json).map_err(|e| vec![not_json(&e)])?;
-        let mut wrong = Vec::new();
+        let (value, twice) = json::read(json, "input").map_err(|e| vec![not_json(&e)])?;
+        let mut wrong: Vec<_> =
+            twice.iter().map(|path| violation(path, "must not stand twice in one object".into())).collect();
         if may_hold_nul(json) {
             find_nul(&value, "input", &mut wrong);
         }
@@ -149,6 +152,12 @@ mod tests {
         assert_eq!(fields(schema, "{}"), ["input"]);
         assert_eq!(fields(schema, "{"), ["input"]);
         assert!(fields(schema, r#"{"a": "x"}"#).is_empty());
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_named() {
+        let json = r#"{"a": 1, "b": {"c": 1, "c": 2}, "a": 1}"#;
+        assert_eq!(fields(r#"{"type": "object"}"#, json), ["input.b.c", "input.a"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The SQLite store: the contract of its port, and what only a file has.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod faults;
 mod file;
 mod groups;
@@ -51,6 +53,12 @@ impl Place {
         let conn = rusqlite::Connection::open(self.path()).unwrap();
         conn.busy_timeout(Duration::from_secs(10)).unwrap();
         conn
+    }
+
+    /// Opens the store anew, with nothing in memory.
+    async fn reopen(&mut self) {
+        self.store.close().await;
+        self.store = Store::open(self.options()).unwrap();
     }
 
     async fn admit(&self, numbers: std::ops::Range<u128>) -> Vec<TaskId> {

@@ -1,6 +1,6 @@
 //! From a request to a task: every check, before anything is stored.
 
-use super::catalog::{Catalog, Entry};
+use super::catalog::Catalog;
 use super::{Deps, errors};
 use bytes::Bytes;
 use callboard_contracts::v1::SubmitTaskRequest;
@@ -105,35 +105,39 @@ impl Admission {
             .map_err(errors::of_store)
     }
 
+    /// Checks all of a request, so that every wrong field is named at once.
     async fn check(&self, request: SubmitTaskRequest, traceparent: Option<&str>) -> Result<NewTask, Error> {
-        if request.input.len() > limits::INPUT_BYTES {
+        let kind = self.catalog.get(&request.kind).await.map_err(errors::of_store)?;
+        let now = self.clock.now();
+        let mut wrong = Vec::new();
+        let fields = Fields::read(&request, now, traceparent, &mut wrong);
+        let input = if request.input.is_empty() { Bytes::from_static(b"{}") } else { request.input };
+        let too_large = input.len() > limits::INPUT_BYTES;
+        if too_large {
             let description = format!(
                 "must be at most {} bytes, has {}: store large data elsewhere and pass a reference",
                 limits::INPUT_BYTES,
-                request.input.len()
+                input.len()
             );
-            return Err(Error::field(Code::InputTooLarge, "input", description));
-        }
-        let kind = self.catalog.get(&request.kind).await.map_err(errors::of_store)?;
-        let Some(kind) = kind else { return Err(self.unknown_kind(&request.kind)) };
-        let input = if request.input.is_empty() { Bytes::from_static(b"{}") } else { request.input.clone() };
-        let mut wrong = Vec::new();
-        let now = self.clock.now();
-        let fields = Fields::read(&request, &kind, now, traceparent, &mut wrong);
-        if let Err(violations) = kind.validator.check(&input) {
+            wrong.push(Violation { field: "input".into(), description });
+        } else if let Some(kind) = &kind
+            && let Err(violations) = kind.validator.check(&input)
+        {
             wrong.extend(violations);
         }
+        let Some(kind) = kind else { return Err(self.unknown_kind(&request.kind, wrong)) };
         if !wrong.is_empty() {
-            return Err(Error::invalid(wrong));
+            let code = if too_large { Code::InputTooLarge } else { Code::InvalidArgument };
+            return Err(Error { code, ..Error::invalid(wrong) });
         }
         let spec = Spec {
             id: (self.new_task_id)(),
             namespace: Arc::clone(&self.namespace),
             kind: Arc::clone(&kind.name),
-            queue: fields.queue,
+            queue: fields.queue.unwrap_or_else(|| Arc::clone(&kind.queue)),
             priority: fields.priority,
-            max_attempts: fields.max_attempts,
-            timeout: fields.timeout,
+            max_attempts: fields.max_attempts.unwrap_or(kind.spec.max_attempts),
+            timeout: fields.timeout.unwrap_or(kind.spec.timeout),
             created_at: now,
             request_id: fields.request_id,
             traceparent: fields.traceparent,
@@ -142,11 +146,12 @@ impl Admission {
         Ok(NewTask { spec, run_at: fields.run_at, input })
     }
 
-    fn unknown_kind(&self, kind: &str) -> Error {
+    fn unknown_kind(&self, kind: &str, mut wrong: Vec<Violation>) -> Error {
         let names = self.catalog.names().join(", ");
         let kind: String = kind.chars().take(limits::NAME_CHARS).collect();
         let description = format!("no node hosts the kind `{kind}`; there are: {names}");
-        Error::field(Code::UnknownKind, "kind", description).with("kind", kind)
+        wrong.insert(0, Violation { field: "kind".into(), description });
+        Error { code: Code::UnknownKind, ..Error::invalid(wrong) }.with("kind", kind)
     }
 
     fn check_room(&self) -> Result<(), Error> {
@@ -174,13 +179,13 @@ impl Admission {
     }
 }
 
-/// The fields of a request beside kind and input, checked.
+/// The fields of a request beside kind and input, checked. Those that are `None` have the kind's default.
 struct Fields {
     priority: Priority,
-    queue: Arc<str>,
+    queue: Option<Arc<str>>,
     run_at: Option<Timestamp>,
-    timeout: Duration,
-    max_attempts: u32,
+    timeout: Option<Duration>,
+    max_attempts: Option<u32>,
     request_id: Option<Arc<str>>,
     traceparent: Option<Arc<str>>,
 }
@@ -188,7 +193,6 @@ struct Fields {
 impl Fields {
     fn read(
         request: &SubmitTaskRequest,
-        kind: &Entry,
         now: Timestamp,
         traceparent: Option<&str>,
         wrong: &mut Vec<Violation>,
@@ -199,39 +203,26 @@ impl Fields {
         if let Some(Err(p)) = priority {
             bad("priority", format!("must be 0 to {}, not {p}", limits::PRIORITY_MAX));
         }
-        let queue = match request.queue.as_str() {
-            "" => Arc::clone(&kind.queue),
-            queue if !is_name(queue) => {
-                bad("queue", "must be 1 to 64 of a-z, 0-9, '.', '_' and '-'".into());
-                Arc::clone(&kind.queue)
-            }
-            queue => queue.into(),
-        };
+        if !is_name(&request.queue) {
+            bad("queue", "must be 1 to 64 of a-z, 0-9, '.', '_' and '-'".into());
+        }
         let timeout = request.timeout.as_ref().map(|t| duration_from_proto(t).unwrap_or_default());
         if timeout.is_some_and(|t| t.is_zero() || t > limits::TIMEOUT) {
             bad("timeout", "must be over zero and at most 24h".into());
         }
-        let max_attempts = request.max_attempts.unwrap_or(kind.spec.max_attempts);
-        if !(1..=limits::ATTEMPTS).contains(&max_attempts) {
-            bad("max_attempts", format!("must be 1 to {}, not {max_attempts}", limits::ATTEMPTS));
+        if let Some(attempts) = request.max_attempts.filter(|n| !(1..=limits::ATTEMPTS).contains(n)) {
+            bad("max_attempts", format!("must be 1 to {}, not {attempts}", limits::ATTEMPTS));
         }
-        if request.request_id.chars().count() > limits::REQUEST_ID_CHARS
-            || !request.request_id.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
-        {
-            bad(
-                "request_id",
-                format!("must be at most {} printable ASCII characters", limits::REQUEST_ID_CHARS),
-            );
-        }
-        let text = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
         let run_at = run_at(request, now, &mut bad);
+        wrong.extend(request_id_violation(&request.request_id));
+        let text = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
         let own = text(&request.traceparent).or_else(|| traceparent.and_then(text));
         Self {
             priority: priority.and_then(Result::ok).unwrap_or(Priority::DEFAULT),
-            queue,
+            queue: text(&request.queue),
             run_at,
-            timeout: timeout.unwrap_or(kind.spec.timeout),
-            max_attempts,
+            timeout,
+            max_attempts: request.max_attempts,
             request_id: text(&request.request_id),
             // As the standard asks: one that is malformed is ignored.
             traceparent: own.filter(|t| is_traceparent(t)),
@@ -263,6 +254,15 @@ fn run_at(
     None
 }
 
+/// What is wrong with a caller's idempotency key, if anything is.
+pub(super) fn request_id_violation(text: &str) -> Option<Violation> {
+    let good = text.len() <= limits::REQUEST_ID_CHARS
+        && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    let description = || format!("must be at most {} printable ASCII characters", limits::REQUEST_ID_CHARS);
+    (!good).then(|| Violation { field: "request_id".into(), description: description() })
+}
+
+/// Whether a queue may be named so, or is not named.
 fn is_name(text: &str) -> bool {
     text.len() <= limits::NAME_CHARS
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))

@@ -1,5 +1,6 @@
 //! `TaskService`.
 
+use super::admission::request_id_violation;
 use super::{Api, errors, reads, watch};
 use callboard_contracts::mesh;
 use callboard_contracts::v1::task_service_server::TaskService;
@@ -118,15 +119,14 @@ impl TaskService for Api {
     ) -> Result<Response<v1::RetryTaskResponse>, Status> {
         let traceparent = traceparent(request.metadata()).map(Into::into);
         let request = request.into_inner();
+        if let Some(violation) = request_id_violation(&request.request_id) {
+            return Err(Error::invalid(vec![violation]).into());
+        }
         let id = self.resolve(&request.id).await?;
         let old = self.deps.store.get_full(id).await.map_err(|e| errors::about_task(e, &request.id))?;
         if !old.task.life.state.is_terminal() {
             let message = format!("task {id} has not ended: `callboard cancel {}` ends it", id.short());
             return Err(Error::new(Code::TaskNotEnded, message).with("id", id.to_string()).into());
-        }
-        if request.request_id.len() > limits::REQUEST_ID_CHARS {
-            let message = format!("must be at most {} characters", limits::REQUEST_ID_CHARS);
-            return Err(Error::field(Code::InvalidArgument, "request_id", message).into());
         }
         let request_id = (!request.request_id.is_empty()).then(|| request.request_id.as_str().into());
         let admitted = self.admission.admit_again(&old.task.spec, old.input, request_id, traceparent).await?;

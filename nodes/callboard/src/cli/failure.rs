@@ -63,6 +63,10 @@ impl Failure {
                 "is a node running? start one with `{program} up`, or name another address with --addr"
             ));
         }
+        if error.message.contains("`callboard ") {
+            // The node says itself what to do: twice would be noise.
+            return None;
+        }
         let id = error.metadata.get("id").map_or("ID", String::as_str);
         match error.reason.as_str() {
             "UNKNOWN_KIND" => Some(format!("`{program} kinds` lists the kinds that exist")),
@@ -131,5 +135,11 @@ mod tests {
             node(Code::Unavailable, "UNREACHABLE", Origin::Unreachable).advice("target/debug/callboard");
         assert!(advice.unwrap().contains("`target/debug/callboard up`"));
         assert_eq!(node(Code::Internal, "INTERNAL", Origin::Server).advice("callboard"), None);
+        let mut missing = node(Code::NotFound, "TASK_NOT_FOUND", Origin::Server);
+        assert!(missing.advice("cb").is_some());
+        if let Failure::Node(error) = &mut missing {
+            error.message = "no such task; `callboard list` shows those there are".into();
+        }
+        assert_eq!(missing.advice("cb"), None);
     }
 }

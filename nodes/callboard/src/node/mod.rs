@@ -246,6 +246,12 @@ impl Running {
         &self.api
     }
 
+    /// What the store has done so far.
+    #[must_use]
+    pub fn store_stats(&self) -> sqlite::Stats {
+        self.parts.store.stats()
+    }
+
     /// Waits until the node can no longer go on, and says why.
     pub async fn gave_up(&self) -> String {
         let mut gave_up = self.parts.gave_up.clone();

@@ -1,6 +1,10 @@
 //! The binary from outside.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail on them")]
+#![expect(clippy::unwrap_used, reason = "a test may fail on them")]
 
+mod actors;
 mod cli_help;
 mod cli_run;
+mod node;
+mod kill;
+mod worker;

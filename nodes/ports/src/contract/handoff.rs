@@ -302,8 +302,8 @@ pub async fn a_task_is_not_delivered_before_its_time(fixture: impl Fixture) {
     let mut consumer = kit.consume_all().await;
     let at = |millis| Some(SystemClock.now().after(Duration::from_millis(millis)));
     let past = Ready { not_before: Some(Timestamp::from_micros(1)), ..kit.ready("fast", Band::Middle) };
-    let late = Ready { not_before: at(600), ..kit.ready("fast", Band::Middle) };
-    let soon = Ready { not_before: at(300), ..kit.ready("fast", Band::Middle) };
+    let late = Ready { not_before: at(1_200), ..kit.ready("fast", Band::Middle) };
+    let soon = Ready { not_before: at(800), ..kit.ready("fast", Band::Middle) };
     let now = kit.ready("fast", Band::Middle);
     kit.publish(&[late.clone(), soon.clone(), past.clone(), now.clone()]).await;
     let got = drain(&mut consumer, MANY, 2).await;

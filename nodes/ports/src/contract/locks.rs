@@ -80,9 +80,9 @@ pub async fn a_lock_expires(fixture: impl Fixture) {
 /// Renewing keeps a lock for another time to live.
 pub async fn renewing_keeps_a_lock(fixture: impl Fixture) {
     let (locks, other) = (fixture.locks(), fixture.other());
-    let ttl = 3 * SHORT;
+    let ttl = 8 * SHORT;
     assert_eq!(locks.acquire("a", "one", ttl).await, Ok(()));
-    for _ in 0..6 {
+    for _ in 0..10 {
         tokio::time::sleep(SHORT).await;
         assert_eq!(locks.renew("a", "one", ttl).await, Ok(()));
         assert_eq!(other.acquire("a", "two", LONG).await, held_by("one"));

@@ -1,4 +1,5 @@
 //! What the tests share.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use async_trait::async_trait;
 use callboard_domain::Timestamp;

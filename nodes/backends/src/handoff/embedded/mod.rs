@@ -233,10 +233,8 @@ impl Subscription {
 impl Consumer for Subscription {
     async fn next(&mut self, want: Want) -> Result<Delivery, Error> {
         loop {
-            // Enabled before the lanes are looked at, so that no change between the two is missed.
+            // Made before the lanes are looked at: it counts every `notify_waiters` from here on, polled or not.
             let changed = self.shared.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
             if self.shared.closing.is_cancelled() {
                 return Err(Error::Closed);
             }

@@ -27,15 +27,13 @@ const BY_ID: &str = concat!(
 
 /// Admits a batch. The outer error undoes all of it, the inner ones are each for one task.
 pub(super) fn admit(tx: &mut Tx<'_>, batch: &[NewTask]) -> Result<Vec<Result<Admitted, Error>>, Fault> {
-    batch
-        .iter()
-        .map(|new| tx.isolated(|tx| one(tx, new), |_, fault| Ok(Err(Error::from(&fault)))))
-        .collect()
+    batch.iter().map(|new| tx.isolated(|tx| one(tx, new), |_, fault| Ok(Err(Error::from(&fault))))).collect()
 }
 
 fn one(tx: &mut Tx<'_>, new: &NewTask) -> Result<Result<Admitted, Error>, Fault> {
     if new.input.len() > limits::INPUT_BYTES {
-        let message = format!("an input of {} bytes, at most {} are kept", new.input.len(), limits::INPUT_BYTES);
+        let message =
+            format!("an input of {} bytes, at most {} are kept", new.input.len(), limits::INPUT_BYTES);
         return Ok(Err(Error::Refused(message)));
     }
     let (life, submitted) = Lifecycle::submit(new.run_at, tx.now);
@@ -67,6 +65,9 @@ fn one(tx: &mut Tx<'_>, new: &NewTask) -> Result<Result<Admitted, Error>, Fault>
     tx.entered(&mut row);
     tx.append(&row, submitted, None)?;
     let spec = Spec { created_at: tx.now, ..new.spec.clone() };
+    if !tx.careful {
+        tx.scratch.recent.admitted(&row, &spec, &new.input);
+    }
     let task = Task {
         spec,
         life: row.life,

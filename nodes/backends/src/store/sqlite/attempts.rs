@@ -38,7 +38,11 @@ pub(super) fn progress(
 }
 
 /// Hands attempts off again.
-pub(super) fn give_back(tx: &mut Tx<'_>, session: SessionId, batch: &[Attempt]) -> Result<Vec<Fenced>, Fault> {
+pub(super) fn give_back(
+    tx: &mut Tx<'_>,
+    session: SessionId,
+    batch: &[Attempt],
+) -> Result<Vec<Fenced>, Fault> {
     each(tx, batch, |tx, attempt| {
         let command = Command::GiveBack { session, attempt: attempt.number };
         fenced(tx, *attempt, command, |tx, row, _| {
@@ -113,7 +117,10 @@ fn finish_one(
 fn too_large(end: &Finish) -> Option<String> {
     let size = end.result.as_ref().filter(|_| end.outcome == Outcome::Succeeded)?.len();
     (size > limits::RESULT_BYTES).then(|| {
-        format!("a result of {size} bytes, at most {} are kept; larger ones are artifacts", limits::RESULT_BYTES)
+        format!(
+            "a result of {size} bytes, at most {} are kept; larger ones are artifacts",
+            limits::RESULT_BYTES
+        )
     })
 }
 
@@ -140,7 +147,8 @@ fn end_of(tx: &mut Tx<'_>, row: &Row, session: SessionId, number: u32) -> Result
         return Ok(None);
     }
     let log = tx.log(row)?;
-    let mut of_attempt = log.into_iter().skip_while(|e| e.attempt != number).take_while(|e| e.attempt == number);
+    let mut of_attempt =
+        log.into_iter().skip_while(|e| e.attempt != number).take_while(|e| e.attempt == number);
     let claimed = of_attempt.next();
     if claimed.and_then(|e| events::claimed_by(&[e])) != Some(session) {
         return Ok(None);

@@ -30,15 +30,19 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Result<Ve
         .map(|id| tx.isolated(|tx| one(tx, request, *id), |tx, fault| unreadable(tx, request, *id, &fault)))
         .collect::<Result<_, _>>()?;
     for id in &request.give_back {
-        tx.isolated(|tx| give_back(tx, *id), |_, fault| {
-            tracing::error!(task.id = %id, error = %fault, "a task cannot be handed off again");
-            Ok(())
-        })?;
+        tx.isolated(
+            |tx| give_back(tx, *id),
+            |_, fault| {
+                tracing::error!(task.id = %id, error = %fault, "a task cannot be handed off again");
+                Ok(())
+            },
+        )?;
     }
     Ok(Ok(claims))
 }
 
 /// What is read of a task to claim it.
+#[expect(clippy::large_enum_variant, reason = "lives for one call, and nearly always is the large one")]
 enum Found {
     Gone,
     NotMine(Row),
@@ -76,6 +80,23 @@ fn one(tx: &mut Tx<'_>, request: &ClaimRequest, id: TaskId) -> Result<Claim, Fau
 }
 
 fn find(tx: &mut Tx<'_>, request: &ClaimRequest, id: TaskId) -> Result<Found, Fault> {
+    if let Some(row) = tx.recent(id) {
+        let Ok(what) = row.life.decide(Command::Claim { session: request.session }) else {
+            return Ok(Found::Gone);
+        };
+        let row = row.clone();
+        if let Some((spec, input)) = tx.scratch.recent.take_unclaimed(id) {
+            return Ok(if request.hosted.contains(&*spec.kind) {
+                Found::Mine { row, what, spec, input }
+            } else {
+                Found::NotMine(row)
+            });
+        }
+    }
+    read(tx, request, id)
+}
+
+fn read(tx: &mut Tx<'_>, request: &ClaimRequest, id: TaskId) -> Result<Found, Fault> {
     let mut statement = tx.sql(SELECT)?;
     let mut found = statement.query([id.as_bytes().as_slice()])?;
     let Some(sql) = found.next()? else { return Ok(Found::Gone) };

@@ -109,11 +109,9 @@ fn encode(what: &Happening, out: &mut Vec<u8>) -> Result<(), serde_json::Error> 
         Happening::AttemptFailed { error, run_at } => {
             Detail { run_at: Some(run_at.micros()), ..Detail::of_error(error) }
         }
-        Happening::Lost { started, run_at } => Detail {
-            started: Some(*started),
-            run_at: run_at.map(Timestamp::micros),
-            ..Detail::default()
-        },
+        Happening::Lost { started, run_at } => {
+            Detail { started: Some(*started), run_at: run_at.map(Timestamp::micros), ..Detail::default() }
+        }
         Happening::Failed { error, lost } => Detail { lost: Some(*lost), ..Detail::of_error(error) },
     };
     serde_json::to_writer(out, &detail)

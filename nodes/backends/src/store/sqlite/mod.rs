@@ -22,6 +22,7 @@ mod names;
 mod port;
 mod read;
 mod readers;
+mod recent;
 mod registry;
 mod rows;
 mod schema;
@@ -73,13 +74,7 @@ impl Options {
         clock: Arc<dyn Clock>,
         jitter: impl Fn() -> f64 + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            path: path.into(),
-            clock,
-            jitter: Arc::new(jitter),
-            queue_rows: 16_384,
-            queue_bytes: 32 << 20,
-        }
+        Self { path: path.into(), clock, jitter: Arc::new(jitter), queue_rows: 16_384, queue_bytes: 32 << 20 }
     }
 }
 
@@ -89,13 +84,15 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// What the writer has done since the store was opened.
+/// What the store has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Transactions committed.
     pub commits: u64,
     /// Calls they carried.
     pub calls: u64,
+    /// Reads.
+    pub reads: u64,
 }
 
 /// The store.
@@ -146,12 +143,13 @@ impl Store {
         }
     }
 
-    /// What the writer has done.
+    /// What it has done.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
             commits: self.shared.commits.load(Ordering::Relaxed),
             calls: self.shared.calls.load(Ordering::Relaxed),
+            reads: self.readers.count(),
         }
     }
 

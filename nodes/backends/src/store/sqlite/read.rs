@@ -38,7 +38,8 @@ const QUEUES: &str = "WITH RECURSIVE q (queue) AS ( \
     SELECT (SELECT min(t.queue) FROM tasks t INDEXED BY tasks_queued WHERE t.state = 2 AND t.queue > q.queue) \
     FROM q WHERE q.queue IS NOT NULL) \
     SELECT queue FROM q WHERE queue IS NOT NULL";
-const DEPTH: &str = "SELECT count(*) FROM tasks INDEXED BY tasks_queued WHERE state = 2 AND queue = ?1 AND band = ?2";
+const DEPTH: &str =
+    "SELECT count(*) FROM tasks INDEXED BY tasks_queued WHERE state = 2 AND queue = ?1 AND band = ?2";
 const QUEUED: &str = "SELECT id, queued_at, handoff, alone, not_before FROM tasks INDEXED BY tasks_queued \
     WHERE state = 2 AND queue = ?1 AND band = ?2 ORDER BY queued_at, id LIMIT ?3";
 const HELD: &str =
@@ -74,7 +75,9 @@ pub(super) fn get_full(reader: &mut Reader, id: TaskId) -> Result<Result<FullTas
 pub(super) fn find(reader: &mut Reader, suffix: &str) -> Result<Result<TaskId, Error>, Fault> {
     // SQLite compares whole bytes; the digit that may stand before them is looked at here.
     let (half, whole) = suffix.split_at_checked(suffix.len() % 2).unwrap_or(("", suffix));
-    let Some(bytes) = unhex(whole).filter(|b| (1..=16).contains(&b.len())) else { return Ok(Err(Error::NotFound)) };
+    let Some(bytes) = unhex(whole).filter(|b| (1..=16).contains(&b.len())) else {
+        return Ok(Err(Error::NotFound));
+    };
     let mut statement = reader.conn.prepare_cached(ENDING)?;
     let mut matching = statement.query(params![bytes.len() as i64, bytes])?;
     let mut found = None;
@@ -184,7 +187,12 @@ fn search(
 }
 
 /// Events of a task after a seq.
-pub(super) fn log(reader: &mut Reader, id: TaskId, after_seq: u64, limit: usize) -> Result<Vec<Event>, Fault> {
+pub(super) fn log(
+    reader: &mut Reader,
+    id: TaskId,
+    after_seq: u64,
+    limit: usize,
+) -> Result<Vec<Event>, Fault> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let values = params![id.as_bytes().as_slice(), rows::stored(after_seq), limit];
     Ok(events::read_all(&mut reader.conn.prepare_cached(EVENTS)?, values, id, &mut reader.names)?)
@@ -217,8 +225,9 @@ pub(super) fn queue_depths(reader: &mut Reader) -> Result<Vec<QueueDepth>, Fault
         let mut depth = QueueDepth { queue, bands: [0; 3], oldest: None };
         for band in Band::ALL {
             let index = band.index();
-            depth.bands[usize::from(index)] =
-                snapshot.prepare_cached(DEPTH)?.query_one(params![&*depth.queue, index], |sql| rows::count(sql, 0))?;
+            depth.bands[usize::from(index)] = snapshot
+                .prepare_cached(DEPTH)?
+                .query_one(params![&*depth.queue, index], |sql| rows::count(sql, 0))?;
             let mut statement = snapshot.prepare_cached(QUEUED)?;
             let mut first = statement.query(params![&*depth.queue, index, 1])?;
             if let Some(sql) = first.next()? {
@@ -264,4 +273,25 @@ pub(super) fn held_by(reader: &mut Reader, session: SessionId) -> Result<Vec<Att
         Ok(Attempt { task_id: TaskId::from_bytes(rows::bytes16(sql, 0)?), number: sql.get(1)? })
     })?;
     Ok(held.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    #[test]
+    fn what_runs_often_or_over_much_reads_an_index_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let conn = schema::open_writer(&folder.path().join("store.db")).unwrap();
+        for sql in [QUEUED, DEPTH, HELD, ENDING] {
+            let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let mut found = statement.raw_query();
+            let mut plan = String::new();
+            while let Some(row) = found.next().unwrap() {
+                plan += &row.get::<_, String>(3).unwrap();
+            }
+            assert!(plan.contains("COVERING INDEX") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+        }
+    }
 }

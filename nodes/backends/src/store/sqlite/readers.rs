@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::names::Names;
 use callboard_ports::store::Error;
 use rusqlite::Connection;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -53,6 +53,7 @@ pub(super) struct Readers {
     permits: Arc<Semaphore>,
     connections: u32,
     waiting: AtomicUsize,
+    reads: AtomicU64,
 }
 
 /// One that waits for a connection.
@@ -73,7 +74,13 @@ impl Readers {
             connections: u32::try_from(readers.len()).unwrap_or(u32::MAX),
             idle: Arc::new(Idle(Mutex::new(readers))),
             waiting: AtomicUsize::new(0),
+            reads: AtomicU64::new(0),
         }
+    }
+
+    /// How many reads have begun.
+    pub(super) fn count(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// Runs a read on a thread that may block. It runs to its end even if the caller goes away.
@@ -90,6 +97,7 @@ impl Readers {
             Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?
         };
         let reader = self.idle.take().ok_or_else(closed)?;
+        self.reads.fetch_add(1, Ordering::Relaxed);
         let mut borrowed = Borrowed { reader: Some(reader), home: Arc::clone(&self.idle), _permit: permit };
         let task = tokio::task::spawn_blocking(move || borrowed.reader.as_mut().map(work));
         match task.await {

@@ -84,7 +84,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
         conn.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(())
     };
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let error = |e| OpenError::new(path, e);
     let mut conn = Connection::open_with_flags(path, flags).map_err(error)?;
     // SQLite opens a file it may not write for reading, without a word.

@@ -12,7 +12,8 @@ use rusqlite::{ErrorCode, params};
 
 const OPEN: &str = "INSERT INTO node_sessions (id, node, version, roles, addresses, started_at) \
                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-const END: &str = "UPDATE node_sessions SET ended_at = ?2, ended_reason = ?3 WHERE id = ?1 AND ended_at IS NULL";
+const END: &str =
+    "UPDATE node_sessions SET ended_at = ?2, ended_reason = ?3 WHERE id = ?1 AND ended_at IS NULL";
 const HELD: &str = "SELECT id, session FROM tasks INDEXED BY tasks_running \
                     WHERE state = 3 AND session = ?1 ORDER BY id";
 const ORPHANS: &str = "SELECT id, session FROM tasks INDEXED BY tasks_running WHERE state = 3 \
@@ -48,7 +49,8 @@ pub(super) fn end(tx: &mut Tx<'_>, id: SessionId, reason: &str) -> Result<EndedS
     if tx.sql(END)?.execute(params![id.as_bytes().as_slice(), tx.now.micros(), reason])? == 0 {
         return Ok(ended);
     }
-    let held: Vec<_> = tx.sql(HELD)?.query_map([id.as_bytes().as_slice()], held)?.collect::<Result<_, _>>()?;
+    let held: Vec<_> =
+        tx.sql(HELD)?.query_map([id.as_bytes().as_slice()], held)?.collect::<Result<_, _>>()?;
     for (task, session) in held {
         match lose(tx, task, session)? {
             Some(state) if state.is_terminal() => ended.ended.push(task),

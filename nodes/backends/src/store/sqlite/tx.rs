@@ -7,6 +7,7 @@
 use super::events;
 use super::fault::Fault;
 use super::names::Names;
+use super::recent::RecentTasks;
 use super::rows::{self, Row, row_columns};
 use callboard_domain::{Event, Happening, Lifecycle, State, TaskId, Timestamp};
 use callboard_ports::handoff::Ready;
@@ -33,6 +34,8 @@ const LOG: &str =
 pub(super) struct Scratch {
     pub(super) names: Names,
     pub(super) buffer: Vec<u8>,
+    /// Not looked at when `careful`: there, an item that is undone would make it wrong.
+    pub(super) recent: RecentTasks,
     /// What the observers will be told.
     pub(super) commit: Commit,
     /// How the totals change, by state.
@@ -118,6 +121,9 @@ impl<'a> Tx<'a> {
 
     /// The task's row, if there is one.
     pub(super) fn load(&mut self, id: TaskId) -> Result<Option<Row>, Fault> {
+        if let Some(row) = self.recent(id) {
+            return Ok(Some(row.clone()));
+        }
         let mut statement = self.sql(LOAD)?;
         let mut found = statement.query([id.as_bytes().as_slice()])?;
         let Some(sql) = found.next()? else { return Ok(None) };
@@ -125,6 +131,11 @@ impl<'a> Tx<'a> {
             Err(error) if self.careful => self.rebuild(id, &error),
             row => Ok(Some(row?)),
         }
+    }
+
+    /// The task's row, if it was written recently.
+    pub(super) fn recent(&self, id: TaskId) -> Option<&Row> {
+        if self.careful { None } else { self.scratch.recent.row(id) }
     }
 
     /// A row that cannot be read, from the task's log.
@@ -197,12 +208,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Appends to the log of a task that stands as `row` says.
-    pub(super) fn append(
-        &mut self,
-        row: &Row,
-        what: Happening,
-        node: Option<Arc<str>>,
-    ) -> Result<(), Fault> {
+    pub(super) fn append(&mut self, row: &Row, what: Happening, node: Option<Arc<str>>) -> Result<(), Fault> {
         let event = Event {
             task_id: row.id,
             seq: row.life.seq,
@@ -265,6 +271,7 @@ impl<'a> Tx<'a> {
             row.finished_at.map(Timestamp::micros),
             row.node.as_deref(),
         ])?;
+        self.saved(row);
         Ok(())
     }
 
@@ -273,8 +280,15 @@ impl<'a> Tx<'a> {
         row.handoff += 1;
         let not_before = row.not_before.map(Timestamp::micros);
         self.sql(HAND_OFF)?.execute(params![row.n, rows::stored(row.handoff), not_before])?;
+        self.saved(row);
         self.ready(row);
         Ok(())
+    }
+
+    fn saved(&mut self, row: &Row) {
+        if !self.careful {
+            self.scratch.recent.saved(row);
+        }
     }
 
     fn ready(&mut self, row: &Row) {

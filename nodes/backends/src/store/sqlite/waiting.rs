@@ -21,10 +21,13 @@ pub(super) fn release_due(tx: &mut Tx<'_>, limit: usize) -> Result<Released, Fau
         .collect::<Result<_, _>>()?;
     let mut count = 0;
     for id in due {
-        count += tx.isolated(|tx| release(tx, id), |_, fault| {
-            tracing::error!(task.id = %id, error = %fault, "a task that is due cannot be queued");
-            Ok(0)
-        })?;
+        count += tx.isolated(
+            |tx| release(tx, id),
+            |_, fault| {
+                tracing::error!(task.id = %id, error = %fault, "a task that is due cannot be queued");
+                Ok(0)
+            },
+        )?;
     }
     let next: Option<i64> = tx.sql(NEXT_DUE)?.query_one([], |sql| sql.get(0))?;
     Ok(Released { count, next_due: next.map(Timestamp::from_micros) })
@@ -47,8 +50,7 @@ pub(super) fn cancel(tx: &mut Tx<'_>, id: TaskId) -> Result<Result<Cancelled, Er
         tx.happen(&mut row, what)?;
         tx.save(&row)?;
     }
-    let task = tx
-        .sql(TASK)?
-        .query_one([id.as_bytes().as_slice()], |sql| rows::task(sql, &mut tx.scratch.names))?;
+    let task =
+        tx.sql(TASK)?.query_one([id.as_bytes().as_slice()], |sql| rows::task(sql, &mut tx.scratch.names))?;
     Ok(Ok(Cancelled { task, changed, running_under: row.life.session }))
 }

@@ -7,10 +7,10 @@
 //! A transaction that one item's data makes fail is rolled back and run again with care: every item in a
 //! savepoint of its own, so that only the guilty one is refused.
 
+use super::Options;
 use super::fault::Fault;
 use super::inbox::{Bounds, Inbox, Job};
 use super::tx::{Scratch, Tx};
-use super::Options;
 use callboard_domain::State;
 use callboard_ports::store::{CommitObserver, Error};
 use rusqlite::{Connection, params};
@@ -90,7 +90,12 @@ fn tell(shared: &Shared, scratch: &Scratch) {
 }
 
 /// Runs the jobs in one transaction. An error is for all of them.
-fn commit(conn: &Connection, options: &Options, scratch: &mut Scratch, jobs: &mut [Job]) -> Result<(), Error> {
+fn commit(
+    conn: &Connection,
+    options: &Options,
+    scratch: &mut Scratch,
+    jobs: &mut [Job],
+) -> Result<(), Error> {
     match attempt(conn, options, scratch, jobs, false) {
         Err(Failed::Before(fault)) if fault.is_of_data() => {
             tracing::debug!(error = %fault, "a write failed for one item, running the batch again with care");
@@ -129,16 +134,17 @@ fn attempt(
     careful: bool,
 ) -> Result<(), Failed> {
     scratch.clear();
+    if careful {
+        scratch.recent.clear();
+    }
     let now = options.clock.now();
     let run = |scratch: &mut Scratch| {
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut tx = Tx { conn, now, jitter: &*options.jitter, careful, scratch };
         for job in jobs {
             let Job { work, .. } = job;
-            let refused = tx.isolated(
-                |tx| work.run(tx).map(|()| None),
-                |_, fault| Ok(Some(Error::from(&fault))),
-            )?;
+            let refused =
+                tx.isolated(|tx| work.run(tx).map(|()| None), |_, fault| Ok(Some(Error::from(&fault))))?;
             if let Some(error) = refused {
                 work.refuse(error);
             }
@@ -151,6 +157,7 @@ fn attempt(
     });
     if done.is_err() {
         scratch.clear();
+        scratch.recent.clear();
         if !conn.is_autocommit()
             && let Err(error) = conn.execute_batch("ROLLBACK")
         {
@@ -167,4 +174,56 @@ fn add_to_totals(tx: &Tx<'_>) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inbox::{Call, Job};
+    use super::super::{Bounds, Inbox, Options, rows, schema};
+    use super::*;
+    use callboard_ports::SystemClock;
+    use tokio::sync::oneshot;
+
+    /// Takes so many bytes of the disk.
+    fn fill(inbox: &Inbox, bytes: usize) -> oneshot::Receiver<Result<(), Error>> {
+        const SQL: &str = "INSERT INTO task_inputs (input) VALUES (zeroblob(?1))";
+        let size = rows::stored(bytes as u64);
+        let (call, answer) = Call::new(move |tx: &mut Tx<'_>| {
+            tx.scratch.totals[0] += 1;
+            tx.sql(SQL)?.execute([size])?;
+            Ok(Ok(()))
+        });
+        inbox.push(Job { work: Box::new(call), rows: 1, bytes: 0, admits: true }).unwrap();
+        answer
+    }
+
+    #[test]
+    fn a_full_disk_fails_what_did_not_fit_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options::new(folder.path().join("store.db"), Arc::new(SystemClock), || 0.5);
+        let conn = schema::open_writer(&options.path).unwrap();
+        let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        conn.pragma_update(None, "max_page_count", pages + 20).unwrap();
+        let shared = Arc::new(Shared {
+            inbox: Inbox::new(Bounds { rows: 100, bytes: 100 }),
+            observers: Mutex::default(),
+            commits: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+        });
+        let writer = {
+            let (options, shared) = (options.clone(), Arc::clone(&shared));
+            std::thread::spawn(move || run(conn, &options, shared))
+        };
+        let small = fill(&shared.inbox, 100).blocking_recv().unwrap();
+        let large = fill(&shared.inbox, 1 << 20).blocking_recv().unwrap();
+        let after = fill(&shared.inbox, 100).blocking_recv().unwrap();
+        shared.inbox.close();
+        writer.join().unwrap();
+        assert_eq!((small, after), (Ok(()), Ok(())));
+        assert!(matches!(large, Err(Error::Unavailable(_))), "{large:?}");
+        let conn = schema::open_reader(&options.path).unwrap();
+        let count = |sql| conn.query_one(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("SELECT count(*) FROM task_inputs"), 2);
+        assert_eq!(count("SELECT total FROM task_totals WHERE state = 1"), 2, "totals are undone too");
+    }
 }

@@ -22,13 +22,14 @@ impl Place {
 
 #[tokio::test]
 async fn a_task_that_cannot_be_read_fails_alone_when_it_is_claimed() {
-    let place = Place::new();
+    let mut place = Place::new();
     let ids = place.admit(0..5).await;
     let session = place.session(1).await;
     place.sql().execute("DELETE FROM task_inputs WHERE task = ?1", [place.key(ids[1])]).unwrap();
     place.spoil("priority = 77", ids[2]);
     // In the lifecycle itself: the row is rebuilt from the log.
     place.spoil("last_seq = -5", ids[3]);
+    place.reopen().await;
     let claims = place.claim(session, &ids).await;
     for (i, claim) in claims.iter().enumerate() {
         assert_eq!(matches!(claim, Claim::Claimed(_)), !matches!(i, 1 | 2), "task {i}: {claim:?}");
@@ -49,11 +50,12 @@ async fn a_task_that_cannot_be_read_fails_alone_when_it_is_claimed() {
 
 #[tokio::test]
 async fn a_spoilt_lifecycle_is_rebuilt_from_the_log() {
-    let place = Place::new();
+    let mut place = Place::new();
     let ids = place.admit(0..3).await;
     let session = place.session(1).await;
     place.claim(session, &ids).await;
     place.spoil("failures = -1", ids[1]);
+    place.reopen().await;
     let ends = ids.iter().map(|id| Finish {
         attempt: first_attempt(*id),
         started_at: None,
@@ -67,7 +69,7 @@ async fn a_spoilt_lifecycle_is_rebuilt_from_the_log() {
 
 #[tokio::test]
 async fn a_spoilt_task_does_not_hold_up_the_others_that_are_due() {
-    let place = Place::new();
+    let mut place = Place::new();
     let later = place.clock_in(Duration::from_secs(60));
     let tasks = (0..3).map(|n| super::NewTask { run_at: Some(later), ..task(n) }).collect();
     let ids: Vec<_> = place.store.admit(tasks).await.into_iter().map(|a| a.unwrap().task.spec.id).collect();
@@ -75,6 +77,7 @@ async fn a_spoilt_task_does_not_hold_up_the_others_that_are_due() {
     // This log cannot be replayed either: it stays, and is passed over.
     place.spoil("lost = -1", ids[1]);
     place.sql().execute("DELETE FROM task_events WHERE task = ?1", [place.key(ids[1])]).unwrap();
+    place.reopen().await;
     place.clock.advance(Duration::from_secs(61));
     assert_eq!(place.store.release_due(10).await.unwrap().count, 2);
     let ended = place.session(1).await;

@@ -47,7 +47,8 @@ async fn one_commit_is_bounded_in_rows_and_bytes() {
     let place = Place::new();
     let go_on = hold(&place.store).await;
     let large = |n| super::NewTask { input: vec![b' '; 1 << 20].into(), ..task(n) };
-    let mut rows = join_all((0..5).map(|n| place.store.admit((n * 1_000 + 1..=n * 1_000 + 1_000).map(task).collect())));
+    let mut rows =
+        join_all((0..5).map(|n| place.store.admit((n * 1_000 + 1..=n * 1_000 + 1_000).map(task).collect())));
     let mut bytes = join_all((10_000..10_016).map(|n| place.store.admit(vec![large(n)])));
     assert!(futures::poll!(&mut rows).is_pending());
     assert!(futures::poll!(&mut bytes).is_pending());

@@ -3,8 +3,8 @@
 use super::{Place, claim, new_session, task};
 use bytes::Bytes;
 use callboard_domain::{
-    Attempt, Event, Happening, Lifecycle, NewTask, Outcome, Progress, RetryPolicy, SessionId, State, TaskError,
-    TaskId,
+    Attempt, Event, Happening, Lifecycle, NewTask, Outcome, Progress, RetryPolicy, SessionId, State,
+    TaskError, TaskId,
 };
 use callboard_ports::Clock;
 use callboard_ports::sessions::SessionStore;
@@ -135,7 +135,11 @@ impl Run {
                     Ok(claims) => {
                         if let [callboard_ports::store::Claim::Claimed(claimed)] = &claims[..] {
                             let attempt = Attempt { task_id: id, number: claimed.task.life.attempt };
-                            assert_eq!(self.holders.insert(attempt, session), None, "claimed twice: {attempt:?}");
+                            assert_eq!(
+                                self.holders.insert(attempt, session),
+                                None,
+                                "claimed twice: {attempt:?}"
+                            );
                         }
                     }
                     Err(error) => assert_eq!(error, Error::SessionEnded),
@@ -155,14 +159,16 @@ impl Run {
             Step::Progress { session, task, back } => {
                 let (session, attempt) = (self.session(session), self.attempt(task, back).await);
                 let progress = Progress { percent: 50, message: "half".into() };
-                let answer = store.progress(session, vec![ProgressReport { attempt, progress }]).await.unwrap();
+                let answer =
+                    store.progress(session, vec![ProgressReport { attempt, progress }]).await.unwrap();
                 self.check_fence(session, attempt, &answer);
             }
             Step::Finish { session, task, back, how, started } => {
                 let (session, attempt) = (self.session(session), self.attempt(task, back).await);
                 let started_at = started.then_some(now);
                 let (outcome, result) = end(how);
-                let answer = store.finish(session, vec![Finish { attempt, started_at, outcome, result }]).await;
+                let answer =
+                    store.finish(session, vec![Finish { attempt, started_at, outcome, result }]).await;
                 self.check_fence(session, attempt, &answer.unwrap());
             }
             Step::GiveBack { session, task, back } => {
@@ -204,12 +210,16 @@ impl Run {
         let by_scan: Vec<(u8, u64)> = {
             let sql = self.place.sql();
             let mut statement = sql.prepare("SELECT state, count(*) FROM tasks GROUP BY state").unwrap();
-            let counts = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64))).unwrap();
+            let counts =
+                statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64))).unwrap();
             counts.map(Result::unwrap).collect()
         };
         let counts = store.counts().await.unwrap();
         assert_eq!(counts, tally);
-        assert!(by_scan.iter().all(|(state, n)| counts[usize::from(*state) - 1] == *n), "{by_scan:?} {counts:?}");
+        assert!(
+            by_scan.iter().all(|(state, n)| counts[usize::from(*state) - 1] == *n),
+            "{by_scan:?} {counts:?}"
+        );
         let queued = store.queued(&[], 100).await.unwrap();
         assert_eq!(queued.len() as u64, counts[State::Queued as usize]);
         store.close().await;
@@ -242,7 +252,9 @@ fn end(how: How) -> (Outcome, Option<Bytes>) {
 }
 
 fn replay(log: &[Event]) -> Lifecycle {
-    let Some(Event { what: Happening::Submitted { run_at }, at, .. }) = log.first() else { panic!("{log:?}") };
+    let Some(Event { what: Happening::Submitted { run_at }, at, .. }) = log.first() else {
+        panic!("{log:?}")
+    };
     let mut life = Lifecycle::submit(*run_at, *at).0;
     for (event, seq) in log.iter().zip(1..) {
         if seq > 1 {
@@ -314,7 +326,8 @@ fn the_commands_of_the_model_reach_every_happening() {
     runtime.block_on(async {
         let place = Place::new();
         place.store.observe(told.clone());
-        let mut run = Run { place, told: told.clone(), incarnations: BTreeMap::new(), holders: HashMap::new() };
+        let mut run =
+            Run { place, told: told.clone(), incarnations: BTreeMap::new(), holders: HashMap::new() };
         run.place.store.open_session(new_session(run.session(0))).await.unwrap();
         for step in steps {
             run.take(step).await;
@@ -333,6 +346,7 @@ fn the_commands_of_the_model_reach_every_happening() {
 }
 
 fn told_kinds(events: &[Event]) -> std::collections::BTreeSet<String> {
-    let name = |e: &Event| format!("{:?}", e.what).split([' ', '(', '{']).next().unwrap_or_default().to_owned();
+    let name =
+        |e: &Event| format!("{:?}", e.what).split([' ', '(', '{']).next().unwrap_or_default().to_owned();
     events.iter().map(name).collect()
 }

@@ -84,7 +84,7 @@ pub(crate) fn events() -> Vec<v1::TaskEvent> {
     let event = |seq, millis, kind: Type, state: v1::TaskState, attempt| v1::TaskEvent {
         task_id: succeeded().id,
         seq,
-        at: ago(seconds(90) - Duration::from_millis(millis)),
+        at: ago(seconds(200) - Duration::from_millis(millis)),
         r#type: kind.into(),
         state: state.into(),
         attempt,
@@ -103,7 +103,7 @@ pub(crate) fn events() -> Vec<v1::TaskEvent> {
     events[2].progress = Some(v1::TaskProgress { percent: 40, message: "painting".into() });
     events[3].error =
         Some(v1::TaskError { reason: "RATE_LIMITED".into(), message: "try later".into(), retryable: true });
-    events[3].run_at = ago(seconds(87));
+    events[3].run_at = ago(seconds(197));
     events
 }
 

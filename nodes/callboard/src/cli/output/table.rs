@@ -66,7 +66,7 @@ impl Table {
                 let column = widths.get(i).copied().unwrap_or(0);
                 let last = i + 1 == row.len();
                 let text = match width {
-                    Some(width) if last => cut(&cell.text, width.saturating_sub(used).max(10)),
+                    Some(width) if last => cut(&cell.text, width.saturating_sub(used).max(1)),
                     _ => cell.text.clone(),
                 };
                 let pad = " ".repeat(column.saturating_sub(measure_text_width(&text)));
@@ -134,6 +134,6 @@ mod tests {
     #[test]
     fn only_the_last_column_is_cut() {
         let text = table().render(Palette::plain(), Some(30));
-        assert!(text.ends_with("b     1234567  a long note t…\n"), "{text}");
+        assert!(text.ends_with("b     1234567  a long note th…\n"), "{text}");
     }
 }

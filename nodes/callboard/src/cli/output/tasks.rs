@@ -14,7 +14,7 @@ pub fn list(tasks: &[v1::Task], now: Timestamp, palette: Palette, width: Option<
     if tasks.is_empty() {
         return "no tasks\n".to_owned();
     }
-    let mut table = Table::new(&["ID", "KIND", "STATE", ">PRI", ">ATTEMPT", "CREATED", ">TOOK", "NOTE"]);
+    let mut table = Table::new(&["ID", "KIND", "STATE", ">PRI", ">TRY", "CREATED", ">TOOK", "NOTE"]);
     for task in tasks {
         table.row(vec![
             Cell::new(short(&task.id), Paint::Strong),
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn events_as_they_come_have_the_same_shape() {
-        let start = point(ago(seconds(90)).as_ref());
+        let start = point(ago(seconds(200)).as_ref());
         let lines: Vec<_> = events().iter().map(|e| event_line(e, start, Palette::plain())).collect();
         insta::assert_snapshot!(lines.join("\n"));
     }

@@ -54,17 +54,17 @@ pub async fn stamps_admission_with_its_own_clock(fixture: impl Fixture) {
 /// that has passed is no wait.
 pub async fn admits_a_task_for_later(fixture: impl Fixture) {
     let kit = Kit::new(fixture);
-    let later = kit.later(Duration::from_secs(60));
+    let (later, last) = (kit.later(Duration::from_secs(60)), kit.later(Duration::from_secs(90)));
     let mut past = kit.task();
     past.run_at = Some(later.spec.created_at);
     kit.fixture.advance(Duration::from_secs(1)).await;
     let run_at = later.run_at.expect("it waits");
-    let tasks = kit.admit(vec![later, past]).await;
-    assert_eq!((tasks[0].life.state, tasks[0].life.run_at), (State::Scheduled, run_at));
-    assert_eq!(tasks[1].life.state, State::Queued);
-    kit.nth_ready(tasks[1].spec.id, 1).await;
-    assert_eq!(kit.told.ready(tasks[0].spec.id), [], "a task that waits is not handed off");
-    assert!(kit.told.due().contains(&run_at), "{:?}", kit.told.due());
+    let tasks = kit.admit(vec![last, later, past]).await;
+    assert_eq!((tasks[1].life.state, tasks[1].life.run_at), (State::Scheduled, run_at));
+    assert_eq!(tasks[2].life.state, State::Queued);
+    kit.nth_ready(tasks[2].spec.id, 1).await;
+    assert_eq!(kit.told.ready(tasks[1].spec.id), [], "a task that waits is not handed off");
+    assert!(kit.told.due().contains(&run_at), "the earliest time is told: {:?}", kit.told.due());
     kit.audit().await;
 }
 
@@ -91,9 +91,21 @@ pub async fn a_request_id_makes_admission_idempotent(fixture: impl Fixture) {
     let answer = kit.other.admit(vec![again]).await.remove(0).expect("the same request is no error");
     assert!(answer.existed);
     assert_eq!((answer.task.spec.id, answer.task.life.state), (id, State::Running));
-    let mut elsewhere = NewTask { input: first.input, ..with_request(kit.task(), "r-1") };
+    // A request id belongs to its namespace.
+    let mut elsewhere = NewTask { input: first.input.clone(), ..with_request(kit.task(), "r-1") };
     elsewhere.spec.namespace = "elsewhere".into();
-    assert_ne!(kit.admit(vec![elsewhere]).await[0].spec.id, id, "a request id belongs to its namespace");
+    let there = kit.admit(vec![elsewhere.clone()]).await.remove(0).spec.id;
+    assert_eq!(there, elsewhere.spec.id, "it is a new task there");
+    let again = |new: &NewTask| {
+        let mut again = new.clone();
+        again.spec.id = kit.task().spec.id;
+        again
+    };
+    for (answer, id) in
+        kit.store.admit(vec![again(&elsewhere), again(&first)]).await.into_iter().zip([there, id])
+    {
+        assert_eq!(answer.map(|a| (a.task.spec.id, a.existed)), Ok((id, true)));
+    }
     kit.audit().await;
 }
 

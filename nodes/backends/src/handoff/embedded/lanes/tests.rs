@@ -206,6 +206,23 @@ fn names_of_queues_are_forgotten_and_memory_is_bounded() {
 }
 
 #[test]
+fn queues_take_turns_within_a_delivery_and_between() {
+    let mut lanes = Lanes::new(100);
+    for n in 0..90 {
+        let queue = if n < 60 { "busy" } else { ["calm", "idle"][n as usize % 2] };
+        offer_all(&mut lanes, &[Ready { queue: queue.into(), ..ready(n) }]);
+    }
+    let share =
+        |tasks: &[Ready]| ["busy", "calm", "idle"].map(|q| tasks.iter().filter(|r| &*r.queue == q).count());
+    assert_eq!(share(&take(&mut lanes, 12)), [4, 4, 4]);
+    let singles: Vec<_> = (0..12).flat_map(|_| take(&mut lanes, 1)).collect();
+    assert_eq!(share(&singles), [4, 4, 4]);
+    let some = Queues::Only(vec!["busy".into(), "idle".into(), "idle".into(), "none".into()]);
+    assert_eq!(share(&lanes.take(&some, Want { tasks: 8, alone: true })), [4, 0, 4]);
+    assert_eq!(share(&take(&mut lanes, 100)), [48, 7, 3], "one that runs out holds up nobody");
+}
+
+#[test]
 fn a_lane_of_one_moves() {
     let mut lanes = Lanes::new(0);
     assert_eq!(offer(&mut lanes, &ready(0)), Offer::Taken);
