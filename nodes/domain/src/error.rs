@@ -2,12 +2,17 @@
 //!
 //! Every code has a stable reason and a page under `docs/errors`.
 
+use crate::limits;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tonic_types::{ErrorDetails, StatusExt};
 
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "callboard";
+/// The most bytes of a variable of the message on the wire.
+const METADATA_BYTES: usize = 256;
+/// The most violations that are named on the wire.
+const VIOLATIONS: usize = 50;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $reason:literal => $grpc:ident,)*) => {
@@ -145,10 +150,31 @@ impl Error {
         self.retry_after = Some(after);
         self
     }
+
+    /// Cuts what it quotes, so that it fits in the headers of an answer. Wrong fields stay named, up to 50.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.message = limits::cut(self.message, limits::STATUS_MESSAGE_BYTES);
+        self.violations.truncate(VIOLATIONS);
+        let bytes: usize = self.violations.iter().map(|v| v.field.len() + v.description.len()).sum();
+        if bytes > limits::STATUS_VIOLATIONS_BYTES {
+            let share = limits::STATUS_VIOLATIONS_BYTES / self.violations.len();
+            for violation in &mut self.violations {
+                violation.field = limits::cut(std::mem::take(&mut violation.field), share / 2);
+                let left = share - violation.field.len();
+                violation.description = limits::cut(std::mem::take(&mut violation.description), left);
+            }
+        }
+        for value in self.metadata.values_mut() {
+            *value = limits::cut(std::mem::take(value), METADATA_BYTES);
+        }
+        self
+    }
 }
 
 impl From<Error> for tonic::Status {
     fn from(error: Error) -> Self {
+        let error = error.bounded();
         let mut details = ErrorDetails::new();
         details.set_error_info(error.code.reason(), DOMAIN, error.metadata.into_iter().collect::<std::collections::HashMap<_, _>>());
         for v in error.violations {
@@ -181,6 +207,30 @@ mod tests {
         assert_eq!(info.metadata["kind"], "echo");
         assert_eq!(details.bad_request().unwrap().field_violations.len(), 2);
         assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn an_error_fits_in_headers_and_still_names_every_field() {
+        let long = "é".repeat(50_000);
+        let violations: Vec<_> = (0..26)
+            .map(|n| Violation { field: format!("input.f{n}{long}"), description: long.clone() })
+            .collect();
+        let status = tonic::Status::from(Error::invalid(violations).with("id", long));
+        let headers = status.clone().into_http::<()>();
+        let bytes: usize = headers.headers().iter().map(|(k, v)| k.as_str().len() + v.len() + 32).sum();
+        assert!(bytes < 12 << 10, "{bytes}");
+        let details = status.get_error_details();
+        let named = &details.bad_request().unwrap().field_violations;
+        assert_eq!(named.len(), 26);
+        for (n, violation) in named.iter().enumerate() {
+            assert!(violation.field.starts_with(&format!("input.f{n}")), "{}", violation.field);
+            assert!(violation.description.starts_with('é'));
+        }
+        let endless = vec![Violation { field: "a".into(), description: "b".into() }; 10_000];
+        assert_eq!(Error::invalid(endless).bounded().violations.len(), VIOLATIONS);
+        let short = Violation { field: "a".into(), description: "b".repeat(2_000) };
+        let error = Error::invalid(vec![short.clone()]);
+        assert_eq!(error.bounded().violations, [short]);
     }
 
     #[test]

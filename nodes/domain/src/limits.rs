@@ -35,13 +35,26 @@ pub const INPUT_DEPTH: usize = 100;
 /// The most events of progress that one attempt may write.
 pub const PROGRESS_EVENTS: u32 = 1_000;
 
+/// The most bytes of an error's message on the wire. It travels in headers, percent-encoded and once more
+/// among the details, and many clients take 16 KiB of headers, not more.
+pub const STATUS_MESSAGE_BYTES: usize = 1_000;
+/// The most bytes of an error's violations on the wire, all together.
+pub const STATUS_VIOLATIONS_BYTES: usize = 3_000;
+
 /// A message cut to [`MESSAGE_BYTES`], at a character.
 #[must_use]
-pub fn cut_message(mut message: String) -> String {
-    if message.len() > MESSAGE_BYTES {
-        let end = message.floor_char_boundary(MESSAGE_BYTES - 3);
-        message.truncate(end);
-        message.push('…');
+pub fn cut_message(message: String) -> String {
+    cut(message, MESSAGE_BYTES)
+}
+
+/// A text cut to so many bytes (at least 3), at a character, with a sign that it was.
+#[must_use]
+pub fn cut(mut text: String, bytes: usize) -> String {
+    const SIGN: char = '…';
+    if text.len() > bytes {
+        let end = text.floor_char_boundary(bytes.saturating_sub(SIGN.len_utf8()));
+        text.truncate(end);
+        text.push(SIGN);
     }
-    message
+    text
 }

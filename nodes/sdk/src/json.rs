@@ -8,7 +8,10 @@ use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
-/// Reads a document. Beside it come the paths, below `root`, of the keys that stand twice.
+/// The most keys that are named.
+const NAMED: usize = 20;
+
+/// Reads a document. Beside it come the paths, below `root`, of the keys that stand twice, up to 20 of them.
 ///
 /// # Errors
 /// The text is no JSON, no UTF-8, or nested deeper than 127.
@@ -101,7 +104,10 @@ impl<'de> Visitor<'de> for Reader<'_> {
                 Entry::Vacant(free) => {
                     free.insert(value);
                 }
-                Entry::Occupied(taken) => self.twice.push(Path::Key(self.path, taken.key()).to_string()),
+                Entry::Occupied(taken) if self.twice.len() < NAMED => {
+                    self.twice.push(Path::Key(self.path, taken.key()).to_string());
+                }
+                Entry::Occupied(_) => {}
             }
         }
         Ok(Value::Object(object))

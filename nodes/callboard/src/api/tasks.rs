@@ -164,6 +164,7 @@ fn past(state: callboard_domain::State) -> &'static str {
 }
 
 fn submit_error(error: Error) -> v1::SubmitError {
+    let error = error.bounded();
     v1::SubmitError {
         code: i32::from(error.code.grpc()),
         reason: error.code.reason().into(),
