@@ -4,14 +4,16 @@
 //! unless told otherwise, and come with a [`Client`]. Nothing here waits by sleeping alone: what is waited
 //! for has a deadline ([`eventually`]).
 
+use bytes::Bytes;
 use callboard::config::{self, Config, Overrides};
 use callboard::node::{self, Deps, Running};
 use callboard_client::{Client, Options, Submitted, v1};
 use callboard_ports::SystemClock;
 use callboard_provider_broker::config::ProviderConfig;
-use callboard_sdk::Registry;
+use callboard_sdk::{Failure, Handler, KindSpec, Registry, TaskContext};
 use callboard_testkit::process::{self, Process, Spec};
 use futures::TryStreamExt;
+use futures::future::BoxFuture;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -124,11 +126,17 @@ impl InProcess {
 
     /// Waits until a task is in a state. It must not end before.
     pub(crate) async fn reaches(&self, id: &str, state: v1::TaskState) -> v1::Task {
+        let task = self.reaches_or_ends(id, state).await;
+        assert_eq!(task.state(), state, "{task:?}");
+        task
+    }
+
+    /// Waits until a task is in a state or has ended.
+    pub(crate) async fn reaches_or_ends(&self, id: &str, state: v1::TaskState) -> v1::Task {
         eventually(&format!("{id} in {state:?}"), async || {
             let task = self.client.get(id, false).await.unwrap();
-            let ended = callboard_client::is_terminal(task.state());
-            assert!(task.state() == state || !ended, "{task:?} instead of {state:?}");
-            (task.state() == state).then_some(task)
+            let there = task.state() == state || callboard_client::is_terminal(task.state());
+            there.then_some(task)
         })
         .await
     }
@@ -281,4 +289,33 @@ pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Op
     };
     let found = tokio::time::timeout(DEADLINE, asking).await;
     found.unwrap_or_else(|_| unreachable!("not in {DEADLINE:?}: {what}"))
+}
+
+/// A task kind made of a closure. It takes any object and gives anything; an attempt may take 30 s.
+pub(crate) fn scripted<F>(name: &'static str, run: F) -> impl Handler
+where
+    F: for<'a> Fn(&'a TaskContext, Bytes) -> Worked<'a> + Send + Sync + 'static,
+{
+    Scripted { name, run }
+}
+
+/// What a handler is doing.
+pub(crate) type Worked<'a> = BoxFuture<'a, Result<Bytes, Failure>>;
+
+struct Scripted<F> {
+    name: &'static str,
+    run: F,
+}
+
+impl<F> Handler for Scripted<F>
+where
+    F: for<'a> Fn(&'a TaskContext, Bytes) -> Worked<'a> + Send + Sync + 'static,
+{
+    fn spec(&self) -> KindSpec {
+        callboard_sdk::spec(self.name, "Made for a test.").timeout(Duration::from_secs(30)).build()
+    }
+
+    fn run<'a>(&'a self, ctx: &'a TaskContext, input: Bytes) -> Worked<'a> {
+        (self.run)(ctx, input)
+    }
 }

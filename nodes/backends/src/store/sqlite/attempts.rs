@@ -102,9 +102,8 @@ fn finish_one(
         let recorded = end_of(tx, &row, session, end.attempt.number)?;
         return Ok(recorded.map_or(Fenced::Stale, |event| compare(&end.outcome, &event)));
     };
-    if let Some(at) = end.started_at.filter(|_| !row.life.started) {
-        tx.happen(&mut row, Happening::Started { at })?;
-    }
+    // That it ended says that it started: the log needs no line for it.
+    row.started_at = row.started_at.filter(|_| row.life.started).or(end.started_at);
     let succeeded = what == Happening::Succeeded;
     tx.happen(&mut row, what)?;
     tx.save(&row)?;
