@@ -121,16 +121,20 @@ impl Service {
 
 #[tonic::async_trait]
 impl AlertService for Service {
-    async fn report(&self, request: tonic::Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
+    async fn report(
+        &self,
+        request: tonic::Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::ReportResponse>, Status> {
         let observations = request.into_inner().observations;
         if observations.len() > BATCH {
             let message = format!("must be at most {BATCH}");
             return Err(Error::field(Code::InvalidArgument, "observations", message).into());
         }
         let seen = observations.into_iter().map(observation_from_proto).collect();
-        self.actor.call(Report(seen), DEADLINE).await?.map_err(|error| {
-            Status::from(Error::new(Code::StoreUnavailable, error.to_string()))
-        })?;
+        self.actor
+            .call(Report(seen), DEADLINE)
+            .await?
+            .map_err(|error| Status::from(Error::new(Code::StoreUnavailable, error.to_string())))?;
         Ok(Response::new(v1::ReportResponse {}))
     }
 }

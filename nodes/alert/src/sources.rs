@@ -1,8 +1,8 @@
 //! Where observations come from on a node, and how they get to the actor.
 
+use callboard_contracts::mesh::v1::ReportRequest;
 use callboard_domain::alert::Observation;
 use callboard_domain::convert::observation_to_proto;
-use callboard_contracts::mesh::v1::ReportRequest;
 use callboard_domain::{Event, State, Timestamp};
 use callboard_ports::Store;
 use callboard_ports::store::{Commit, CommitObserver};

@@ -81,7 +81,8 @@ impl Node {
     async fn succeeded(&self, channel: Channel, count: usize) -> Result<()> {
         let mut cluster = ClusterServiceClient::new(channel);
         loop {
-            let tasks = cluster.get_cluster(v1::GetClusterRequest {}).await?.into_inner().tasks.unwrap_or_default();
+            let tasks =
+                cluster.get_cluster(v1::GetClusterRequest {}).await?.into_inner().tasks.unwrap_or_default();
             if tasks.failed > 0 {
                 return Err("a task failed".into());
             }
@@ -94,7 +95,8 @@ impl Node {
 
     /// A figure of its process, in kB or clock ticks.
     fn memory_mb(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap_or_default();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap_or_default();
         let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).unwrap_or_default() / 1024.0
     }
@@ -103,7 +105,8 @@ impl Node {
     fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.pid())).unwrap_or_default();
         let after = stat.rsplit(')').next().unwrap_or_default();
-        let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+        let ticks: u64 =
+            after.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
         Duration::from_millis(ticks * 10)
     }
 }
@@ -191,7 +194,8 @@ async fn latency(node: &Node, span: Duration) -> Result<Histogram<u64>> {
     node.succeeded(channels[1].clone(), sent.len()).await?;
     let mut histogram = Histogram::new(3)?;
     for (id, at) in sent {
-        let task = client.get_task(v1::GetTaskRequest { id, view: 0 }).await?.into_inner().task.ok_or("no task")?;
+        let task =
+            client.get_task(v1::GetTaskRequest { id, view: 0 }).await?.into_inner().task.ok_or("no task")?;
         let started = task.started_at.ok_or("a task did not start")?;
         let started = Duration::new(u64::try_from(started.seconds)?, u32::try_from(started.nanos)?);
         histogram.record(u64::try_from(started.saturating_sub(at).as_micros())?)?;

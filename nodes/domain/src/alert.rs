@@ -44,8 +44,18 @@ pub struct Rule {
 
 /// The rules of this version.
 pub const RULES: [Rule; 3] = [
-    Rule { name: "task_failed", severity: Severity::Warning, threshold: 1, quiet: Some(Duration::from_secs(3600)) },
-    Rule { name: "actor_restarted", severity: Severity::Warning, threshold: 1, quiet: Some(Duration::from_secs(600)) },
+    Rule {
+        name: "task_failed",
+        severity: Severity::Warning,
+        threshold: 1,
+        quiet: Some(Duration::from_secs(3600)),
+    },
+    Rule {
+        name: "actor_restarted",
+        severity: Severity::Warning,
+        threshold: 1,
+        quiet: Some(Duration::from_secs(600)),
+    },
     Rule { name: "all_providers_down", severity: Severity::Critical, threshold: 1, quiet: None },
 ];
 
@@ -168,7 +178,10 @@ mod tests {
         let firing = observe(&rule, Some(&pending), &seen(true, 2), "b").unwrap();
         assert_eq!((firing.standing, firing.count, firing.id.as_str()), (Standing::Firing, 2, "a"));
         let resolved = observe(&rule, Some(&firing), &seen(false, 3), "b").unwrap();
-        assert_eq!((resolved.standing, resolved.resolved_at), (Standing::Resolved, Some(Timestamp::from_micros(3))));
+        assert_eq!(
+            (resolved.standing, resolved.resolved_at),
+            (Standing::Resolved, Some(Timestamp::from_micros(3)))
+        );
         let again = observe(&rule, Some(&resolved), &seen(true, 4), "b").unwrap();
         assert_eq!((again.id.as_str(), again.count), ("b", 1));
     }

@@ -134,7 +134,10 @@ impl Error {
     /// An error about one field.
     #[must_use]
     pub fn field(code: Code, field: impl Into<String>, description: impl Into<String>) -> Self {
-        Self { code, ..Self::invalid(vec![Violation { field: field.into(), description: description.into() }]) }
+        Self {
+            code,
+            ..Self::invalid(vec![Violation { field: field.into(), description: description.into() }])
+        }
     }
 
     /// Adds a variable of the message.
@@ -176,7 +179,11 @@ impl From<Error> for tonic::Status {
     fn from(error: Error) -> Self {
         let error = error.bounded();
         let mut details = ErrorDetails::new();
-        details.set_error_info(error.code.reason(), DOMAIN, error.metadata.into_iter().collect::<std::collections::HashMap<_, _>>());
+        details.set_error_info(
+            error.code.reason(),
+            DOMAIN,
+            error.metadata.into_iter().collect::<std::collections::HashMap<_, _>>(),
+        );
         for v in error.violations {
             details.add_bad_request_violation(v.field, v.description);
         }

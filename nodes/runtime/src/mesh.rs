@@ -76,7 +76,8 @@ async fn within<T>(
     match tokio::time::timeout(deadline, call).await {
         Ok(answer) => Ok(answer?.into_inner()),
         Err(_) => Err(Error::MayHaveRun(
-            callboard_domain::Error::new(callboard_domain::Code::DeadlineExceeded, "the call's time was up").into(),
+            callboard_domain::Error::new(callboard_domain::Code::DeadlineExceeded, "the call's time was up")
+                .into(),
         )),
     }
 }
@@ -192,7 +193,8 @@ impl BrokerClient {
         match &self.0 {
             Side::Local(service) => within(deadline, service.generate_stream(Request::new(request))).await,
             Side::Remote(client) => {
-                let stream = within(deadline, async { client.clone().generate_stream(request).await }).await?;
+                let stream =
+                    within(deadline, async { client.clone().generate_stream(request).await }).await?;
                 Ok(Box::pin(stream))
             }
         }

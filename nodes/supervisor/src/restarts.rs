@@ -53,7 +53,8 @@ impl Restarts {
             count: 1,
         });
         if recent > INTENSITY {
-            let message = format!("the actor {} was restarted {recent} times within {WITHIN:?}", restart.actor);
+            let message =
+                format!("the actor {} was restarted {recent} times within {WITHIN:?}", restart.actor);
             (self.give_up)(message);
         }
     }

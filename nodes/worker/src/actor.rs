@@ -110,7 +110,10 @@ impl WorkerService for Service {
         Ok(Response::new(v1::CancelTasksResponse { signalled: count(signalled) }))
     }
 
-    async fn drain(&self, request: tonic::Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+    async fn drain(
+        &self,
+        request: tonic::Request<v1::DrainRequest>,
+    ) -> Result<Response<v1::DrainResponse>, Status> {
         let grace = Duration::from_millis(request.into_inner().grace_ms);
         let (finished, returned) = self.actor.call(Drain(grace), grace + DEADLINE).await?;
         Ok(Response::new(v1::DrainResponse { finished: count(finished), returned: count(returned) }))

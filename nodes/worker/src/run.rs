@@ -202,7 +202,9 @@ async fn finish(engine: &Engine, session: SessionId, hold: &Hold, started_at: Ti
             }
             // The result is held until the store takes it. The claim is too, so no more than the worker's
             // bound are.
-            Err(error) => tracing::warn!(%error, task.id = %hold.attempt.task_id, "cannot record a result yet"),
+            Err(error) => {
+                tracing::warn!(%error, task.id = %hold.attempt.task_id, "cannot record a result yet")
+            }
         }
         if engine.stop.is_cancelled() {
             return;

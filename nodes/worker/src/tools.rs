@@ -72,7 +72,9 @@ impl PortArtifacts {
 impl ArtifactSink for PortArtifacts {
     async fn put(&self, data: Bytes, media_type: &str) -> Result<ArtifactDigest, Failure> {
         self.artifacts.put(data, media_type).await.map_err(|error| match error {
-            artifacts::Error::Unavailable(_) => Failure::retryable(error.to_string()).reason("ARTIFACTS_UNAVAILABLE"),
+            artifacts::Error::Unavailable(_) => {
+                Failure::retryable(error.to_string()).reason("ARTIFACTS_UNAVAILABLE")
+            }
             other => Failure::permanent(other.to_string()).reason("ARTIFACT_REFUSED"),
         })
     }

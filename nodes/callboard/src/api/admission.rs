@@ -256,8 +256,8 @@ fn run_at(
 
 /// What is wrong with a caller's idempotency key, if anything is.
 pub(super) fn request_id_violation(text: &str) -> Option<Violation> {
-    let good = text.len() <= limits::REQUEST_ID_CHARS
-        && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    let good =
+        text.len() <= limits::REQUEST_ID_CHARS && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
     let description = || format!("must be at most {} printable ASCII characters", limits::REQUEST_ID_CHARS);
     (!good).then(|| Violation { field: "request_id".into(), description: description() })
 }

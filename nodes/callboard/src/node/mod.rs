@@ -28,10 +28,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
 
 /// How long connections may take to end once the node stops.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -39,6 +39,15 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 const MESSAGE_BYTES: usize = 8 << 20;
 /// The most calls at once on one connection.
 const STREAMS: u32 = 4_096;
+
+/// Whose health is told. The empty name stands for the node as a whole.
+const SERVICES: [&str; 5] = [
+    "",
+    "callboard.v1.TaskService",
+    "callboard.v1.ClusterService",
+    "callboard.v1.ProviderService",
+    "callboard.v1.ArtifactService",
+];
 
 /// What is injected into a node.
 pub struct Deps {
@@ -100,6 +109,8 @@ pub(crate) struct Parts {
     pub(crate) system: actor::System,
     pub(crate) stopping: CancellationToken,
     pub(crate) tracker: TaskTracker,
+    /// Ends the loops that nothing else ends.
+    pub(crate) ended: CancellationToken,
     pub(crate) gave_up: watch::Receiver<Option<String>>,
     pub(crate) actors: wiring::Actors,
 }
@@ -163,10 +174,12 @@ pub async fn start(config: Config, deps: Deps) -> Result<Running, StartError> {
     servers.spawn(async move {
         let serve = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS)
-            .tcp_nodelay(true)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(public), until.cancelled_owned());
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(public).with_nodelay(Some(true)),
+                until.cancelled_owned(),
+            );
         if let Err(error) = serve.await {
             tracing::error!(%error, "the public listener failed");
         }
@@ -209,17 +222,18 @@ async fn routes(api: &Api) -> Result<(tonic_health::server::HealthReporter, Rout
     use v1::provider_service_server::ProviderServiceServer;
     use v1::task_service_server::TaskServiceServer;
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_serving::<TaskServiceServer<Api>>().await;
-    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    for service in SERVICES {
+        reporter.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+    }
     let reflection = || {
-        tonic_reflection::server::Builder::configure()
+        let all = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(callboard_contracts::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name("callboard.v1.TaskService")
-            .with_service_name("callboard.v1.ClusterService")
-            .with_service_name("callboard.v1.ProviderService")
-            .with_service_name("callboard.v1.ArtifactService")
-            .with_service_name("grpc.health.v1.Health")
+            .with_service_name("grpc.health.v1.Health");
+        SERVICES
+            .into_iter()
+            .filter(|name| !name.is_empty())
+            .fold(all, |all, name| all.with_service_name(name))
     };
     let failed = |error: tonic_reflection::server::Error| StartError::Reflection(error.to_string());
     let tasks = TaskServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES);
@@ -267,7 +281,9 @@ impl Running {
     /// were handed off.
     pub async fn stop(self) -> (u32, u32) {
         let parts = self.parts;
-        self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        for service in SERVICES {
+            self.health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
+        }
         let grace_ms = u64::try_from(self.drain_grace.as_millis()).unwrap_or(u64::MAX);
         let request = DrainRequest { context: None, grace_ms };
         let drained = parts.worker.drain(request, self.drain_grace + Duration::from_secs(5)).await;
@@ -285,6 +301,7 @@ impl Running {
         let _ = tokio::time::timeout(CLOSE_WITHIN, self.servers.wait()).await;
         drop(parts.system);
         parts.handoff.close().await;
+        parts.ended.cancel();
         parts.tracker.close();
         let _ = tokio::time::timeout(CLOSE_WITHIN, parts.tracker.wait()).await;
         parts.store.close().await;

@@ -80,6 +80,21 @@ impl Shells {
     }
 }
 
+/// Runs what goes on until the node has ended: whoever feeds it lives as long as the node's parts.
+struct Loops {
+    tracker: TaskTracker,
+    ended: CancellationToken,
+}
+
+impl Loops {
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.ended.clone();
+        self.tracker.spawn(async move {
+            ended.run_until_cancelled(work).await;
+        });
+    }
+}
+
 fn child<B: Behaviour>(address: &Address<B>) -> supervisor::Child {
     let address = address.clone();
     supervisor::Child {
@@ -100,6 +115,7 @@ pub(super) async fn build(
 ) -> Result<(Parts, Api), StartError> {
     let clock = Arc::clone(&deps.clock);
     let tracker = TaskTracker::new();
+    let stopping = CancellationToken::new();
     let random = jitter();
     let store = sqlite::Store::open(sqlite::Options::new(dir.store(), clock.clone(), rand::random::<f64>))?;
     let artifacts: Arc<dyn Artifacts> =
@@ -114,9 +130,9 @@ pub(super) async fn build(
 
     let system = actor::System::start()?;
     let shells = Shells::new(&tracker);
-    let (alerts, reporter, alert_address) = start_alert(&system, &shells, &store, deps, &tracker)?;
-    drop(alerts);
-    tracker.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
+    let loops = Loops { tracker: tracker.clone(), ended: CancellationToken::new() };
+    let (reporter, alert_address) = start_alert(&system, &shells, &store, deps, &loops)?;
+    loops.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
     let observe = reporter.clone();
     let broker_deps = broker::Deps {
         clock: clock.clone(),
@@ -197,7 +213,6 @@ pub(super) async fn build(
     let worker_client = WorkerClient::local(Arc::new(worker::Service::new(worker_address.clone())));
     let supervisor_client =
         SupervisorClient::local(Arc::new(supervisor::Service::new(supervisor_address.clone())));
-    let stopping = CancellationToken::new();
     let api = Api::new(api::Deps {
         store: store.clone(),
         artifacts,
@@ -227,6 +242,7 @@ pub(super) async fn build(
         system,
         stopping,
         tracker,
+        ended: loops.ended,
         gave_up,
         actors,
     };
@@ -246,8 +262,8 @@ fn start_alert(
     shells: &Shells,
     store: &Arc<sqlite::Store>,
     deps: &Deps,
-    tracker: &TaskTracker,
-) -> Result<(AlertClient, alert::Reporter, Address<alert::Alert>), StartError> {
+    loops: &Loops,
+) -> Result<(alert::Reporter, Address<alert::Alert>), StartError> {
     let store: Arc<dyn Store> = store.clone();
     let alert_deps = alert::Deps {
         store,
@@ -257,6 +273,6 @@ fn start_alert(
     let address = shells.start(system, move || alert::Alert::new(alert_deps.clone()))?;
     let client = AlertClient::local(Arc::new(alert::Service::new(address.clone())));
     let (reporter, observations) = alert::Reporter::new();
-    tracker.spawn(alert::report_loop(observations, client.clone()));
-    Ok((client, reporter, address))
+    loops.spawn(alert::report_loop(observations, client));
+    Ok((reporter, address))
 }

@@ -119,7 +119,11 @@ async fn a_panic_in_the_alert_actor_loses_no_alert() {
         .await;
         let alerts = node.client.alerts(v1::ListAlertsRequest::default()).await.unwrap().alerts;
         let found = alerts.iter().find(|a| a.subject == format!("{crash:?}")).unwrap();
-        assert_eq!((found.state(), found.count), (v1::AlertState::Firing, 2), "seen before and after the restart");
+        assert_eq!(
+            (found.state(), found.count),
+            (v1::AlertState::Firing, 2),
+            "seen before and after the restart"
+        );
     }
     node.stop().await;
 }

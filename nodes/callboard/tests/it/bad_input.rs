@@ -24,12 +24,7 @@ fn seconds(seconds: i64) -> Option<Duration> {
 
 async fn stored(node: &InProcess) -> u64 {
     let counts = node.counts().await;
-    counts.scheduled
-        + counts.queued
-        + counts.running
-        + counts.succeeded
-        + counts.failed
-        + counts.cancelled
+    counts.scheduled + counts.queued + counts.running + counts.succeeded + counts.failed + counts.cancelled
 }
 
 /// It is an error of the caller that names these fields, each with a description, and no other.
@@ -68,10 +63,11 @@ async fn an_input_that_is_wrong_is_refused() {
     let text = |json: &str| input("text.generate", json);
     refused(vec![
         (input("echo", large), "INPUT_TOO_LARGE", &["input"]),
-        (input("echo", r#"{"a":["ok","x\u0000"],"b\u0000":1}"#), "INVALID_ARGUMENT", &[
-            "input.a[1]",
-            "input.b\\u0000",
-        ]),
+        (
+            input("echo", r#"{"a":["ok","x\u0000"],"b\u0000":1}"#),
+            "INVALID_ARGUMENT",
+            &["input.a[1]", "input.b\\u0000"],
+        ),
         (input("echo", "{"), "INVALID_ARGUMENT", &["input"]),
         (input("echo", "{} x"), "INVALID_ARGUMENT", &["input"]),
         (input("echo", "[]"), "INVALID_ARGUMENT", &["input"]),
@@ -80,10 +76,11 @@ async fn an_input_that_is_wrong_is_refused() {
         (input("echo", deep(200)), "INVALID_ARGUMENT", &["input"]),
         (input("echo", deep(100_000)), "INVALID_ARGUMENT", &["input"]),
         (text(r#"{"prompt":"","max_tokens":0}"#), "INVALID_ARGUMENT", &["input.prompt", "input.max_tokens"]),
-        (text(r#"{"prompt":3,"temperature":"warm"}"#), "INVALID_ARGUMENT", &[
-            "input.prompt",
-            "input.temperature",
-        ]),
+        (
+            text(r#"{"prompt":3,"temperature":"warm"}"#),
+            "INVALID_ARGUMENT",
+            &["input.prompt", "input.temperature"],
+        ),
         (text(r#"{"promt":"tea"}"#), "INVALID_ARGUMENT", &["input", "input"]),
     ])
     .await;
@@ -92,8 +89,7 @@ async fn an_input_that_is_wrong_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fields_out_of_their_range_are_refused() {
     type Change = fn(&mut v1::SubmitTaskRequest);
-    let wrong =
-        |change: Change, field: &'static [&'static str]| (echo(change), "INVALID_ARGUMENT", field);
+    let wrong = |change: Change, field: &'static [&'static str]| (echo(change), "INVALID_ARGUMENT", field);
     refused(vec![
         wrong(|r| r.priority = Some(10), &["priority"]),
         wrong(|r| r.timeout = seconds(0), &["timeout"]),
@@ -137,10 +133,11 @@ async fn every_wrong_field_is_named_at_once() {
     let and = |more: &[&'static str]| [&fields[..], more].concat();
     let large = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
     refused(vec![
-        (all_wrong("text.generate", r#"{"prompt":"","max_tokens":0}"#.into()), "INVALID_ARGUMENT", &and(&[
-            "input.prompt",
-            "input.max_tokens",
-        ])),
+        (
+            all_wrong("text.generate", r#"{"prompt":"","max_tokens":0}"#.into()),
+            "INVALID_ARGUMENT",
+            &and(&["input.prompt", "input.max_tokens"]),
+        ),
         (all_wrong("echo", large.clone()), "INPUT_TOO_LARGE", &and(&["input"])),
         (all_wrong("no.such", "{}".into()), "UNKNOWN_KIND", &and(&["kind"])),
         (all_wrong("no.such", large), "UNKNOWN_KIND", &and(&["kind", "input"])),
@@ -158,7 +155,13 @@ async fn a_refusal_reaches_the_caller_however_large_what_it_is_about() {
         ("text.generate", format!(r#"{{"prompt":{{"a":"{long}"}},"max_tokens":"{long}"}}"#)),
         ("text.generate", format!("{{{}}}", fields.join(","))),
         ("echo", format!(r#"{{"{long}":"\u0000","{long}":1}}"#)),
-        ("echo", format!("{{{}}}", ["sleep_ms", "fail_times", "panic"].map(|f| format!("\"{f}\":\"{long}\"")).join(","))),
+        (
+            "echo",
+            format!(
+                "{{{}}}",
+                ["sleep_ms", "fail_times", "panic"].map(|f| format!("\"{f}\":\"{long}\"")).join(",")
+            ),
+        ),
         (long.as_str(), "{}".into()),
     ] {
         let error = node.client.submit(request(kind, input)).await.unwrap_err();

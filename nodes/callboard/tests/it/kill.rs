@@ -132,7 +132,10 @@ async fn five_kills_under_load_lose_nothing() {
     }
     for (i, caught) in caught.iter().enumerate() {
         let Caught { waiting, claimed, running } = caught;
-        say(&format!("kill test: kill {} caught {waiting} waiting, {claimed} claimed, {running} running", i + 1));
+        say(&format!(
+            "kill test: kill {} caught {waiting} waiting, {claimed} claimed, {running} running",
+            i + 1
+        ));
     }
     let sum = |of: fn(&Caught) -> usize| caught.iter().map(of).sum::<usize>();
     assert!(sum(|c| c.waiting) > 0, "no kill caught a waiting task: {caught:?}");

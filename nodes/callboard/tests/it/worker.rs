@@ -158,7 +158,8 @@ async fn a_panic_between_claim_and_run_strands_no_task() {
     let of_worker = engine.clone();
     let _worker = actor::start(&system.arbiter().unwrap(), shell, move || Worker::new(of_worker.clone()));
 
-    let admitted = store.admit((0..40).map(|n| task(&format!(r#"{{"n":{n},"sleep_ms":30}}"#))).collect()).await;
+    let admitted =
+        store.admit((0..40).map(|n| task(&format!(r#"{{"n":{n},"sleep_ms":30}}"#))).collect()).await;
     let ids: Vec<_> = admitted.into_iter().map(|a| a.unwrap().task.spec.id).collect();
     let all_done = async {
         loop {

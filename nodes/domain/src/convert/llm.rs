@@ -1,6 +1,8 @@
 use super::{duration_from_proto, duration_to_proto};
 use crate::error::{self, Code, Violation};
-use crate::llm::{Error, ErrorKind, ImageRequest, Message, ProviderAttempt, Role, Summary, TextRequest, Usage};
+use crate::llm::{
+    Error, ErrorKind, ImageRequest, Message, ProviderAttempt, Role, Summary, TextRequest, Usage,
+};
 use callboard_contracts::{mesh, v1};
 use std::time::Duration;
 use tonic_types::StatusExt;
@@ -39,7 +41,8 @@ pub fn text_request_to_proto(request: &TextRequest) -> v1::GenerateRequest {
 /// Every wrong field.
 pub fn text_request_from_proto(request: v1::GenerateRequest) -> Result<TextRequest, error::Error> {
     let mut wrong = Vec::new();
-    let mut bad = |field: String, description: &str| wrong.push(Violation { field, description: description.into() });
+    let mut bad =
+        |field: String, description: &str| wrong.push(Violation { field, description: description.into() });
     let mut messages = Vec::with_capacity(request.messages.len());
     if request.messages.is_empty() {
         bad("messages".into(), "must hold at least one message");
@@ -99,7 +102,9 @@ pub fn image_request_to_proto(request: &ImageRequest) -> mesh::v1::GenerateImage
 ///
 /// # Errors
 /// Every wrong field.
-pub fn image_request_from_proto(request: mesh::v1::GenerateImageRequest) -> Result<ImageRequest, error::Error> {
+pub fn image_request_from_proto(
+    request: mesh::v1::GenerateImageRequest,
+) -> Result<ImageRequest, error::Error> {
     let mut wrong = Vec::new();
     let mut side = |field: &str, value: u32| {
         let value = if value == 0 { 1024 } else { value };

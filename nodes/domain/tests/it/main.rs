@@ -1,8 +1,8 @@
 //! Properties of the task's state machine under any sequence of commands.
 
 use callboard_domain::{
-    Command, Happening, Lifecycle, Outcome, Progress, Refused, RetryPolicy, SessionId, State, TaskError, Timestamp,
-    limits,
+    Command, Happening, Lifecycle, Outcome, Progress, Refused, RetryPolicy, SessionId, State, TaskError,
+    Timestamp, limits,
 };
 use proptest::prelude::*;
 

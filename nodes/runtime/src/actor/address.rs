@@ -70,7 +70,9 @@ impl<B: Behaviour> Address<B> {
     {
         let (reply, answer) = oneshot::channel();
         self.addr.try_send(Call { message, reply }).map_err(|e| not_sent::<B, _>(&e))?;
-        await_answer::<B, _>(answer, deadline).await?.map_err(|why| CallError::MayHaveRun { actor: B::NAME, why })
+        await_answer::<B, _>(answer, deadline)
+            .await?
+            .map_err(|why| CallError::MayHaveRun { actor: B::NAME, why })
     }
 
     /// Asks the actor whether it works through its mail.

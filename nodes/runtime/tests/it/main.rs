@@ -1,6 +1,8 @@
 //! Actors that panic, and the mail they keep.
 
-use callboard_runtime::actor::{self, Behaviour, CallError, Crash, Handle, Handling, Request, Restart, Scope};
+use callboard_runtime::actor::{
+    self, Behaviour, CallError, Crash, Handle, Handling, Request, Restart, Scope,
+};
 use futures::FutureExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -105,7 +107,12 @@ async fn a_panic_in_a_handler_restarts_the_actor_with_new_state_and_its_mail() {
     let actor = fixture.start(64, Counter::default);
     assert_eq!(actor.call(Add(1), SOON).await, Ok(1));
     // All of these are in the mailbox before the first answer is read: the panic is in their middle.
-    let calls = [actor.call(Add(2), SOON), actor.call(Add(13), SOON), actor.call(Add(4), SOON), actor.call(Add(5), SOON)];
+    let calls = [
+        actor.call(Add(2), SOON),
+        actor.call(Add(13), SOON),
+        actor.call(Add(4), SOON),
+        actor.call(Add(5), SOON),
+    ];
     let answers = futures::future::join_all(calls).await;
     assert_eq!(answers[0], Ok(3));
     assert!(matches!(answers[1], Err(CallError::MayHaveRun { .. })), "{:?}", answers[1]);
@@ -160,7 +167,11 @@ async fn a_full_mailbox_refuses_and_says_that_nothing_ran() {
     let refused = answers.iter().filter(|a| matches!(a, Err(CallError::DidNotRun { .. }))).count();
     assert_eq!(ran + refused, 64);
     assert!(refused > 0);
-    assert_eq!(actor.call(Add(0), SOON).await, Ok(u32::try_from(ran).unwrap()), "only what was not refused ran");
+    assert_eq!(
+        actor.call(Add(0), SOON).await,
+        Ok(u32::try_from(ran).unwrap()),
+        "only what was not refused ran"
+    );
 }
 
 #[tokio::test]
@@ -169,7 +180,10 @@ async fn a_call_that_is_not_answered_in_time_may_have_run() {
     let actor = fixture.start(64, Counter::default);
     let (_never, go) = tokio::sync::oneshot::channel();
     let answer = actor.call(AddLater(1, go), Duration::from_millis(20)).await;
-    assert!(matches!(answer, Err(CallError::MayHaveRun { why: "the deadline has passed", .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(CallError::MayHaveRun { why: "the deadline has passed", .. })),
+        "{answer:?}"
+    );
     assert!(actor.crash(Crash::AfterAwait, SOON).await.is_err());
     fixture.restarts(1).await;
 }
