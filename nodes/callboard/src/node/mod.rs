@@ -54,7 +54,7 @@ pub struct Deps {
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Reads an environment variable.
-    pub env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub env: callboard_provider_broker::Env,
     /// The kinds it hosts.
     pub registry: Registry,
 }

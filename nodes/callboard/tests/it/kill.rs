@@ -50,12 +50,13 @@ fn now() -> Timestamp {
 
 /// Written past the test harness, which would keep it to itself.
 fn say(text: &str) {
-    writeln!(std::io::stderr(), "{text}").unwrap();
+    let mut stderr = std::io::stderr().lock();
+    writeln!(stderr, "{text}").unwrap();
 }
 
 fn seed() -> u64 {
     match std::env::var("CALLBOARD_TEST_SEED") {
-        Ok(seed) => seed.parse().expect("CALLBOARD_TEST_SEED is a number"),
+        Ok(seed) => seed.parse().unwrap(),
         Err(_) => rand::random(),
     }
 }

@@ -1,6 +1,6 @@
 //! The binary from outside.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail on them")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail on them")]
 
 mod actors;
 mod bad_input;

@@ -30,7 +30,7 @@ pub(crate) struct Builder {
     folder: Arc<TempDir>,
     config: Config,
     registry: Registry,
-    env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    env: callboard_provider_broker::Env,
 }
 
 impl Builder {

@@ -1,5 +1,7 @@
 //! Properties of the task's state machine under any sequence of commands.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail on them")]
+
 use callboard_domain::{
     Command, Happening, Lifecycle, Outcome, Progress, Refused, RetryPolicy, SessionId, State, TaskError,
     Timestamp, limits,
