@@ -1,5 +1,7 @@
 //! Actors that panic, and the mail they keep.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail on them")]
+
 use callboard_runtime::actor::{
     self, Behaviour, CallError, Crash, Handle, Handling, Request, Restart, Scope,
 };
