@@ -1,7 +1,7 @@
 //! How fast one node is on the embedded default, from outside: a real `up` process, calls over gRPC from
 //! this process on the same machine, the store's fsync on.
 //!
-//! `cargo xtask bench [--tasks N] [--latency-seconds N]`
+//! `cargo xtask bench [--tasks N] [--stored N] [--latency-seconds N]`
 //!
 //! The clock of a throughput figure stops when the last result is committed.
 
@@ -30,12 +30,15 @@ const BATCH: usize = 500;
 const INPUT: usize = 256;
 
 struct Args {
+    /// One call each.
     tasks: usize,
+    /// In batches; they stay in the store for the idle figures.
+    stored: usize,
     latency: Duration,
 }
 
 fn args() -> Result<Args> {
-    let mut args = Args { tasks: 20_000, latency: Duration::from_secs(10) };
+    let mut args = Args { tasks: 20_000, stored: 100_000, latency: Duration::from_secs(10) };
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
         let mut number = || -> Result<u64> { Ok(given.next().ok_or("a number is missing")?.parse()?) };
@@ -43,8 +46,13 @@ fn args() -> Result<Args> {
             // Cargo adds it.
             "--bench" => {}
             "--tasks" => args.tasks = usize::try_from(number()?)?,
+            "--stored" => args.stored = usize::try_from(number()?)?.max(BATCH),
             "--latency-seconds" => args.latency = Duration::from_secs(number()?),
-            other => return Err(format!("`{other}` is no option: --tasks N, --latency-seconds N").into()),
+            other => {
+                return Err(
+                    format!("`{other}` is no option: --tasks N, --stored N, --latency-seconds N").into()
+                );
+            }
         }
     }
     Ok(args)
@@ -53,12 +61,21 @@ fn args() -> Result<Args> {
 struct Node {
     process: Process,
     address: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Node {
     async fn start() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::start_on(tempfile::tempdir()?).await
+    }
+
+    /// Stops it and starts another on its data.
+    async fn restart(mut self) -> Result<Self> {
+        self.process.terminate(Duration::from_secs(20)).await?;
+        Self::start_on(self.folder).await
+    }
+
+    async fn start_on(folder: tempfile::TempDir) -> Result<Self> {
         let spec = Spec::new(env!("CARGO_BIN_EXE_callboard"))
             .args(["up", "--output", "json", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(["--data-dir".as_ref(), folder.path().join("data").as_os_str()])
@@ -68,7 +85,7 @@ impl Node {
             Some(line["api"].as_str()?.to_owned())
         };
         let (process, address) = Process::spawn(&spec, ready, Duration::from_secs(20)).await?;
-        Ok(Self { process, address, _folder: folder })
+        Ok(Self { process, address, folder })
     }
 
     async fn channels(&self) -> Result<Vec<Channel>> {
@@ -229,8 +246,17 @@ fn say_rate(what: &str, tasks: usize, rate: &Rate, node: &Node) -> Result<()> {
     ))
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> Result<()> {
+/// What the node uses while nothing happens.
+async fn say_idle(what: &str, node: &Node) -> Result<()> {
+    // What a run leaves behind is cleared up first.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (began, cpu) = (Instant::now(), node.cpu());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let share = (node.cpu() - cpu).as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
+    say(&format!("{what:34} {:>8.1} MB   {share:.1} % of a core", node.memory_mb()))
+}
+
+fn main() -> Result<()> {
     let args = args()?;
     let cores = std::thread::available_parallelism()?;
     let folder = tempfile::tempdir()?;
@@ -238,9 +264,12 @@ async fn main() -> Result<()> {
         "one node, embedded, echo with {INPUT} B, load from this machine; {cores} cores; write + fsync {:?}\n",
         fsync(folder.path())?
     ))?;
-    let node = Node::start().await?;
-    say(&format!("{:34} {:>8.0} MB", "started, idle", node.memory_mb()))?;
-    let seen = latency(&node, args.latency).await?;
+    let load = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let node = load.block_on(Node::start())?;
+    load.block_on(say_idle("idle, no tasks", &node))?;
+    // A client on one thread: its own hops between threads are not the node's.
+    let client = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let seen = client.block_on(latency(&node, args.latency))?;
     say(&format!(
         "submit to start, 50 tasks/s          p50 {:>5.2} ms   p99 {:>5.2} ms   max {:>5.2} ms   ({} tasks)",
         seen.value_at_quantile(0.5) as f64 / 1e3,
@@ -249,12 +278,18 @@ async fn main() -> Result<()> {
         seen.len(),
     ))?;
     drop(node);
+    load.block_on(throughput(&args))
+}
+
+async fn throughput(args: &Args) -> Result<()> {
     let node = Node::start().await?;
     let rate = one_by_one(&node, args.tasks).await?;
     say_rate(&format!("one call a task, {IN_FLIGHT} in flight"), args.tasks, &rate, &node)?;
     drop(node);
     let node = Node::start().await?;
-    let rate = batched(&node, args.tasks).await?;
-    say_rate(&format!("batches of {BATCH}, {CONNECTIONS} in flight"), args.tasks, &rate, &node)?;
-    Ok(())
+    let rate = batched(&node, args.stored).await?;
+    say_rate(&format!("batches of {BATCH}, {CONNECTIONS} in flight"), args.stored, &rate, &node)?;
+    say_idle(&format!("idle, after {} tasks", args.stored), &node).await?;
+    let node = node.restart().await?;
+    say_idle(&format!("idle, started on {} tasks", args.stored), &node).await
 }
