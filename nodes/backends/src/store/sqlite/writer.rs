@@ -1,7 +1,7 @@
 //! The one writer: a thread that owns the write connection.
 //!
-//! It takes whatever waits, runs it in one transaction, commits (one sync to the disk), tells the
-//! observers, then answers every caller. There is no timer: a single write is committed at once, and the next
+//! It takes whatever waits, runs it in one transaction, commits (one sync to the disk), answers every
+//! caller, then tells the observers. There is no timer: a single write is committed at once, and the next
 //! batch gathers while the disk is busy.
 //!
 //! A transaction that one item's data makes fail is rolled back and run again with care: every item in a
@@ -58,13 +58,11 @@ pub(super) fn run(conn: Connection, options: &Options, shared: Arc<Shared>) {
             shared.commits.fetch_add(1, Ordering::Relaxed);
             shared.calls.fetch_add(jobs.len() as u64, Ordering::Relaxed);
         }
-        // Observers first: a task's way to a worker begins there, and its caller's answer would be written
-        // to the network before it.
-        if result.is_ok() {
-            tell(shared, &scratch);
-        }
         for job in jobs.drain(..) {
             job.work.answer(result.as_ref().err());
+        }
+        if result.is_ok() {
+            tell(shared, &scratch);
         }
         scratch.clear();
         scratch.commit.events.shrink_to(KEPT);
