@@ -131,6 +131,7 @@ async fn main() {
         version: "0".into(),
         roles: Vec::new(),
         addresses: Default::default(),
+        revival: false,
     };
     store.open_session(session).await.unwrap();
     measure(&store, "one at a time", 2_000 * per_cent / 100, 1, 1).await;

@@ -9,15 +9,19 @@ pub mod artifacts;
 pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
+pub mod epochs;
 pub mod handoff;
 pub mod locks;
+pub mod outbox;
 pub mod sessions;
 pub mod store;
 pub mod token_buckets;
 
 pub use artifacts::Artifacts;
 pub use clock::{Clock, SystemClock};
+pub use epochs::Epochs;
 pub use handoff::Handoff;
 pub use locks::Locks;
+pub use outbox::Outbox;
 pub use store::Store;
 pub use token_buckets::TokenBuckets;

@@ -18,6 +18,23 @@ pub struct NewSession {
     pub roles: Vec<String>,
     /// Where it can be reached, by listener ("public", "mesh", "admin").
     pub addresses: BTreeMap<String, String>,
+    /// Whether its node lived on after an earlier session was ended: refused connections alone never end
+    /// such a one, only silence or a successor.
+    pub revival: bool,
+}
+
+/// A node's claim that another is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accusation {
+    /// The accuser's own session: locked in the same transaction, and it must be live.
+    pub accuser: SessionId,
+    /// The session to end.
+    pub accused: SessionId,
+    /// The renewal counter the accuser has seen: a session that has been renewed since is left alone.
+    /// `None`: whatever it is, for the accused is proven dead.
+    pub counter: Option<u64>,
+    /// Why, for a person.
+    pub reason: String,
 }
 
 /// A session as it is stored.
@@ -58,6 +75,13 @@ pub trait SessionStore: Send + Sync + 'static {
     /// under that session can commit after it, and none that committed before is missed.
     /// Ending an ended session changes nothing.
     async fn end_session(&self, id: SessionId, reason: &str) -> Result<EndedSession, Error>;
+
+    /// Ends another node's session, as [`end_session`](Self::end_session) does, if the accuser's own is live
+    /// and the accused has not been renewed since. `None`: it has, or had ended before.
+    ///
+    /// # Errors
+    /// [`Error::SessionEnded`]: the accuser's own has.
+    async fn accuse(&self, accusation: Accusation) -> Result<Option<EndedSession>, Error>;
 
     /// Hands off again up to `limit` tasks whose session has ended or is absent. Returns how many.
     async fn recover_orphans(&self, limit: usize) -> Result<usize, Error>;

@@ -39,6 +39,9 @@ pub enum Error {
     /// The session has ended, or never was.
     #[error("the session has ended")]
     SessionEnded,
+    /// The epoch is not the newest of its role: somebody else holds it now.
+    #[error("another node has taken over")]
+    Fenced,
     /// There is no such task.
     #[error("there is no such task")]
     NotFound,
@@ -258,6 +261,19 @@ pub trait TaskReader: Send + Sync + 'static {
 
     /// Events of a task after a seq, oldest first.
     async fn events(&self, id: TaskId, after_seq: u64, limit: usize) -> Result<Vec<Event>, Error>;
+
+    /// Events of many tasks, each after a seq: one read for all of them. In order per task; at most `limit`
+    /// in all, so the last task's may be cut.
+    async fn events_after(&self, tasks: Vec<(TaskId, u64)>, limit: usize) -> Result<Vec<Event>, Error> {
+        let mut events = Vec::new();
+        for (id, seq) in tasks {
+            if events.len() >= limit {
+                break;
+            }
+            events.extend(self.events(id, seq, limit - events.len()).await?);
+        }
+        Ok(events)
+    }
 
     /// How many tasks are in each state, in the order of [`State::ALL`]. Cheap at any size.
     async fn counts(&self) -> Result<[u64; 6], Error>;

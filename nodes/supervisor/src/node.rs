@@ -144,6 +144,7 @@ impl Node {
                 version: self.options.version.clone(),
                 roles: self.options.roles.clone(),
                 addresses: self.options.addresses.clone(),
+                revival: false,
             };
             match self.deps.store.open_session(session).await {
                 Ok(()) => {

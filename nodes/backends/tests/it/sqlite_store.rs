@@ -104,6 +104,7 @@ fn new_session(id: SessionId) -> NewSession {
         version: "1".into(),
         roles: vec!["worker".into()],
         addresses: BTreeMap::from([("mesh".into(), "127.0.0.1:1".into())]),
+        revival: false,
     }
 }
 

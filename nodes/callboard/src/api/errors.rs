@@ -37,7 +37,7 @@ pub(super) fn of_store(error: store::Error) -> Error {
         store::Error::RequestIdReused(id) => {
             Error::new(Code::RequestIdReused, text).with("task_id", id.to_string())
         }
-        store::Error::SessionEnded => Error::new(Code::StaleFence, text),
+        store::Error::SessionEnded | store::Error::Fenced => Error::new(Code::StaleFence, text),
         store::Error::NotFound => Error::new(Code::TaskNotFound, text),
         store::Error::Ambiguous => Error::new(Code::AmbiguousId, text),
         store::Error::Corrupt(_) => {

@@ -115,6 +115,7 @@ async fn a_panic_between_claim_and_run_strands_no_task() {
         version: "1".into(),
         roles: Vec::new(),
         addresses: BTreeMap::new(),
+        revival: false,
     };
     store.open_session(opened).await.unwrap();
     let handoff = PanicsAtAck { inner: embedded, acks: Arc::default(), at: 2 };

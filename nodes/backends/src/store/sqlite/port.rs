@@ -6,7 +6,7 @@ use callboard_domain::alert::Alert;
 use callboard_domain::{Attempt, Event, KindSpec, NewTask, SessionId, Task, TaskId};
 use callboard_ports::alerts::AlertStore;
 use callboard_ports::handoff::Ready;
-use callboard_ports::sessions::{EndedSession, NewSession, Session, SessionStore};
+use callboard_ports::sessions::{Accusation, EndedSession, NewSession, Session, SessionStore};
 use callboard_ports::store::{
     self, Admitted, Cancelled, Claim, ClaimRequest, CommitObserver, Error, Fenced, Filter, Finish, FullTask,
     ProgressReport, QueueDepth, Released, Started, TaskReader, TaskStore,
@@ -137,6 +137,15 @@ impl SessionStore for Store {
         let ended = self.write(Weight::rows(1), move |tx| sessions::end(tx, id, &reason).map(Ok)).await?;
         self.renewals.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         Ok(ended)
+    }
+
+    async fn accuse(&self, accusation: Accusation) -> Result<Option<EndedSession>, Error> {
+        let Accusation { accuser, accused, counter, reason } = accusation;
+        let renewed = self.renewals.lock().unwrap_or_else(PoisonError::into_inner).get(&accused).copied();
+        if counter.is_some_and(|seen| seen != renewed.unwrap_or_default()) {
+            return Ok(None);
+        }
+        self.write(Weight::rows(1), move |tx| sessions::accuse(tx, accuser, accused, &reason)).await
     }
 
     async fn recover_orphans(&self, limit: usize) -> Result<usize, Error> {

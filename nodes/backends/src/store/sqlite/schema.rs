@@ -6,8 +6,10 @@ use std::time::Duration;
 
 /// The migrations, in order. `user_version` tells how many of them a file has. One that has been
 /// released never changes.
-const MIGRATIONS: [&str; 1] =
-    [include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations/sqlite/0001_initial.sql"))];
+const MIGRATIONS: [&str; 2] = [
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations/sqlite/0001_initial.sql")),
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations/sqlite/0002_revivals.sql")),
+];
 
 /// Marks a file as ours: "CBRD".
 const APPLICATION_ID: i32 = 0x4342_5244;

@@ -10,15 +10,15 @@ use callboard_ports::store::Error;
 use rusqlite::types::Type;
 use rusqlite::{ErrorCode, params};
 
-const OPEN: &str = "INSERT INTO node_sessions (id, node, version, roles, addresses, started_at) \
-                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const OPEN: &str = "INSERT INTO node_sessions (id, node, version, roles, addresses, started_at, revival) \
+                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const END: &str =
     "UPDATE node_sessions SET ended_at = ?2, ended_reason = ?3 WHERE id = ?1 AND ended_at IS NULL";
 const HELD: &str = "SELECT id, session FROM tasks INDEXED BY tasks_running \
                     WHERE state = 3 AND session = ?1 ORDER BY id";
 const ORPHANS: &str = "SELECT id, session FROM tasks INDEXED BY tasks_running WHERE state = 3 \
     AND session NOT IN (SELECT id FROM node_sessions WHERE ended_at IS NULL) LIMIT ?1";
-const LIVE: &str = "SELECT id, node, version, roles, addresses, started_at \
+const LIVE: &str = "SELECT id, node, version, roles, addresses, started_at, revival \
                     FROM node_sessions WHERE ended_at IS NULL ORDER BY started_at, id";
 const IS_LIVE: &str = "SELECT 1 FROM node_sessions WHERE id = ?1 AND ended_at IS NULL";
 const TO_CANCEL: &str = "SELECT id FROM tasks INDEXED BY tasks_running \
@@ -33,6 +33,7 @@ pub(super) fn open(tx: &mut Tx<'_>, session: &NewSession) -> Result<Result<(), E
         json(&session.roles)?,
         json(&session.addresses)?,
         tx.now.micros(),
+        session.revival,
     ]);
     match inserted {
         Ok(_) => Ok(Ok(())),
@@ -59,6 +60,22 @@ pub(super) fn end(tx: &mut Tx<'_>, id: SessionId, reason: &str) -> Result<EndedS
         }
     }
     Ok(ended)
+}
+
+/// Ends a session on the word of another, if that one is live. None if there is nothing to end.
+pub(super) fn accuse(
+    tx: &mut Tx<'_>,
+    accuser: SessionId,
+    accused: SessionId,
+    reason: &str,
+) -> Result<Result<Option<EndedSession>, Error>, Fault> {
+    if !tx.sql(IS_LIVE)?.exists([accuser.as_bytes().as_slice()])? {
+        return Ok(Err(Error::SessionEnded));
+    }
+    if !tx.sql(IS_LIVE)?.exists([accused.as_bytes().as_slice()])? {
+        return Ok(Ok(None));
+    }
+    end(tx, accused, reason).map(|ended| Ok(Some(ended)))
 }
 
 /// Hands off again what sessions hold that are not live. Returns how many.
@@ -112,6 +129,7 @@ pub(super) fn live(reader: &mut Reader) -> Result<Vec<Session>, Fault> {
                 version: sql.get(2)?,
                 roles: from_json(sql, 3)?,
                 addresses: from_json(sql, 4)?,
+                revival: sql.get(6)?,
             },
             started_at: rows::time(sql, 5)?,
             counter: 0,

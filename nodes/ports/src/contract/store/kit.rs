@@ -159,6 +159,7 @@ impl<F: Fixture> Kit<F> {
             version: "0.0.0".to_owned(),
             roles: vec!["worker".to_owned(), "alert".to_owned()],
             addresses: BTreeMap::from([("mesh".to_owned(), "127.0.0.1:7071".to_owned())]),
+            revival: false,
         }
     }
 

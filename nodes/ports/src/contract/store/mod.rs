@@ -160,6 +160,7 @@ macro_rules! store_contract {
                 a_loss_before_the_start_never_counts,
                 a_task_that_is_lost_too_often_fails,
                 a_suspect_stays_alone,
+                an_accusation_ends_a_session_that_is_silent,
                 orphans_are_recovered,
                 a_claim_and_the_end_of_its_session_agree,
             ]

@@ -2,7 +2,7 @@
 
 use super::Fixture;
 use super::kit::{Kit, success};
-use crate::sessions::EndedSession;
+use crate::sessions::{Accusation, EndedSession};
 use crate::store::{Error, Fenced};
 use callboard_domain::{Happening, SessionId, State, TaskId, limits};
 use std::collections::HashSet;
@@ -188,6 +188,32 @@ pub async fn a_suspect_stays_alone(fixture: impl Fixture) {
         crate::store::ClaimRequest { give_back: vec![id], ..super::kit::request(session, vec![]) };
     kit.store.claim(give_back).await.expect("a live session claims");
     assert!(kit.nth_ready(id, 5).await.alone);
+    kit.audit().await;
+}
+
+/// Only a live accuser ends another's session, and only while the accused has not been renewed since.
+pub async fn an_accusation_ends_a_session_that_is_silent(fixture: impl Fixture) {
+    let kit = Kit::new(fixture);
+    let (a, b, gone) = (kit.session("a").await, kit.session("b").await, kit.session("gone").await);
+    kit.store.end_session(gone, "killed").await.expect("a session ends");
+    let id = kit.admit_one().await;
+    kit.run_one(b, id).await;
+    let counter = async || {
+        let live = kit.store.live_sessions().await.expect("sessions are read");
+        live.into_iter().find(|s| s.opened.id == b).map(|s| s.counter)
+    };
+    let accuse = async |accuser, counter| {
+        let reason = "silent".to_owned();
+        kit.store.accuse(Accusation { accuser, accused: b, counter, reason }).await
+    };
+    let seen = counter().await;
+    kit.other.renew_session(b).await.expect("a live session is renewed");
+    assert_eq!(accuse(a, seen).await, Ok(None), "it was renewed since");
+    assert_eq!(accuse(gone, None).await, Err(Error::SessionEnded));
+    assert_eq!(kit.get(id).await.life.state, State::Running);
+    let ended = accuse(a, counter().await).await.expect("a silent session is ended");
+    assert_eq!(ended, Some(EndedSession { requeued: vec![id], ended: vec![] }));
+    assert_eq!(accuse(a, None).await, Ok(None), "it has ended");
     kit.audit().await;
 }
 
