@@ -1,5 +1,6 @@
 //! The arguments of the commands that run on this machine.
 
+use crate::config::Role;
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ Examples:
   callboard up
   callboard up --data-dir /var/lib/callboard --config callboard.toml
   callboard up --openai-base-url http://localhost:11434/v1 --openai-model llama3.2
+  callboard up --config deploy/cluster.toml --name b --port-offset 100
 
 `callboard config default` prints a configuration file with comments.
 Options win over the environment, the environment over the file.")]
@@ -27,9 +29,18 @@ pub struct UpArgs {
     /// The address of health and metrics. [default: 127.0.0.1:7072]
     #[arg(long, value_name = "ADDR")]
     pub admin_listen: Option<SocketAddr>,
+    /// The address other nodes of the cluster connect to. [default: 127.0.0.1:7071]
+    #[arg(long, value_name = "ADDR")]
+    pub mesh_listen: Option<SocketAddr>,
+    /// Add this to the ports of all three listeners: for several nodes on one machine.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub port_offset: u16,
     /// The node's name. [default: the host's]
     #[arg(long)]
     pub name: Option<String>,
+    /// Host only this role; may be given several times. [default: all]
+    #[arg(long = "role", value_name = "ROLE")]
+    pub roles: Vec<Role>,
     /// Allow an address that others can reach, although nothing is encrypted and nobody is asked for a key.
     #[arg(long)]
     pub insecure: bool,

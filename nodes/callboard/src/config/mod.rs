@@ -1,5 +1,9 @@
 //! The configuration: one TOML file with comments, every key of which an environment variable can set.
 
+mod cluster;
+
+pub use cluster::{Backend, Mesh, RabbitMq, Redis, Role, Store};
+
 use crate::cli::values;
 use callboard_domain::limits;
 use callboard_provider_broker as broker;
@@ -11,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The default configuration with its comments, as `callboard config default` prints it.
-pub const DEFAULT: &str = include_str!("../config/default.toml");
+pub const DEFAULT: &str = include_str!("../../config/default.toml");
 
 /// The prefix of the environment variables that set keys.
 const PREFIX: &str = "CALLBOARD_";
@@ -26,6 +30,14 @@ pub struct Config {
     pub listen: Listen,
     /// How it works.
     pub worker: Worker,
+    /// Where the truth is kept.
+    pub store: Store,
+    /// What hands tasks off in a cluster.
+    pub rabbitmq: RabbitMq,
+    /// What holds locks and token buckets in a cluster.
+    pub redis: Redis,
+    /// How the nodes of a cluster meet.
+    pub mesh: Mesh,
     /// What it refuses.
     pub limits: Limits,
     /// What it logs.
@@ -42,6 +54,8 @@ pub struct Node {
     pub name: String,
     /// The folder that holds its data.
     pub data_dir: PathBuf,
+    /// What it does.
+    pub roles: Vec<Role>,
     /// How long running tasks may go on when it stops.
     #[serde(with = "span")]
     pub drain_grace: Duration,
@@ -56,6 +70,8 @@ pub struct Listen {
     /// Where operators look, if anywhere.
     #[serde(with = "optional_address")]
     pub admin: Option<SocketAddr>,
+    /// Where other nodes connect, in a cluster.
+    pub mesh: SocketAddr,
     /// Whether other than loopback addresses are allowed.
     pub insecure: bool,
 }
@@ -130,6 +146,12 @@ pub struct Overrides {
     pub admin: Option<String>,
     /// `listen.insecure`.
     pub insecure: bool,
+    /// `listen.mesh`.
+    pub mesh: Option<String>,
+    /// Added to the ports of all listeners, so that several nodes fit on one machine.
+    pub port_offset: u16,
+    /// `node.roles`.
+    pub roles: Vec<Role>,
     /// `worker.slots`.
     pub slots: Option<usize>,
     /// Puts a provider with this base URL first.
@@ -164,6 +186,10 @@ pub fn load(
     set("node.data_dir", overrides.data_dir.as_ref().map(|p| p.display().to_string()));
     set("listen.public", overrides.public.clone());
     set("listen.admin", overrides.admin.clone());
+    set("listen.mesh", overrides.mesh.clone());
+    if !overrides.roles.is_empty() {
+        figment = figment.merge(Serialized::default("node.roles", &overrides.roles));
+    }
     if let Some(slots) = overrides.slots {
         figment = figment.merge(Serialized::default("worker.slots", slots));
     }
@@ -187,7 +213,26 @@ pub fn load(
             }
         }
     }
+    shift(&mut config, overrides.port_offset)?;
     check(config)
+}
+
+/// Moves the ports of all listeners; a port that the system chooses stays so.
+fn shift(config: &mut Config, offset: u16) -> Result<(), Error> {
+    let listeners = [
+        ("listen.public", Some(&mut config.listen.public)),
+        ("listen.admin", config.listen.admin.as_mut()),
+        ("listen.mesh", Some(&mut config.listen.mesh)),
+    ];
+    for (key, address) in listeners {
+        let Some(address) = address.filter(|address| address.port() != 0) else { continue };
+        let port = address.port().checked_add(offset);
+        let port = port.ok_or_else(|| {
+            Error::Wrong(vec![format!("{key}: {} and --port-offset {offset} is no port", address.port())])
+        })?;
+        address.set_port(port);
+    }
+    Ok(())
 }
 
 fn wrong(error: figment::Error) -> Error {
@@ -207,8 +252,9 @@ fn wrong(error: figment::Error) -> Error {
     Error::Wrong(error.into_iter().map(one).collect())
 }
 
-fn check(config: Config) -> Result<Config, Error> {
+fn check(mut config: Config) -> Result<Config, Error> {
     let mut wrong = Vec::new();
+    cluster::resolve(&mut config, &mut wrong);
     let mut bad = |key: &str, what: String| wrong.push(format!("{key}: {what}"));
     if !(1..=10_000).contains(&config.worker.slots) {
         bad("worker.slots", format!("must be 1 to 10000, not {}", config.worker.slots));
@@ -320,6 +366,45 @@ mod tests {
             wrong("[[broker.providers]]\nname = \"A b\"\nadapter = \"offline\"")
                 .contains("broker.providers[0].name")
         );
+    }
+
+    const CLUSTER: &str = "[store]\nbackend = \"postgres\"\nurl = \"postgres://a:secret@db/c\"\n\
+        [rabbitmq]\nurl = \"amqp://mq\"\n[redis]\nurl = \"redis://r\"\n";
+
+    #[test]
+    fn a_cluster_names_its_servers_and_never_says_their_passwords() {
+        let config = with_file(CLUSTER).unwrap();
+        assert_eq!(config.store.backend, Backend::Postgres);
+        assert!(!format!("{config:?}").contains("secret"));
+        let missing = wrong("[store]\nbackend = \"postgres\"");
+        for key in ["store.url", "rabbitmq.url", "redis.url"] {
+            assert!(missing.contains(&format!("{key}: is needed")), "{missing}");
+        }
+        assert!(wrong("[redis]\nurl = \"redis://r\"").contains("redis.url: is for a cluster"));
+        assert!(wrong("[store]\nbackend = \"mysql\"").contains("store.backend"));
+        let scheme = wrong(&CLUSTER.replace("amqp://", "http://"));
+        assert!(scheme.contains("rabbitmq.url: must begin with amqp://"), "{scheme}");
+        let open = wrong(&format!("{CLUSTER}[listen]\nmesh = \"0.0.0.0:7071\""));
+        assert!(open.contains("callboard certs init") && open.contains("mesh.advertise"), "{open}");
+        let half = wrong(&format!("{CLUSTER}[mesh]\nca_file = \"ca.pem\""));
+        assert!(half.contains("go together"), "{half}");
+        assert!(wrong("[node]\nroles = [\"worker\"]").contains("node.roles"));
+        assert!(with_file(&format!("{CLUSTER}[node]\nroles = [\"worker\"]")).is_ok());
+    }
+
+    #[test]
+    fn an_address_may_stand_in_a_file_and_ports_move_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("url");
+        std::fs::write(&secret, "postgres://from-a-file\n").unwrap();
+        let text = CLUSTER.replace("url = \"postgres://a:secret@db/c\"", &format!("url_file = {secret:?}"));
+        assert_eq!(with_file(&text).unwrap().store.url, "postgres://from-a-file");
+        let overrides = Overrides { port_offset: 100, ..Overrides::default() };
+        let config = load(None, &|_| None, &overrides).unwrap();
+        let ports = [config.listen.public, config.listen.admin.unwrap(), config.listen.mesh].map(|a| a.port());
+        assert_eq!(ports, [7170, 7172, 7171]);
+        let far = Overrides { port_offset: 60_000, ..Overrides::default() };
+        assert!(load(None, &|_| None, &far).unwrap_err().to_string().contains("--port-offset"));
     }
 
     #[test]
