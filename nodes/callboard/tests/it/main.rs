@@ -6,6 +6,7 @@ mod actors;
 mod bad_input;
 mod cli_help;
 mod cli_run;
+mod deploy;
 mod folder;
 mod grpc;
 mod handlers;
