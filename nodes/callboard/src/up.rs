@@ -4,6 +4,7 @@ use crate::config::{Config, LogFormat};
 use crate::node::{self, Deps, Running, VERSION};
 use anyhow::Context as _;
 use callboard_ports::SystemClock;
+use callboard_sdk::Registry;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,12 +20,13 @@ pub struct Ready<'a> {
     pub config: &'a Config,
 }
 
-/// Runs a node until it is told to stop, or cannot go on. `announce` is called once it serves.
+/// Runs a node that hosts the kinds of `registry` until it is told to stop, or cannot go on. `announce` is called once it serves.
 ///
 /// # Errors
 /// The node cannot start.
 pub fn run(
     config: Config,
+    registry: Registry,
     announce: impl FnOnce(Ready<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     start_logging(&config)?;
@@ -33,7 +35,7 @@ pub fn run(
         .thread_name("callboard")
         .build()
         .context("cannot start the runtime")?;
-    let exit = runtime.block_on(serve(config, announce));
+    let exit = runtime.block_on(serve(config, registry, announce));
     // A handler that blocks its thread must not keep the process.
     runtime.shutdown_background();
     exit
@@ -41,6 +43,7 @@ pub fn run(
 
 async fn serve(
     config: Config,
+    registry: Registry,
     announce: impl FnOnce(Ready<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     // Before the node starts, so that a signal is never missed.
@@ -49,7 +52,7 @@ async fn serve(
     let deps = Deps {
         clock: Arc::new(SystemClock),
         env: Arc::new(|name| std::env::var(name).ok()),
-        registry: callboard_kinds::all().context("a built-in kind is wrong")?,
+        registry,
     };
     let node = node::start(config.clone(), deps).await?;
     announce(Ready { node: &node, config: &config })?;

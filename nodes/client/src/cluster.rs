@@ -4,7 +4,11 @@ use crate::call::Repeat;
 use crate::client::{ANSWER_BYTES, Client};
 use crate::error::Error;
 use callboard_contracts::v1::{self, cluster_service_client::ClusterServiceClient};
+use std::time::Duration;
 use tonic::transport::Channel;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::HealthCheckRequest;
 
 fn service(channel: Channel) -> ClusterServiceClient<Channel> {
     ClusterServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES)
@@ -31,6 +35,38 @@ impl Client {
             .call(Repeat::Safe, message, async |channel, request| service(channel).list_nodes(request).await)
             .await?;
         Ok(response.nodes)
+    }
+
+    /// Whether the node that answers serves: it does not while it drains.
+    ///
+    /// # Errors
+    /// No node could be reached in time.
+    pub async fn serves(&self) -> Result<bool, Error> {
+        let message = HealthCheckRequest { service: String::new() };
+        let answer = self
+            .call(Repeat::Safe, message, async |channel, request| {
+                HealthClient::new(channel).check(request).await
+            })
+            .await?;
+        Ok(answer.status() == ServingStatus::Serving)
+    }
+
+    /// Makes a node leave, and waits until it has: what runs there may go on for `grace` (`None`: as the node
+    /// is configured), the rest is handed off again.
+    ///
+    /// # Errors
+    /// There is no such node, it cannot be reached, or it takes longer than this client's timeout: it goes on
+    /// draining then.
+    pub async fn drain_node(
+        &self,
+        name: &str,
+        grace: Option<Duration>,
+    ) -> Result<v1::DrainNodeResponse, Error> {
+        let grace = grace.and_then(|grace| grace.try_into().ok());
+        let message = v1::DrainNodeRequest { name: name.to_owned(), grace };
+        // Draining twice is draining once.
+        self.call(Repeat::Safe, message, async |channel, request| service(channel).drain_node(request).await)
+            .await
     }
 
     /// The task kinds with their schemas, by name.

@@ -69,6 +69,13 @@ pub type GenerateStream = BoxStream<'static, Result<v1::GenerateStreamResponse, 
 pub type BrokerService =
     dyn v1::provider_broker_service_server::ProviderBrokerService<GenerateStreamStream = GenerateStream>;
 
+/// The stream type of [`SupervisorService`].
+pub type EventStream = BoxStream<'static, Result<v1::WatchEventsResponse, Status>>;
+
+/// The Supervisor's service as an object.
+pub type SupervisorService =
+    dyn v1::supervisor_service_server::SupervisorService<WatchEventsStream = EventStream>;
+
 async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
@@ -152,10 +159,12 @@ client! {
 client! {
     /// Calls a Supervisor.
     SupervisorClient,
-    dyn v1::supervisor_service_server::SupervisorService,
+    SupervisorService,
     v1::supervisor_service_client::SupervisorServiceClient<Channel>,
     /// Tells how the node is.
     get_status(v1::GetStatusRequest) -> v1::GetStatusResponse;
+    /// Drains its node: it stops taking tasks, lets those that run finish or hands them back, and leaves.
+    drain(v1::DrainNodeRequest) -> v1::DrainNodeResponse;
 }
 
 client! {

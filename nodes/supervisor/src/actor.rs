@@ -62,6 +62,7 @@ impl Handle<GetStatus> for Supervisor {
             session_id: node.session().map(|id| id.to_string()).unwrap_or_default(),
             actor_restarts: restarts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
             draining: node.is_closing(),
+            ..v1::GetStatusResponse::default()
         })
     }
 }
@@ -81,10 +82,26 @@ impl Service {
 
 #[tonic::async_trait]
 impl SupervisorService for Service {
+    type WatchEventsStream = callboard_runtime::mesh::EventStream;
+
     async fn get_status(
         &self,
         _: tonic::Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         Ok(Response::new(self.actor.call(GetStatus, DEADLINE).await?))
+    }
+
+    async fn drain(
+        &self,
+        _: tonic::Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        Err(Status::unimplemented("this node cannot be drained over the mesh"))
+    }
+
+    async fn watch_events(
+        &self,
+        _: tonic::Request<tonic::Streaming<v1::WatchEventsRequest>>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        Err(Status::unimplemented("this node tells no events over the mesh"))
     }
 }

@@ -1,16 +1,74 @@
 //! `ClusterService`.
 
 use super::{Api, errors, page};
-use crate::node::memory;
 use callboard_contracts::mesh;
 use callboard_contracts::v1;
 use callboard_contracts::v1::cluster_service_server::ClusterService;
-use callboard_domain::convert::{alert_to_proto, duration_to_proto, kind_to_proto, time_to_proto};
-use std::time::Duration;
+use callboard_domain::convert::{
+    alert_to_proto, duration_from_proto, duration_to_proto, kind_to_proto, time_to_proto,
+};
+use callboard_domain::{Code, Error, SessionId};
+use callboard_ports::sessions::Session;
+use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
 
 const ALERTS: u32 = 50;
 const DEADLINE: Duration = Duration::from_secs(2);
+/// How often the session of a draining node is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+impl Api {
+    /// A node as it says it is; where it does not answer, as its session says.
+    async fn node(&self, session: Session) -> v1::Node {
+        let opened = session.opened;
+        let status = match (self.deps.supervisors)(opened.id) {
+            Some(node) => node.get_status(mesh::v1::GetStatusRequest::default(), DEADLINE).await,
+            None => Err(Status::unavailable("no connection to it").into()),
+        };
+        let (status, unreachable) = match status {
+            Ok(status) => (status, String::new()),
+            Err(error) => (mesh::v1::GetStatusResponse::default(), error.to_string()),
+        };
+        let here = opened.node == self.deps.node.name;
+        let load = status.load.unwrap_or_default();
+        let suspects = status.suspects.into_iter();
+        v1::Node {
+            name: opened.node,
+            session_id: opened.id.to_string(),
+            version: opened.version,
+            roles: opened.roles,
+            started_at: Some(time_to_proto(session.started_at)),
+            draining: status.draining,
+            slots: load.slots,
+            slots_used: load.slots_used,
+            actor_restarts: status.actor_restarts,
+            memory_bytes: status.memory.unwrap_or_default().resident_bytes,
+            addresses: opened.addresses.into_iter().collect(),
+            data_dir: if here { self.deps.node.data_dir.display().to_string() } else { String::new() },
+            suspects: suspects
+                .map(|s| v1::Suspicion { node: s.node, reason: s.reason, since: s.since })
+                .collect(),
+            backends: status.backends,
+            unreachable,
+        }
+    }
+
+    /// The live session of the node with this name.
+    async fn session_of(&self, name: &str) -> Result<SessionId, Status> {
+        let sessions = self.deps.store.live_sessions().await.map_err(errors::of_store)?;
+        if let Some(session) = sessions.iter().find(|session| session.opened.node == name) {
+            return Ok(session.opened.id);
+        }
+        let names: Vec<_> = sessions.iter().map(|session| session.opened.node.as_str()).collect();
+        let text = format!("there is no node `{name}`; there are: {}", names.join(", "));
+        Err(Error::field(Code::InvalidArgument, "name", text).into())
+    }
+
+    async fn is_live(&self, id: SessionId) -> Result<bool, Status> {
+        let sessions = self.deps.store.live_sessions().await.map_err(errors::of_store)?;
+        Ok(sessions.iter().any(|session| session.opened.id == id))
+    }
+}
 
 #[tonic::async_trait]
 impl ClusterService for Api {
@@ -51,29 +109,33 @@ impl ClusterService for Api {
         _: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let sessions = self.deps.store.live_sessions().await.map_err(errors::of_store)?;
-        let load = self.deps.worker.get_load(mesh::v1::GetLoadRequest::default(), DEADLINE).await;
-        let load = load.unwrap_or_default();
-        let status = self.deps.supervisor.get_status(mesh::v1::GetStatusRequest::default(), DEADLINE).await;
-        let status = status.unwrap_or_default();
-        let info = &self.deps.node;
-        let nodes = sessions
-            .into_iter()
-            .map(|session| v1::Node {
-                name: session.opened.node,
-                session_id: session.opened.id.to_string(),
-                version: session.opened.version,
-                roles: session.opened.roles,
-                started_at: Some(time_to_proto(session.started_at)),
-                draining: load.draining,
-                slots: load.slots,
-                slots_used: load.slots_used,
-                actor_restarts: status.actor_restarts.clone(),
-                memory_bytes: memory::resident_bytes().unwrap_or(0),
-                addresses: info.addresses.clone().into_iter().collect(),
-                data_dir: info.data_dir.display().to_string(),
-            })
-            .collect();
-        Ok(Response::new(v1::ListNodesResponse { nodes }))
+        let nodes = sessions.into_iter().map(|session| self.node(session));
+        Ok(Response::new(v1::ListNodesResponse { nodes: futures::future::join_all(nodes).await }))
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        let request = request.into_inner();
+        let began = Instant::now();
+        let grace = match request.grace.as_ref().map(duration_from_proto) {
+            Some(None) => return Err(Error::field(Code::InvalidArgument, "grace", "must be no less than zero").into()),
+            grace => grace.flatten(),
+        };
+        let session = self.session_of(&request.name).await?;
+        let supervisor = (self.deps.supervisors)(session).ok_or_else(|| {
+            let text = format!("the node `{}` cannot be reached: ask it by its own address", request.name);
+            Error::new(Code::ActorUnavailable, text)
+        })?;
+        let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+        let drain = mesh::v1::DrainNodeRequest { context: None, grace_ms, reason: "it was asked to".into() };
+        supervisor.drain(drain, DEADLINE).await.map_err(callboard_runtime::mesh::Error::into_status)?;
+        // The call's own deadline ends this; the node goes on draining.
+        while self.is_live(session).await? {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(Response::new(v1::DrainNodeResponse { took: Some(duration_to_proto(began.elapsed())) }))
     }
 
     async fn list_kinds(

@@ -14,7 +14,7 @@ mod watch;
 pub use admission::Admission;
 pub use catalog::Catalog;
 
-use callboard_domain::TaskId;
+use callboard_domain::{SessionId, TaskId};
 use callboard_domain::id::TaskRef;
 use callboard_domain::{Code, Error};
 use callboard_ports::{Artifacts, Clock, Store};
@@ -42,8 +42,8 @@ pub struct Deps {
     pub worker: WorkerClient,
     /// The actors.
     pub broker: BrokerClient,
-    /// The actors.
-    pub supervisor: SupervisorClient,
+    /// The Supervisor of the node that holds a session, this one's among them; none if it cannot be reached.
+    pub supervisors: Supervisors,
     /// Who this node is.
     pub node: NodeInfo,
     /// How many tasks may wait.
@@ -53,6 +53,9 @@ pub struct Deps {
     /// What keeps track of streams.
     pub tracker: TaskTracker,
 }
+
+/// Finds the Supervisor of the node that holds a session.
+pub type Supervisors = Arc<dyn Fn(SessionId) -> Option<SupervisorClient> + Send + Sync>;
 
 /// Who this node is.
 #[derive(Clone, Debug)]

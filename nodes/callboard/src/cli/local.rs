@@ -46,7 +46,8 @@ pub(super) fn up(args: &UpArgs, global: &Global, program: &str) -> Result<ExitCo
         .map_err(|e| Failure::Usage(format!("{:#}", anyhow::Error::from(e))))?;
     let mut out = Out::new(global)?;
     let here = std::env::current_dir().unwrap_or_default();
-    let code = up::run(config, |ready| {
+    let registry = callboard_kinds::all().map_err(|e| Failure::Local(anyhow::Error::new(e)))?;
+    let code = up::run(config, registry, |ready| {
         let said = if out.is_json() {
             let node = ready.node;
             let ready = Ready {

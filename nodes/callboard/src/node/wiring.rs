@@ -221,7 +221,10 @@ pub(super) async fn build(
         hub,
         worker: worker_client.clone(),
         broker: broker_client,
-        supervisor: supervisor_client.clone(),
+        supervisors: {
+            let local = supervisor_client.clone();
+            Arc::new(move |_| Some(local.clone()))
+        },
         node: info,
         waiting_tasks: config.limits.waiting_tasks,
         stopping: stopping.clone(),

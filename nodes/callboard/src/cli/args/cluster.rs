@@ -59,6 +59,35 @@ Examples:
   callboard nodes --output json | jq '.nodes[].name'")]
 pub struct NodesArgs {}
 
+/// The arguments of `drain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard drain node-b
+  callboard drain node-b --grace 5m
+  callboard drain node-b --addr node-a:7070
+
+The node takes nothing more, lets what runs end, hands the rest off to others, and stops.
+`callboard nodes` shows the names.")]
+pub struct DrainArgs {
+    /// The node's name.
+    pub name: String,
+    /// How long running tasks may go on. [default: the node's node.drain_grace]
+    #[arg(long, value_name = "SPAN", value_parser = values::span)]
+    pub grace: Option<Duration>,
+}
+
+/// The arguments of `health`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard health
+  callboard health --addr node-a:7070
+
+It prints nothing if the node serves, and exits with 4 if it cannot be reached, with 1 if it drains: for the
+health check of a container.")]
+pub struct HealthArgs {}
+
 /// The arguments of `providers`.
 #[derive(Debug, Args)]
 #[command(after_help = "\

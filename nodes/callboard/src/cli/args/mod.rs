@@ -4,7 +4,9 @@ mod cluster;
 mod local;
 mod tasks;
 
-pub use cluster::{AlertsArgs, DoctorArgs, GenerateArgs, KindsArgs, NodesArgs, ProvidersArgs, TopArgs};
+pub use cluster::{
+    AlertsArgs, DoctorArgs, DrainArgs, GenerateArgs, HealthArgs, KindsArgs, NodesArgs, ProvidersArgs, TopArgs,
+};
 pub use local::{CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, UpArgs};
 pub use tasks::{
     ArtifactArgs, ArtifactCommand, ArtifactGetArgs, CancelArgs, EventsArgs, GetArgs, ListArgs, ResultArgs,
@@ -117,6 +119,10 @@ pub enum Remote {
     Top(TopArgs),
     /// List the nodes.
     Nodes(NodesArgs),
+    /// Make a node leave the cluster: it finishes or hands back what it runs.
+    Drain(DrainArgs),
+    /// Tell by the exit code whether a node serves.
+    Health(HealthArgs),
     /// List the LLM providers in the order they are tried.
     Providers(ProvidersArgs),
     /// List the task kinds, or show one with its schemas.

@@ -1,6 +1,6 @@
 //! `nodes`, `providers`, `kinds`, `alerts`.
 
-use crate::cli::args::{AlertsArgs, KindsArgs};
+use crate::cli::args::{AlertsArgs, DrainArgs, KindsArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output::{cluster, json, time};
@@ -15,6 +15,19 @@ pub(super) async fn nodes(context: &mut Context) -> Result<(), Failure> {
         return context.out.document(&json::Nodes::from(&*nodes));
     }
     context.out.text(&cluster::nodes(&nodes, time::now(), context.out.palette(), context.out.width()))
+}
+
+pub(super) async fn drain(context: &mut Context, args: DrainArgs) -> Result<(), Failure> {
+    let left = context.client.drain_node(&args.name, args.grace).await?;
+    if context.out.is_json() {
+        return context.out.document(&json::Drained::from(&left));
+    }
+    let took = time::duration(left.took.as_ref()).unwrap_or_default();
+    context.out.line(&format!("{} has left, after {}", args.name, time::span(took)))
+}
+
+pub(super) async fn health(context: &mut Context) -> Result<(), Failure> {
+    if context.client.serves().await? { Ok(()) } else { Err(Failure::Task("the node does not serve".to_owned())) }
 }
 
 pub(super) async fn providers(context: &mut Context) -> Result<(), Failure> {

@@ -27,7 +27,11 @@ pub fn nodes(nodes: &[v1::Node], now: Timestamp, palette: Palette, width: Option
     ]);
     for node in nodes {
         let restarts: u64 = node.actor_restarts.values().sum();
-        let (state, paint) = if node.draining { ("draining", Paint::Warn) } else { ("up", Paint::Good) };
+        let (state, paint) = match (node.unreachable.is_empty(), node.draining) {
+            (false, _) => ("no answer", Paint::Bad),
+            (true, true) => ("draining", Paint::Warn),
+            (true, false) => ("up", Paint::Good),
+        };
         table.row(vec![
             Cell::new(&node.name, Paint::Strong),
             Cell::new(state, paint),
@@ -47,6 +51,18 @@ pub fn nodes(nodes: &[v1::Node], now: Timestamp, palette: Palette, width: Option
             let list: Vec<_> =
                 restarts.iter().map(|(actor, count)| format!("{} {count}", clean(actor))).collect();
             out.push_str(&format!("actors restarted on {}: {}\n", clean(&node.name), list.join(", ")));
+        }
+        for suspicion in &node.suspects {
+            let since = point(suspicion.since.as_ref()).map_or_else(String::new, |at| relative(at, now));
+            let (by, node, why) = (clean(&node.name), clean(&suspicion.node), clean(&suspicion.reason));
+            out.push_str(&format!("{by} suspects {node}, since {since}: {why}\n"));
+        }
+        let backends: BTreeMap<_, _> = node.backends.iter().filter(|(_, how)| *how != "ok").collect();
+        for (backend, how) in backends {
+            out.push_str(&format!("{} sees {}: {}\n", clean(&node.name), clean(backend), clean(how)));
+        }
+        if !node.unreachable.is_empty() {
+            out.push_str(&format!("{} does not answer: {}\n", clean(&node.name), clean(&node.unreachable)));
         }
     }
     out

@@ -27,6 +27,28 @@ struct Node<'a> {
     memory_bytes: u64,
     addresses: BTreeMap<&'a String, &'a String>,
     data_dir: Option<&'a str>,
+    suspects: Vec<Suspicion<'a>>,
+    backends: BTreeMap<&'a String, &'a String>,
+    unreachable: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Suspicion<'a> {
+    node: &'a str,
+    reason: &'a str,
+    since: Option<String>,
+}
+
+/// What became of a node that was told to leave.
+#[derive(Serialize)]
+pub struct Drained {
+    took_seconds: Option<f64>,
+}
+
+impl From<&v1::DrainNodeResponse> for Drained {
+    fn from(left: &v1::DrainNodeResponse) -> Self {
+        Self { took_seconds: seconds(left.took.as_ref()) }
+    }
 }
 
 impl<'a> From<&'a [v1::Node]> for Nodes<'a> {
@@ -44,6 +66,13 @@ impl<'a> From<&'a [v1::Node]> for Nodes<'a> {
             memory_bytes: n.memory_bytes,
             addresses: n.addresses.iter().collect(),
             data_dir: set(&n.data_dir),
+            suspects: n
+                .suspects
+                .iter()
+                .map(|s| Suspicion { node: &s.node, reason: &s.reason, since: time(s.since.as_ref()) })
+                .collect(),
+            backends: n.backends.iter().collect(),
+            unreachable: set(&n.unreachable),
         });
         Self { nodes: nodes.collect() }
     }
