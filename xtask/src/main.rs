@@ -1,11 +1,12 @@
 //! Every habit of this repository as a command: `cargo xtask help` lists them.
 //!
-//! Each command is one short file. No crate of the workspace is used here, so that the checks still run
-//! while those do not compile.
+//! Each command is one short file. Of the workspace only `callboard-services` is used, which stands on nothing:
+//! so the checks still run while the product does not compile.
 
 mod bench;
 mod checks;
 mod ci;
+mod services;
 mod shell;
 mod test;
 mod workspace;
@@ -16,14 +17,19 @@ const HELP: &str = "\
 usage: cargo xtask COMMAND [ARGS]
 
 commands:
-  test [ARGS]    run every test this machine can run; ARGS go to `cargo test`
+  test [--all] [ARGS]
+                 run every test this machine can run, with servers of its own; ARGS go to `cargo test`.
+                 With --all, a test that cannot be run here is a failure
   ci [CHECKS]    run the checks that every change must pass, or only those that are named
+  services up|down|status
+                 PostgreSQL, RabbitMQ and Redis on private ports, for a cluster by hand
   bench [ARGS]   measure the embedded node in a release build; ARGS go to the bench
   help           print this
 
 examples:
   cargo xtask test
   cargo xtask test lifecycle          only the tests with `lifecycle` in their name
+  eval \"$(cargo xtask services up)\"  and then: callboard up --config deploy/cluster.toml
   cargo xtask ci
   cargo xtask ci arrows marks         only these two of the checks";
 
@@ -34,6 +40,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "test" => test::run(&rest),
         "ci" => ci::run(&rest),
+        "services" => services::run(&rest),
         "bench" => bench::run(&rest),
         "help" | "-h" | "--help" => {
             shell::say(HELP);

@@ -10,6 +10,7 @@ pub mod fake_provider;
 pub mod ports;
 pub mod process;
 
+pub use callboard_services as services;
 pub use clock::ManualClock;
 pub use fake_provider::FakeProvider;
 pub use process::Process;

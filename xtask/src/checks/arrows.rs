@@ -39,8 +39,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "callboard-worker",
         ],
     ),
-    (TESTKIT, &["callboard-contracts", "callboard-domain", "callboard-ports"]),
-    ("xtask", &[]),
+    (TESTKIT, &["callboard-contracts", "callboard-domain", "callboard-ports", "callboard-services"]),
+    ("callboard-services", &[]),
+    ("xtask", &["callboard-services"]),
 ];
 
 /// What an actor stands on. No actor uses another: they talk through the clients of `contracts`.
