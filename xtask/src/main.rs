@@ -6,6 +6,7 @@
 mod bench;
 mod checks;
 mod ci;
+mod faults;
 mod services;
 mod shell;
 mod test;
@@ -23,6 +24,8 @@ commands:
   ci [CHECKS]    run the checks that every change must pass, or only those that are named
   services up|down|status
                  PostgreSQL, RabbitMQ and Redis on private ports, for a cluster by hand
+  faults [--seed N] [--short] [--tasks N]
+                 three replicas, real servers, and faults that hit their windows; needs root
   bench [ARGS]   measure the embedded node in a release build; ARGS go to the bench
   help           print this
 
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         "test" => test::run(&rest),
         "ci" => ci::run(&rest),
         "services" => services::run(&rest),
+        "faults" => faults::run(&rest),
         "bench" => bench::run(&rest),
         "help" | "-h" | "--help" => {
             shell::say(HELP);
