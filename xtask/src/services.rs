@@ -58,7 +58,9 @@ fn running() -> Option<(u32, String)> {
 fn up() -> Result<()> {
     if running().is_none() {
         // Found or unpacked here, so that a person sees what goes on.
-        shell::complain("looking for PostgreSQL, RabbitMQ and Redis (the first time, packages are unpacked under target/services)");
+        shell::complain(
+            "looking for PostgreSQL, RabbitMQ and Redis (the first time, packages are unpacked under target/services)",
+        );
         let programs = Programs::find(&target_folder())?;
         for (name, place) in programs.places() {
             shell::complain(&format!("  {name:<11} {place}"));
@@ -86,7 +88,9 @@ fn up() -> Result<()> {
     }
     let (_, said) = running().context("the servers have just ended")?;
     shell::say(said.trim_end());
-    shell::complain("# eval \"$(cargo xtask services up)\" sets them; `cargo xtask services down` stops the servers and removes their data");
+    shell::complain(
+        "# eval \"$(cargo xtask services up)\" sets them; `cargo xtask services down` stops the servers and removes their data",
+    );
     Ok(())
 }
 
@@ -122,8 +126,10 @@ fn hold() -> Result<()> {
     let [postgres, rabbitmq, redis] = ports()?;
     let programs = Programs::find(&target_folder())?;
     let temp = std::env::temp_dir();
-    let postgres = Postgres::start_on(&programs, &temp.join(format!("callboard-up-postgres-{postgres}")), postgres)?;
-    let rabbitmq = RabbitMq::start_on(&programs, &temp.join(format!("callboard-up-rabbitmq-{rabbitmq}")), rabbitmq)?;
+    let postgres =
+        Postgres::start_on(&programs, &temp.join(format!("callboard-up-postgres-{postgres}")), postgres)?;
+    let rabbitmq =
+        RabbitMq::start_on(&programs, &temp.join(format!("callboard-up-rabbitmq-{rabbitmq}")), rabbitmq)?;
     let redis = Redis::start_on(&programs, &temp, redis)?;
     postgres.create_database("callboard")?;
     let mut said = format!("{}\n", std::process::id());

@@ -9,5 +9,6 @@
 pub mod artifacts;
 pub mod handoff;
 pub mod locks;
+pub mod redis_link;
 pub mod store;
 pub mod token_buckets;

@@ -49,16 +49,14 @@ async fn serve(
     // Before the node starts, so that a signal is never missed.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let deps = Deps {
-        clock: Arc::new(SystemClock),
-        env: Arc::new(|name| std::env::var(name).ok()),
-        registry,
-    };
+    let deps =
+        Deps { clock: Arc::new(SystemClock), env: Arc::new(|name| std::env::var(name).ok()), registry };
     let node = node::start(config.clone(), deps).await?;
     announce(Ready { node: &node, config: &config })?;
     let code = tokio::select! {
         _ = interrupt.recv() => ExitCode::SUCCESS,
         _ = terminate.recv() => ExitCode::SUCCESS,
+        () = node.left() => ExitCode::SUCCESS,
         why = node.gave_up() => {
             tracing::error!(why, "the node stops");
             ExitCode::FAILURE

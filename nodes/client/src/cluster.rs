@@ -6,9 +6,9 @@ use crate::error::Error;
 use callboard_contracts::v1::{self, cluster_service_client::ClusterServiceClient};
 use std::time::Duration;
 use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-use tonic_health::pb::HealthCheckRequest;
 
 fn service(channel: Channel) -> ClusterServiceClient<Channel> {
     ClusterServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES)

@@ -74,6 +74,8 @@ codes! {
     Draining = "DRAINING" => Unavailable,
     /// The actor did not take the call; it certainly did not run.
     ActorUnavailable = "ACTOR_UNAVAILABLE" => Unavailable,
+    /// The node does not host the role that answers this call; it certainly did not run.
+    RoleNotHosted = "ROLE_NOT_HOSTED" => Unimplemented,
     /// The actor failed while it ran the call; it may have run.
     MayHaveRun = "MAY_HAVE_RUN" => Unknown,
     /// The call's time was up.

@@ -122,6 +122,12 @@ impl ArtifactDigest {
         Self(sha256)
     }
 
+    /// The 32 bytes of the SHA-256.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The 64 hexadecimal digits alone.
     #[must_use]
     pub fn hex(&self) -> String {

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 /// whoever holds the other end of that pipe is gone, however it went, the server is killed. It is waited for, so
 /// that not even a zombie of it is left: PostgreSQL would take that for a running server. Then its data is
 /// removed, unless the pipe said to keep it.
-const GUARDIAN: &str =
-    r#"log=$1; shift; setsid "$@" >>"$log" 2>&1 </dev/null & server=$!; echo $server; read -r word; kill -9 -$server $server 2>/dev/null; wait $server; [ "$word" = keep ] || [ -z "$CALLBOARD_CLEAN" ] || rm -rf "$CALLBOARD_CLEAN""#;
+const GUARDIAN: &str = r#"log=$1; shift; setsid "$@" >>"$log" 2>&1 </dev/null & server=$!; echo $server; read -r word; kill -9 -$server $server 2>/dev/null; wait $server; [ "$word" = keep ] || [ -z "$CALLBOARD_CLEAN" ] || rm -rf "$CALLBOARD_CLEAN""#;
 
 /// A server under its guardian.
 #[derive(Debug)]
@@ -137,7 +136,12 @@ impl Drop for Guarded {
 fn signal(name: &str, pids: &[String]) {
     // Who has ended meanwhile cannot be reached, which is fine.
     let _ = Command::new("sh")
-        .args(["-c", "name=$1; shift; for pid in \"$@\"; do kill -s \"$name\" -- \"$pid\"; done", "kill", name])
+        .args([
+            "-c",
+            "name=$1; shift; for pid in \"$@\"; do kill -s \"$name\" -- \"$pid\"; done",
+            "kill",
+            name,
+        ])
         .args(pids)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

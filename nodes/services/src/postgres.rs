@@ -66,7 +66,15 @@ impl Postgres {
             }
             let mut initdb = command(&as_plain_user(&place.program("initdb")));
             initdb.envs(place.env.iter().map(|(name, value)| (name, value))).current_dir(folder);
-            run(initdb.arg("-D").arg(&data).args(["-U", USER, "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"]))?;
+            run(initdb.arg("-D").arg(&data).args([
+                "-U",
+                USER,
+                "--auth=trust",
+                "--no-sync",
+                "-E",
+                "UTF8",
+                "--locale=C",
+            ]))?;
         }
         let mut words = as_plain_user(&place.program("postgres"));
         let program = words.remove(0);
@@ -173,7 +181,12 @@ impl Postgres {
 }
 
 /// Runs SQL through PostgreSQL's own client.
-pub(crate) fn psql(program: &Path, env: &[(OsString, OsString)], url: &str, sql: &str) -> Result<String, Error> {
+pub(crate) fn psql(
+    program: &Path,
+    env: &[(OsString, OsString)],
+    url: &str,
+    sql: &str,
+) -> Result<String, Error> {
     let mut psql = Command::new(program);
     psql.envs(env.iter().map(|(name, value)| (name, value)));
     run(psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]))

@@ -67,17 +67,27 @@ fn on_path(program: &str) -> Option<PathBuf> {
 }
 
 fn missing(what: &'static str, error: &Error) -> Error {
-    Error::Missing { what, tried: format!("it is not on PATH, and its packages cannot be unpacked: {error}"), advice: ADVICE }
+    Error::Missing {
+        what,
+        tried: format!("it is not on PATH, and its packages cannot be unpacked: {error}"),
+        advice: ADVICE,
+    }
 }
 
-fn unpacked(target: &Path, name: &'static str, what: &'static str, packages: &[&str]) -> Result<PathBuf, Error> {
+fn unpacked(
+    target: &Path,
+    name: &'static str,
+    what: &'static str,
+    packages: &[&str],
+) -> Result<PathBuf, Error> {
     debian::unpack(target, name, packages).map_err(|error| missing(what, &error))
 }
 
 /// What unpacked programs need to find their libraries.
 fn libraries(root: &Path) -> Vec<(OsString, OsString)> {
     let usr = fs::read_dir(root.join("usr/lib")).into_iter().flatten().flatten();
-    let multiarch = usr.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with("-linux-gnu"));
+    let multiarch =
+        usr.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with("-linux-gnu"));
     let mut paths: Vec<_> = multiarch.collect();
     paths.push(root.join("usr/lib"));
     let joined = std::env::join_paths(paths).unwrap_or_default();
@@ -95,7 +105,8 @@ fn newest_postgres(lib: &Path) -> Option<PathBuf> {
 fn postgres(target: &Path) -> Result<Place, Error> {
     let beside = |bin: &Path| ["postgres", "initdb", "psql"].iter().all(|name| bin.join(name).is_file());
     let path = on_path("postgres").and_then(|program| Some(program.parent()?.to_owned()));
-    let found = path.into_iter().chain(newest_postgres(Path::new("/usr/lib/postgresql"))).find(|bin| beside(bin));
+    let found =
+        path.into_iter().chain(newest_postgres(Path::new("/usr/lib/postgresql"))).find(|bin| beside(bin));
     if let Some(bin) = found {
         return Ok(Place::on_the_machine(bin));
     }
@@ -140,7 +151,8 @@ fn rabbitmq(target: &Path) -> Result<Place, Error> {
     let mut env = libraries(&root);
     if erlang.is_dir() {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths(std::iter::once(erlang.join("bin")).chain(std::env::split_paths(&path)));
+        let path =
+            std::env::join_paths(std::iter::once(erlang.join("bin")).chain(std::env::split_paths(&path)));
         env.push(("PATH".into(), path.unwrap_or_default()));
         env.push(("ERL_ROOTDIR".into(), erlang.into()));
     }

@@ -43,7 +43,8 @@ impl RabbitMq {
         fs::write(folder.join("env.conf"), "").map_err(Error::io("cannot write the environment"))?;
         let config = "loopback_users = none\nvm_memory_high_watermark.relative = 0.4\ndisk_free_limit.absolute = 50MB\n\
                       log.console.level = warning\nlog.file = false\nlog.console = true\n";
-        fs::write(folder.join("rabbitmq.conf"), config).map_err(Error::io("cannot write the configuration"))?;
+        fs::write(folder.join("rabbitmq.conf"), config)
+            .map_err(Error::io("cannot write the configuration"))?;
         let mut env = place.env.clone();
         let mut set = |name: &str, value: OsString| env.push((name.into(), value));
         set("HOME", folder.into());
@@ -152,7 +153,8 @@ fn epmd_program(root: Option<&Path>) -> OsString {
     let lib = root.unwrap_or(Path::new("/")).join("usr/lib/erlang");
     let entries = fs::read_dir(lib).into_iter().flatten().flatten().map(|entry| entry.path());
     let found = entries.map(|dir| dir.join("bin/epmd")).find(|file| {
-        file.is_file() && file.components().any(|part| part.as_os_str().to_string_lossy().starts_with("erts-"))
+        file.is_file()
+            && file.components().any(|part| part.as_os_str().to_string_lossy().starts_with("erts-"))
     });
     found.map_or_else(|| "epmd".into(), PathBuf::into_os_string)
 }

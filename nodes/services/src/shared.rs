@@ -4,8 +4,8 @@
 //! `cargo test` starts them once a process, where a test asks for one.
 
 use crate::{Error, Postgres, Programs, RabbitMq, Redis, postgres, target_folder};
-use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 
 /// The address of a PostgreSQL whose user may make databases.
 pub const POSTGRES_URL: &str = "CALLBOARD_TEST_POSTGRES_URL";

@@ -1,14 +1,14 @@
 use crate::node::Node;
-use crate::reconcile;
+use crate::reconcile::{self, Reconciler};
+use crate::{cutoff, observe, status};
 use callboard_contracts::mesh::v1;
-use callboard_contracts::mesh::v1::supervisor_service_server::SupervisorService;
-use callboard_runtime::actor::{Address, Behaviour, Handle, Handling, Request, Scope};
+use callboard_runtime::actor::{Behaviour, Handle, Handling, Request, Scope};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Response, Status};
 
-const DEADLINE: Duration = Duration::from_secs(5);
+/// How often the runtime shows that it works.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// The Supervisor's state: which node it keeps.
 pub struct Supervisor {
@@ -32,22 +32,48 @@ impl Supervisor {
             life.run_until_cancelled(work).await;
         });
     }
+
+    /// The loops of a node in a cluster. Its session is kept by a thread of its own.
+    fn keep_membership(&self, scope: &Scope) {
+        let Some(member) = self.node.member.clone() else {
+            let node = Arc::clone(&self.node);
+            return self.keep(scope, async move { node.keep_session().await });
+        };
+        self.keep(scope, observe::observe(Arc::clone(&self.node)));
+        self.keep(scope, cutoff::watch(Arc::clone(&self.node)));
+        self.keep(scope, async move {
+            loop {
+                member.move_beat();
+                tokio::time::sleep(BEAT_EVERY).await;
+            }
+        });
+    }
+
+    fn reconcile(&self, scope: &Scope, reconciler: Reconciler) {
+        match &self.node.runner {
+            Some(runner) => self.keep(scope, runner(reconciler)),
+            None => self.keep(scope, reconciler.forever()),
+        }
+    }
 }
 
 impl Behaviour for Supervisor {
     const NAME: &'static str = "supervisor";
 
     fn started(&mut self, scope: &Scope) {
-        let node = Arc::clone(&self.node);
-        self.keep(scope, async move { node.keep_session().await });
+        self.keep_membership(scope);
         let node = Arc::clone(&self.node);
         self.keep(scope, async move { node.watch_children().await });
         self.keep(scope, reconcile::due(Arc::clone(&self.node)));
-        self.keep(scope, reconcile::orphans(Arc::clone(&self.node)));
+        self.reconcile(scope, reconcile::orphans(&self.node));
+        for reconciler in self.node.reconcilers.clone() {
+            self.reconcile(scope, reconciler);
+        }
     }
 }
 
-struct GetStatus;
+/// How the node is. Answered through the mailbox, so that the answer shows that the actor works.
+pub(crate) struct GetStatus;
 
 impl Request for GetStatus {
     type Reply = v1::GetStatusResponse;
@@ -55,53 +81,7 @@ impl Request for GetStatus {
 
 impl Handle<GetStatus> for Supervisor {
     fn handle(&mut self, _: GetStatus) -> Handling<v1::GetStatusResponse> {
-        let node = &self.node;
-        let restarts = node.deps.restarts.counts();
-        Handling::Now(v1::GetStatusResponse {
-            node: node.options.name.clone(),
-            session_id: node.session().map(|id| id.to_string()).unwrap_or_default(),
-            actor_restarts: restarts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
-            draining: node.is_closing(),
-            ..v1::GetStatusResponse::default()
-        })
-    }
-}
-
-/// The Supervisor as a service of the mesh.
-pub struct Service {
-    actor: Address<Supervisor>,
-}
-
-impl Service {
-    /// A service in front of an actor.
-    #[must_use]
-    pub fn new(actor: Address<Supervisor>) -> Self {
-        Self { actor }
-    }
-}
-
-#[tonic::async_trait]
-impl SupervisorService for Service {
-    type WatchEventsStream = callboard_runtime::mesh::EventStream;
-
-    async fn get_status(
-        &self,
-        _: tonic::Request<v1::GetStatusRequest>,
-    ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        Ok(Response::new(self.actor.call(GetStatus, DEADLINE).await?))
-    }
-
-    async fn drain(
-        &self,
-        _: tonic::Request<v1::DrainNodeRequest>,
-    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
-        Err(Status::unimplemented("this node cannot be drained over the mesh"))
-    }
-
-    async fn watch_events(
-        &self,
-        _: tonic::Request<tonic::Streaming<v1::WatchEventsRequest>>,
-    ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        Err(Status::unimplemented("this node tells no events over the mesh"))
+        let node = Arc::clone(&self.node);
+        Handling::Later(Box::pin(async move { status::status(&node).await }))
     }
 }

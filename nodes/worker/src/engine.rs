@@ -1,15 +1,17 @@
 use crate::claims::Claims;
+use crate::cluster::Cluster;
 use crate::notes::{Progresses, Starts};
 use crate::pace::Pace;
 use callboard_domain::{SessionId, TaskId};
 use callboard_ports::handoff::Queues;
+use callboard_ports::store::Error;
 use callboard_ports::{Clock, Handoff, Store};
 use callboard_sdk::{ArtifactSink, Llm, Registry};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -64,6 +66,8 @@ pub struct Load {
     pub slots_used: usize,
     /// How many attempts are held, waiting and committing ones included.
     pub claimed: usize,
+    /// How many results wait for a store that does not answer.
+    pub waiting_results: usize,
     /// Whether it takes no more.
     pub draining: bool,
 }
@@ -72,6 +76,7 @@ pub struct Load {
 pub struct Engine {
     pub(crate) options: Options,
     pub(crate) deps: Deps,
+    pub(crate) cluster: Cluster,
     pub(crate) hosted: Arc<HashSet<String>>,
     pub(crate) claims: Claims,
     pub(crate) slots: Arc<Semaphore>,
@@ -80,15 +85,30 @@ pub struct Engine {
     pub(crate) pace: Pace,
     pub(crate) starts: Starts,
     pub(crate) progresses: Progresses,
+    pub(crate) results: WaitingResults,
+    /// Held while a claim is under way, so that what the store says is held can be read with none.
+    pub(crate) claiming: Mutex<()>,
+    /// Compare what runs with the store now.
+    pub(crate) look: Notify,
+    /// Whether the last call to the store failed.
+    away: AtomicBool,
+    /// Raised before attempts are given up: a claim that was under way then is given up with them.
+    fences: AtomicU64,
     draining: AtomicBool,
     /// Set when running handlers are to be given back.
     pub(crate) stop: CancellationToken,
 }
 
 impl Engine {
-    /// A worker that does nothing yet: its actor starts the loops.
+    /// The worker of a node by itself. It does nothing yet: its actor starts the loops.
     #[must_use]
     pub fn new(options: Options, deps: Deps) -> Arc<Self> {
+        Self::in_cluster(options, deps, Cluster::default())
+    }
+
+    /// The worker of a node in a cluster. It does nothing yet: its actor starts the loops.
+    #[must_use]
+    pub fn in_cluster(options: Options, deps: Deps, cluster: Cluster) -> Arc<Self> {
         let hosted = deps.registry.iter().map(|entry| entry.spec.name.clone()).collect();
         Arc::new(Self {
             hosted: Arc::new(hosted),
@@ -98,10 +118,16 @@ impl Engine {
             pace: Pace::new(),
             starts: Starts::default(),
             progresses: Progresses::default(),
+            results: WaitingResults::default(),
+            claiming: Mutex::default(),
+            look: Notify::new(),
+            away: AtomicBool::new(false),
+            fences: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
             options,
             deps,
+            cluster,
         })
     }
 
@@ -112,6 +138,7 @@ impl Engine {
             slots: self.options.slots,
             slots_used: self.options.slots - self.slots.available_permits(),
             claimed: self.claims.len(),
+            waiting_results: self.results.count.load(Ordering::SeqCst),
             draining: self.is_draining(),
         }
     }
@@ -130,6 +157,49 @@ impl Engine {
         ids.iter().filter(|id| self.claims.cancel(**id)).count()
     }
 
+    /// The store answers others and not this node, so others will soon run what it runs: every handler is
+    /// cancelled and its result dropped. Returns how many attempts were held.
+    pub fn cut_off(&self) -> usize {
+        self.give_up(None)
+    }
+
+    /// A session is over: every attempt claimed under it is cancelled and its result dropped, for the store
+    /// would refuse it. Returns how many were held.
+    pub fn session_over(&self, session: SessionId) -> usize {
+        self.give_up(Some(session))
+    }
+
+    fn give_up(&self, session: Option<SessionId>) -> usize {
+        self.fences.fetch_add(1, Ordering::SeqCst);
+        let count = self.claims.lose(session);
+        if count > 0 {
+            tracing::warn!(count, "gave up attempts that are this node's no more");
+        }
+        count
+    }
+
+    /// How often attempts were given up.
+    pub(crate) fn fences(&self) -> u64 {
+        self.fences.load(Ordering::SeqCst)
+    }
+
+    /// The store has said that a session is over.
+    pub(crate) fn session_ended(&self, session: SessionId) {
+        self.session_over(session);
+        (self.deps.on_session_ended)(session);
+    }
+
+    /// Takes note of how the store answered. Once it answers again, what it holds is compared with what runs.
+    pub(crate) fn heard<T>(&self, answer: &Result<T, Error>) {
+        match answer {
+            Err(Error::Unavailable(_) | Error::Unknown(_)) => self.away.store(true, Ordering::SeqCst),
+            Err(_) => {}
+            Ok(_) if !self.away.load(Ordering::Relaxed) => {}
+            Ok(_) if self.away.swap(false, Ordering::SeqCst) => self.look.notify_one(),
+            Ok(_) => {}
+        }
+    }
+
     /// Takes nothing more, waits up to `grace` for what runs, gives back the rest. Returns how many ended
     /// by themselves and how many were given back.
     pub async fn drain(&self, grace: Duration) -> (usize, usize) {
@@ -143,5 +213,37 @@ impl Engine {
             let _ = tokio::time::timeout(STOP_WITHIN, self.claims.empty()).await;
         }
         (before.saturating_sub(left), left)
+    }
+}
+
+/// Results that the store could not take yet: counted, so that they stay bounded.
+#[derive(Default)]
+pub(crate) struct WaitingResults {
+    count: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// One such result, until it is dropped.
+pub(crate) struct WaitingResult<'a> {
+    all: &'a WaitingResults,
+    bytes: usize,
+}
+
+impl WaitingResults {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn one(&self, bytes: usize) -> WaitingResult<'_> {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        WaitingResult { all: self, bytes }
+    }
+}
+
+impl Drop for WaitingResult<'_> {
+    fn drop(&mut self) {
+        self.all.count.fetch_sub(1, Ordering::SeqCst);
+        self.all.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
     }
 }

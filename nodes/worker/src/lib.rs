@@ -7,13 +7,19 @@
 //! - the starts and progress loops: what runners note, written in batches,
 //! - the reconcile loop: gives back what the store says we hold and no runner owns.
 //!
-//! Invariants: an id is among the claims before the claim is sent and until its outcome is known;
-//! a delivery is acknowledged after its claim has committed; every write is fenced by session and attempt.
+//! Invariants:
+//! - an id is among the claims before the claim is sent and until its outcome is known,
+//! - a delivery is acknowledged after its claim has committed; what it holds beyond the worker's room is
+//!   handed off again in the same transaction,
+//! - every write is fenced by session and attempt,
+//! - a result is held until the store has taken or refused it; past a bound nothing more is claimed,
+//! - what is claimed under a session ends with it: [`Engine::session_over`], [`Engine::cut_off`].
 //!
 //! It does not decide what a task becomes (`domain`), nor in which order tasks come (`Handoff`).
 
 mod actor;
 mod claims;
+mod cluster;
 mod engine;
 mod notes;
 mod pace;
@@ -24,5 +30,6 @@ mod tools;
 
 pub use actor::{Service, Worker};
 pub use claims::Claims;
+pub use cluster::{Cluster, OnRunTime, queues_of};
 pub use engine::{Deps, Engine, Load, Options};
 pub use tools::{BrokerLlm, PortArtifacts};

@@ -1,8 +1,8 @@
 //! What runners note in memory, written by a loop in batches: starts and progress.
 
 use crate::engine::Engine;
-use callboard_domain::{Attempt, Progress, TaskId, limits};
-use callboard_ports::store::{ProgressReport, Started};
+use callboard_domain::{Attempt, Progress, SessionId, TaskId, limits};
+use callboard_ports::store::{Error, ProgressReport, Started};
 use callboard_sdk::ProgressSink;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,17 +17,20 @@ const START_AFTER: Duration = Duration::from_millis(20);
 /// The most reports of one task that wait for one write; beyond, the newest replaces the one before it.
 const REPORTS: usize = 16;
 
-/// Starts that are not written yet.
+/// The wait before starts that could not be written are tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Starts that are not written yet, with the session of each.
 #[derive(Default)]
 pub(crate) struct Starts {
-    waiting: Mutex<HashMap<TaskId, Started>>,
+    waiting: Mutex<HashMap<TaskId, (SessionId, Started)>>,
     some: Notify,
 }
 
 impl Starts {
-    pub(crate) fn note(&self, started: Started) {
+    pub(crate) fn note(&self, session: SessionId, started: Started) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.insert(started.attempt.task_id, started);
+        waiting.insert(started.attempt.task_id, (session, started));
         if waiting.len() == 1 {
             self.some.notify_one();
         }
@@ -38,9 +41,10 @@ impl Starts {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
-    fn take(&self) -> Vec<Started> {
+    /// All that wait and belong to a session. The others' attempts are over.
+    fn take(&self, session: SessionId) -> Vec<Started> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.drain().map(|(_, started)| started).collect()
+        waiting.drain().filter_map(|(_, (of, started))| (of == session).then_some(started)).collect()
     }
 }
 
@@ -50,30 +54,38 @@ pub(crate) async fn write_starts(engine: Arc<Engine>, life: CancellationToken) {
         loop {
             engine.starts.some.notified().await;
             tokio::time::sleep(START_AFTER).await;
-            let batch = engine.starts.take();
             let Some(session) = engine.session() else { continue };
-            if !batch.is_empty()
-                && let Err(error) = engine.deps.store.start(session, batch).await
-            {
-                // The end of each attempt says it again.
-                tracing::warn!(%error, "cannot write starts");
+            let batch = engine.starts.take(session);
+            if batch.is_empty() {
+                continue;
+            }
+            let answer = engine.deps.store.start(session, batch.clone()).await;
+            engine.heard(&answer);
+            let Err(error) = answer else { continue };
+            tracing::warn!(%error, "cannot write starts");
+            if matches!(error, Error::Unavailable(_) | Error::Unknown(_) | Error::Overloaded) {
+                // What ends before is said by its end; for the others, a loss counts once this is written.
+                tokio::time::sleep(PAUSE).await;
+                for started in batch.into_iter().filter(|started| engine.claims.holds(started.attempt)) {
+                    engine.starts.note(session, started);
+                }
             }
         }
     };
     life.run_until_cancelled(work).await;
 }
 
-/// Progress that is not written yet.
+/// Progress that is not written yet, with the session of each attempt.
 #[derive(Default)]
 pub(crate) struct Progresses {
-    waiting: Mutex<HashMap<Attempt, Vec<Progress>>>,
+    waiting: Mutex<HashMap<Attempt, (SessionId, Vec<Progress>)>>,
     some: Notify,
 }
 
 impl Progresses {
-    fn note(&self, attempt: Attempt, progress: Progress) {
+    fn note(&self, session: SessionId, attempt: Attempt, progress: Progress) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let reports = waiting.entry(attempt).or_default();
+        let (_, reports) = waiting.entry(attempt).or_insert_with(|| (session, Vec::new()));
         if reports.len() == REPORTS {
             reports.pop();
         }
@@ -88,12 +100,14 @@ impl Progresses {
         if waiting.is_empty() {
             return Vec::new();
         }
-        reports(attempt, waiting.remove(&attempt).unwrap_or_default())
+        waiting.remove(&attempt).map(|(_, list)| reports(attempt, list)).unwrap_or_default()
     }
 
-    fn take_all(&self) -> Vec<ProgressReport> {
+    /// All that wait and belong to a session. The others' attempts are over.
+    fn take_all(&self, session: SessionId) -> Vec<ProgressReport> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.drain().flat_map(|(attempt, list)| reports(attempt, list)).collect()
+        let current = waiting.drain().filter(|(_, (of, _))| *of == session);
+        current.flat_map(|(attempt, (_, list))| reports(attempt, list)).collect()
     }
 }
 
@@ -106,11 +120,14 @@ pub(crate) async fn write_progress(engine: Arc<Engine>, life: CancellationToken)
     let work = async {
         loop {
             engine.progresses.some.notified().await;
-            let batch = engine.progresses.take_all();
             let Some(session) = engine.session() else { continue };
-            if !batch.is_empty()
-                && let Err(error) = engine.deps.store.progress(session, batch).await
-            {
+            let batch = engine.progresses.take_all(session);
+            if batch.is_empty() {
+                continue;
+            }
+            let answer = engine.deps.store.progress(session, batch).await;
+            engine.heard(&answer);
+            if let Err(error) = answer {
                 tracing::warn!(%error, "cannot write progress");
             }
         }
@@ -121,13 +138,14 @@ pub(crate) async fn write_progress(engine: Arc<Engine>, life: CancellationToken)
 /// Where one attempt's progress goes.
 pub(crate) struct Sink {
     engine: Arc<Engine>,
+    session: SessionId,
     attempt: Attempt,
     reported: AtomicU32,
 }
 
 impl Sink {
-    pub(crate) fn new(engine: Arc<Engine>, attempt: Attempt) -> Self {
-        Self { engine, attempt, reported: AtomicU32::new(0) }
+    pub(crate) fn new(engine: Arc<Engine>, session: SessionId, attempt: Attempt) -> Self {
+        Self { engine, session, attempt, reported: AtomicU32::new(0) }
     }
 }
 
@@ -135,7 +153,7 @@ impl ProgressSink for Sink {
     fn report(&self, progress: Progress) {
         // A handler in a loop must not fill the log.
         if self.reported.fetch_add(1, Ordering::Relaxed) < limits::PROGRESS_EVENTS {
-            self.engine.progresses.note(self.attempt, progress);
+            self.engine.progresses.note(self.session, self.attempt, progress);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! One attempt, from its claim to its end.
 
 use crate::claims::Hold;
-use crate::engine::Engine;
+use crate::engine::{Engine, WaitingResult};
 use crate::notes::Sink;
 use bytes::Bytes;
 use callboard_domain::{Outcome, RetryPolicy, SessionId, TaskError, Timestamp, limits};
-use callboard_ports::store::{self, Claimed, Fenced, Finish, Started};
+use callboard_ports::store::{self, Claimed, Fenced, Finish, ProgressReport, Started};
 use callboard_sdk::{Failure, Parts, TaskContext};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -18,6 +18,11 @@ use tokio::time::Instant;
 /// A claim that has not started by then is given back.
 const START_WITHIN: Duration = Duration::from_millis(100);
 
+/// The first wait before a result is offered to the store again; it doubles.
+const RETRY: Duration = Duration::from_millis(20);
+/// The longest such wait.
+const RETRY_CAP: Duration = Duration::from_secs(1);
+
 /// How a handler came out.
 enum End {
     Succeeded(Bytes),
@@ -26,24 +31,30 @@ enum End {
     Cancelled,
     /// The node stops: somebody else shall run it.
     GivenBack,
+    /// The attempt is this node's no more: nothing of it is written.
+    Lost,
 }
 
-pub(crate) async fn run(engine: Arc<Engine>, session: SessionId, claimed: Claimed, hold: Hold) {
+pub(crate) async fn run(engine: Arc<Engine>, claimed: Claimed, hold: Hold) {
     let Some(permits) = slot(&engine, &claimed, &hold).await else {
-        return give_back(&engine, session, &hold).await;
+        return give_back(&engine, &hold).await;
     };
     let started_at = engine.deps.clock.now();
-    if !note_start(&engine, session, &claimed, &hold, started_at).await {
+    if !note_start(&engine, &claimed, &hold, started_at).await {
         return;
     }
+    let queue = Arc::clone(&claimed.task.spec.queue);
     let began = Instant::now();
     let end = handle(&engine, claimed, &hold).await;
-    engine.pace.ran(began.elapsed());
+    let took = began.elapsed();
+    engine.pace.ran(took);
+    (engine.cluster.on_run_time)(&queue, took);
     engine.starts.forget(hold.attempt.task_id);
     drop(permits);
     match end {
-        End::GivenBack => give_back(&engine, session, &hold).await,
-        end => finish(&engine, session, &hold, started_at, end).await,
+        End::GivenBack => give_back(&engine, &hold).await,
+        End::Lost => drop(engine.progresses.take(hold.attempt)),
+        end => finish(&engine, &hold, started_at, end).await,
     }
 }
 
@@ -65,6 +76,7 @@ async fn slot(
     };
     let permits = tokio::select! {
         permits = tokio::time::timeout(START_WITHIN, waiting) => permits.ok().flatten(),
+        // Also set when the attempt is lost.
         () = hold.cancel.cancelled() => return None,
         () = engine.stop.cancelled() => return None,
     };
@@ -74,26 +86,24 @@ async fn slot(
     permits
 }
 
-/// Notes the start. Where an earlier attempt did not end by itself, the task may be what ended its node:
-/// then its start must be written before it runs, so that its next loss counts. Returns whether to run.
-async fn note_start(
-    engine: &Engine,
-    session: SessionId,
-    claimed: &Claimed,
-    hold: &Hold,
-    at: Timestamp,
-) -> bool {
+/// Notes the start. Where an earlier attempt did not end by itself, the task may be what ended its node, even
+/// before that start was written: then this one must be written before it runs, so that its next loss counts.
+/// Returns whether to run.
+async fn note_start(engine: &Engine, claimed: &Claimed, hold: &Hold, at: Timestamp) -> bool {
     let started = Started { attempt: hold.attempt, at };
     let life = &claimed.task.life;
     if life.attempt <= life.failures + 1 {
-        engine.starts.note(started);
+        engine.starts.note(hold.session, started);
         return true;
     }
-    match engine.deps.store.start(session, vec![started]).await {
+    let answer = engine.deps.store.start(hold.session, vec![started]).await;
+    engine.heard(&answer);
+    match answer {
         Ok(outcome) => matches!(outcome[..], [Fenced::Recorded(_) | Fenced::AlreadyRecorded(_)]),
         Err(error) => {
             // The hold is dropped, so the reconcile loop gives the attempt back.
             tracing::warn!(%error, task.id = %hold.attempt.task_id, "cannot write a start");
+            engine.look.notify_one();
             false
         }
     }
@@ -115,7 +125,7 @@ async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold) -> End {
         cancelled: hold.cancel.clone(),
         llm: Arc::clone(&engine.deps.llm),
         artifacts: Arc::clone(&engine.deps.artifacts),
-        progress: Arc::new(Sink::new(Arc::clone(engine), hold.attempt)),
+        progress: Arc::new(Sink::new(Arc::clone(engine), hold.session, hold.attempt)),
     });
     let handler = Arc::clone(&entry.handler);
     // A task of its own: a handler that blocks its thread does not keep the deadline from passing.
@@ -124,8 +134,9 @@ async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold) -> End {
     let _abort = AbortOnDrop(job.abort_handle());
     tokio::select! {
         biased;
+        () = hold.lost.cancelled() => End::Lost,
         ended = &mut job => ended_by_itself(ended),
-        () = hold.cancel.cancelled() => after_cancel(engine, &mut job, deadline).await,
+        () = hold.cancel.cancelled() => after_cancel(engine, hold, &mut job, deadline).await,
         () = engine.stop.cancelled() => End::GivenBack,
         () = tokio::time::sleep_until(deadline) => End::Failed(timed_out(task.spec.timeout)),
     }
@@ -156,9 +167,11 @@ fn ended_by_itself(ended: Result<Handled, JoinError>) -> End {
 }
 
 /// The handler has a grace to stop. What it finishes within it counts.
-async fn after_cancel(engine: &Engine, job: &mut JoinHandle<Handled>, deadline: Instant) -> End {
+async fn after_cancel(engine: &Engine, hold: &Hold, job: &mut JoinHandle<Handled>, deadline: Instant) -> End {
     let until = deadline.min(Instant::now() + engine.options.cancel_grace);
     let ended = tokio::select! {
+        biased;
+        () = hold.lost.cancelled() => return End::Lost,
         ended = tokio::time::timeout_at(until, job) => ended,
         () = engine.stop.cancelled() => return End::Cancelled,
     };
@@ -172,7 +185,40 @@ fn timed_out(timeout: Duration) -> Failure {
     Failure::retryable(format!("the attempt took longer than its timeout of {timeout:?}")).reason("TIMEOUT")
 }
 
-async fn finish(engine: &Engine, session: SessionId, hold: &Hold, started_at: Timestamp, end: End) {
+/// Records how an attempt ended. The result is held, and with it the claim, until the store has taken or
+/// refused it: an answer that got lost is asked for again, and the store knows what it has recorded.
+async fn finish(engine: &Engine, hold: &Hold, started_at: Timestamp, end: End) {
+    let finish = Finish { started_at: Some(started_at), ..finish_of(engine, hold, end) };
+    let reports = engine.progresses.take(hold.attempt);
+    let mut waiting: Option<WaitingResult<'_>> = None;
+    let mut pause = RETRY;
+    loop {
+        match record(engine, hold.session, &reports, &finish).await {
+            Ok(fenced) => return log_stale(&fenced, hold),
+            Err(store::Error::SessionEnded) => {
+                engine.session_ended(hold.session);
+                return log_stale(&[Fenced::Stale], hold);
+            }
+            Err(error) => {
+                waiting.get_or_insert_with(|| {
+                    tracing::warn!(%error, task.id = %hold.attempt.task_id, "cannot record a result yet");
+                    engine.results.one(finish.result.as_ref().map_or(0, Bytes::len))
+                });
+            }
+        }
+        if engine.stop.is_cancelled() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = engine.stop.cancelled() => {}
+            () = hold.lost.cancelled() => return log_stale(&[Fenced::Stale], hold),
+        }
+        pause = (pause * 2).min(RETRY_CAP);
+    }
+}
+
+fn finish_of(engine: &Engine, hold: &Hold, end: End) -> Finish {
     let (outcome, result) = match end {
         End::Succeeded(result) => (Outcome::Succeeded, Some(result)),
         End::Failed(Failure { error, retry_after }) => {
@@ -180,38 +226,28 @@ async fn finish(engine: &Engine, session: SessionId, hold: &Hold, started_at: Ti
             let policy = RetryPolicy::default();
             (Outcome::Failed { error, policy, retry_after, jitter: (engine.deps.jitter)() }, None)
         }
-        End::Cancelled | End::GivenBack => (Outcome::Cancelled, None),
+        End::Cancelled | End::GivenBack | End::Lost => (Outcome::Cancelled, None),
     };
-    let finish = Finish { attempt: hold.attempt, started_at: Some(started_at), outcome, result };
-    let reports = engine.progresses.take(hold.attempt);
-    let mut pause = Duration::from_millis(20);
-    loop {
-        // The store writes in the order it is asked: progress goes before the end of its attempt.
-        let progress = async {
-            if !reports.is_empty() {
-                return engine.deps.store.progress(session, reports.clone()).await.map(drop);
-            }
-            Ok(())
-        };
-        let (_, outcome) = futures::join!(progress, engine.deps.store.finish(session, vec![finish.clone()]));
-        match outcome {
-            Ok(fenced) => return log_stale(&fenced, hold),
-            Err(store::Error::SessionEnded) => {
-                (engine.deps.on_session_ended)(session);
-                return log_stale(&[Fenced::Stale], hold);
-            }
-            // The result is held until the store takes it. The claim is too, so no more than the worker's
-            // bound are.
-            Err(error) => {
-                tracing::warn!(%error, task.id = %hold.attempt.task_id, "cannot record a result yet")
-            }
+    Finish { attempt: hold.attempt, started_at: None, outcome, result }
+}
+
+async fn record(
+    engine: &Engine,
+    session: SessionId,
+    reports: &[ProgressReport],
+    finish: &Finish,
+) -> Result<Vec<Fenced>, store::Error> {
+    let store = &engine.deps.store;
+    // The store writes in the order it is asked: progress goes before the end of its attempt.
+    let progress = async {
+        if !reports.is_empty() {
+            return store.progress(session, reports.to_vec()).await.map(drop);
         }
-        if engine.stop.is_cancelled() {
-            return;
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
-    }
+        Ok(())
+    };
+    let (_, answer) = futures::join!(progress, store.finish(session, vec![finish.clone()]));
+    engine.heard(&answer);
+    answer
 }
 
 fn log_stale(fenced: &[Fenced], hold: &Hold) {
@@ -221,10 +257,20 @@ fn log_stale(fenced: &[Fenced], hold: &Hold) {
     }
 }
 
-async fn give_back(engine: &Engine, session: SessionId, hold: &Hold) {
-    if let Err(error) = engine.deps.store.give_back(session, vec![hold.attempt]).await {
-        // The hold is dropped, so the reconcile loop tries again.
-        tracing::warn!(%error, task.id = %hold.attempt.task_id, "cannot give an attempt back yet");
+async fn give_back(engine: &Engine, hold: &Hold) {
+    if hold.lost.is_cancelled() {
+        return;
+    }
+    let answer = engine.deps.store.give_back(hold.session, vec![hold.attempt]).await;
+    engine.heard(&answer);
+    match answer {
+        Ok(_) => {}
+        Err(store::Error::SessionEnded) => engine.session_ended(hold.session),
+        Err(error) => {
+            // The hold is dropped, so the reconcile loop tries again.
+            tracing::warn!(%error, task.id = %hold.attempt.task_id, "cannot give an attempt back yet");
+            engine.look.notify_one();
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The take loop: delivery -> claim -> ack -> run.
 
+use crate::claims::Claiming;
 use crate::engine::Engine;
 use crate::run;
 use callboard_domain::Attempt;
 use callboard_ports::handoff::{self, Consumer, Delivery, Want};
-use callboard_ports::store::{self, Claim, ClaimRequest};
+use callboard_ports::store::{Claim, ClaimRequest, Claimed, Error};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -33,77 +34,129 @@ async fn consume(
     consumer: &mut dyn Consumer,
 ) -> Result<(), handoff::Error> {
     loop {
-        let next = async {
-            let want = wanted(engine).await;
-            let mut session = engine.deps.session.clone();
-            // Without a session nothing is claimed. The sender lives as long as the node.
-            if session.wait_for(Option::is_some).await.is_err() {
-                return Err(handoff::Error::Closed);
-            }
-            consumer.next(want).await
-        };
         // Dropping `next` loses nothing; what follows it runs to its end, so that no claim is forgotten.
-        let Some(delivery) = life.run_until_cancelled(next).await else { return Ok(()) };
-        let delivery = delivery?;
+        let next = next(engine, consumer);
+        let Some(taken) = life.run_until_cancelled(next).await else { return Ok(()) };
+        let (want, delivery) = taken?;
         if engine.is_draining() {
             return Ok(());
         }
-        claim(engine, delivery).await;
+        if may_claim(engine) {
+            claim(engine, delivery, want).await;
+        }
     }
+}
+
+/// The next delivery that may be claimed, and what was wanted of it.
+async fn next(engine: &Engine, consumer: &mut dyn Consumer) -> Result<(Want, Delivery), handoff::Error> {
+    loop {
+        let want = wanted(engine).await;
+        let mut session = engine.deps.session.clone();
+        // Without a session nothing is claimed. The senders live as long as the node.
+        let open = session.wait_for(Option::is_some).await.is_ok();
+        let mut may = engine.cluster.may_claim.clone();
+        if !open || may.wait_for(|may| *may).await.is_err() {
+            return Err(handoff::Error::Closed);
+        }
+        tokio::select! {
+            biased;
+            // Whoever waits for a delivery now would take it from a node that may claim.
+            Ok(_) = may.wait_for(|may| !*may) => {}
+            delivery = consumer.next(want) => return Ok((want, delivery?)),
+        }
+    }
+}
+
+fn may_claim(engine: &Engine) -> bool {
+    *engine.cluster.may_claim.borrow() && engine.session().is_some()
+}
+
+/// How many more tasks can be claimed now.
+fn room(engine: &Engine, ahead: usize) -> usize {
+    (engine.options.slots + ahead).saturating_sub(engine.claims.len())
 }
 
 /// How much can be taken, as soon as it is worth a claim.
 async fn wanted(engine: &Engine) -> Want {
     loop {
         let ahead = engine.pace.ahead(engine.options.slots);
-        let room = (engine.options.slots + ahead).saturating_sub(engine.claims.len());
+        let room = room(engine, ahead);
+        let results_fit = engine.results.bytes() < engine.cluster.held_bytes;
         // Where much is claimed ahead, a few more are not worth a claim yet.
-        if room > ahead / 4 {
+        if results_fit && room > ahead / 4 {
             return Want { tasks: room.min(BATCH), alone: engine.alone.available_permits() > 0 };
         }
         engine.claims.one_left().await;
     }
 }
 
-async fn claim(engine: &Arc<Engine>, delivery: Delivery) {
+async fn claim(engine: &Arc<Engine>, delivery: Delivery, want: Want) {
+    let under_way = engine.claiming.lock().await;
     let Some(session) = engine.session() else { return };
-    let claiming = engine.claims.begin(delivery.tasks().iter().map(|ready| ready.id));
-    if claiming.ids().is_empty() {
+    let fences = engine.fences();
+    // A hand-off that cannot count delivers more than is wanted.
+    let room = room(engine, engine.pace.ahead(engine.options.slots)).clamp(want.tasks, want.tasks.max(BATCH));
+    let claiming = engine.claims.begin(session, delivery.tasks(), room);
+    if claiming.ids().is_empty() && claiming.rest().is_empty() {
         return delivery.ack();
     }
     let request = ClaimRequest {
         session,
         node: Arc::clone(&engine.options.node),
         hosted: Arc::clone(&engine.hosted),
-        take: claiming.ids().to_vec(),
-        give_back: Vec::new(),
+        take: claiming.ids(),
+        give_back: claiming.rest().to_vec(),
     };
-    let outcomes = match engine.deps.store.claim(request).await {
+    let answer = engine.deps.store.claim(request).await;
+    engine.heard(&answer);
+    let outcomes = match answer {
         Ok(outcomes) => outcomes,
         Err(error) => {
-            // The delivery is dropped and comes again. A claim that committed all the same is given back
-            // by the reconcile loop.
-            tracing::warn!(%error, "cannot claim tasks");
-            if error == store::Error::SessionEnded {
-                (engine.deps.on_session_ended)(session);
-            }
-            drop(delivery);
-            return tokio::time::sleep(PAUSE).await;
+            drop(under_way);
+            return not_claimed(engine, &error, claiming, delivery).await;
         }
     };
     delivery.ack();
     for outcome in outcomes {
         match outcome {
-            Claim::Claimed(claimed) => {
-                let life = &claimed.task.life;
-                let hold = claiming.hold(Attempt { task_id: claimed.task.spec.id, number: life.attempt });
-                if life.cancel_requested {
-                    hold.cancel.cancel();
-                }
-                engine.deps.tracker.spawn(run::run(Arc::clone(engine), session, *claimed, hold));
-            }
+            Claim::Claimed(claimed) => start(engine, &claiming, *claimed, fences),
             Claim::Gone(id) => tracing::debug!(task.id = %id, "a task that was handed off is gone"),
             Claim::NotMine(id) => tracing::warn!(task.id = %id, "this node does not host the task's kind"),
         }
     }
+}
+
+fn start(engine: &Arc<Engine>, claiming: &Claiming, claimed: Claimed, fences: u64) {
+    let life = &claimed.task.life;
+    let hold = claiming.hold(Attempt { task_id: claimed.task.spec.id, number: life.attempt });
+    if life.cancel_requested {
+        hold.cancel.cancel();
+    }
+    if engine.fences() != fences {
+        // Attempts were given up while this claim was under way, and it may be one of those meant. If its
+        // session lives, it is found to have no runner and given back.
+        engine.look.notify_one();
+        return;
+    }
+    engine.deps.tracker.spawn(run::run(Arc::clone(engine), claimed, hold));
+}
+
+/// The delivery is dropped and comes again. What a claim in doubt may hold all the same is found by the
+/// reconcile loop.
+async fn not_claimed(engine: &Engine, error: &Error, claiming: Claiming, delivery: Delivery) {
+    tracing::warn!(%error, "cannot claim tasks");
+    let session = claiming.session();
+    match error {
+        Error::Unknown(_) | Error::Unavailable(_) => {
+            claiming.doubt();
+            engine.look.notify_one();
+        }
+        Error::SessionEnded => {
+            drop(claiming);
+            engine.session_ended(session);
+        }
+        _ => drop(claiming),
+    }
+    drop(delivery);
+    tokio::time::sleep(PAUSE).await;
 }

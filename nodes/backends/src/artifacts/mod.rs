@@ -1,3 +1,4 @@
 //! Backends of the artifacts.
 
 pub mod folder;
+pub mod postgres;

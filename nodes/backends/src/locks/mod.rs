@@ -1,3 +1,4 @@
 //! Backends of the locks.
 
 pub mod embedded;
+pub mod redis;

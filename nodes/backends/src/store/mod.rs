@@ -1,3 +1,6 @@
 //! The truth about tasks.
 
+mod codec;
+mod names;
+pub mod postgres;
 pub mod sqlite;

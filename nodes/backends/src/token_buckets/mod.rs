@@ -1,3 +1,4 @@
 //! Backends of the token buckets.
 
 pub mod embedded;
+pub mod redis;

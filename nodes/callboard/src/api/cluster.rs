@@ -120,7 +120,9 @@ impl ClusterService for Api {
         let request = request.into_inner();
         let began = Instant::now();
         let grace = match request.grace.as_ref().map(duration_from_proto) {
-            Some(None) => return Err(Error::field(Code::InvalidArgument, "grace", "must be no less than zero").into()),
+            Some(None) => {
+                return Err(Error::field(Code::InvalidArgument, "grace", "must be no less than zero").into());
+            }
             grace => grace.flatten(),
         };
         let session = self.session_of(&request.name).await?;

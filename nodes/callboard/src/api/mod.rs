@@ -14,9 +14,9 @@ mod watch;
 pub use admission::Admission;
 pub use catalog::Catalog;
 
-use callboard_domain::{SessionId, TaskId};
 use callboard_domain::id::TaskRef;
 use callboard_domain::{Code, Error};
+use callboard_domain::{SessionId, TaskId};
 use callboard_ports::{Artifacts, Clock, Store};
 use callboard_runtime::mesh::{BrokerClient, SupervisorClient, WorkerClient};
 use callboard_runtime::watch::Hub;
@@ -38,9 +38,9 @@ pub struct Deps {
     pub new_task_id: Arc<dyn Fn() -> TaskId + Send + Sync>,
     /// Who watches on this node.
     pub hub: Hub,
-    /// The actors.
-    pub worker: WorkerClient,
-    /// The actors.
+    /// The Worker of the node that holds a session, this one's among them; none if it cannot be reached.
+    pub workers: Workers,
+    /// The ProviderBroker, here or at another node.
     pub broker: BrokerClient,
     /// The Supervisor of the node that holds a session, this one's among them; none if it cannot be reached.
     pub supervisors: Supervisors,
@@ -53,6 +53,9 @@ pub struct Deps {
     /// What keeps track of streams.
     pub tracker: TaskTracker,
 }
+
+/// Finds the Worker of the node that holds a session.
+pub type Workers = Arc<dyn Fn(SessionId) -> Option<WorkerClient> + Send + Sync>;
 
 /// Finds the Supervisor of the node that holds a session.
 pub type Supervisors = Arc<dyn Fn(SessionId) -> Option<SupervisorClient> + Send + Sync>;

@@ -153,7 +153,8 @@ impl Api {
             attempt: cancelled.task.life.attempt,
         };
         let request = mesh::v1::CancelTasksRequest { context: None, tasks: vec![fence] };
-        if let Err(error) = self.deps.worker.cancel_tasks(request, CANCEL_DEADLINE).await {
+        let Some(worker) = (self.deps.workers)(session) else { return };
+        if let Err(error) = worker.cancel_tasks(request, CANCEL_DEADLINE).await {
             tracing::warn!(%error, task.id = %id, "cannot pass a cancel on to the worker");
         }
     }

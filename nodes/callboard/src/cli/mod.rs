@@ -9,6 +9,7 @@
 //! It runs no node: that is `crate::up`, `crate::demo` and `crate::node`.
 
 pub mod args;
+mod certs;
 mod commands;
 mod context;
 mod failure;
@@ -51,6 +52,7 @@ fn run(cli: Cli, program: &str) -> Result<ExitCode, Failure> {
         Command::Up(args) => Ok(local::up(&args, &global, program)?),
         Command::Demo(args) => Ok(crate::demo::run(&args).map_err(Failure::Local)?),
         Command::Config(args) => local::config(args, &global),
+        Command::Certs(args) => certs::run(args, &global),
         Command::Completions(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "callboard", &mut script);

@@ -165,14 +165,19 @@ fn check(config: &Config, wrong: &mut Vec<String>) {
     if config.rabbitmq.queue_limit < 1_000 {
         bad("rabbitmq.queue_limit", "must be at least 1000");
     }
-    for (key, prefix) in [("rabbitmq.prefix", &config.rabbitmq.prefix), ("redis.prefix", &config.redis.prefix)] {
+    for (key, prefix) in
+        [("rabbitmq.prefix", &config.rabbitmq.prefix), ("redis.prefix", &config.redis.prefix)]
+    {
         if prefix.is_empty() || prefix.len() > limits::NAME_CHARS {
             bad(key, &format!("must be 1 to {} characters", limits::NAME_CHARS));
         }
     }
     if config.store.backend == Backend::Sqlite {
         if config.node.roles.len() != Role::ALL.len() {
-            bad("node.roles", "a node by itself hosts all roles: name them all, or set store.backend = \"postgres\"");
+            bad(
+                "node.roles",
+                "a node by itself hosts all roles: name them all, or set store.backend = \"postgres\"",
+            );
         }
         for (key, url) in [
             ("store.url", &config.store.url),
@@ -192,9 +197,10 @@ fn check(config: &Config, wrong: &mut Vec<String>) {
     ];
     for (key, url, schemes) in schemes {
         // The address itself may hold a password: it is not repeated.
-        if url.is_empty() {
+        // Nothing is handed off through the broker yet.
+        if url.is_empty() && key != "rabbitmq.url" {
             bad(key, "is needed with store.backend = \"postgres\"");
-        } else if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
+        } else if !url.is_empty() && !schemes.iter().any(|scheme| url.starts_with(scheme)) {
             bad(key, &format!("must begin with {}", schemes.join(" or ")));
         }
     }
@@ -214,7 +220,9 @@ fn check(config: &Config, wrong: &mut Vec<String>) {
     if config.listen.mesh.ip().is_unspecified() && mesh.advertise.is_empty() {
         bad("mesh.advertise", "is needed where listen.mesh is every address: the host and port others reach");
     }
-    if !mesh.advertise.is_empty() && mesh.advertise.rsplit_once(':').is_none_or(|(_, p)| p.parse::<u16>().is_err()) {
+    if !mesh.advertise.is_empty()
+        && mesh.advertise.rsplit_once(':').is_none_or(|(_, p)| p.parse::<u16>().is_err())
+    {
         bad("mesh.advertise", "must be a host and a port, such as node-1:7071");
     }
 }

@@ -377,7 +377,7 @@ mod tests {
         assert_eq!(config.store.backend, Backend::Postgres);
         assert!(!format!("{config:?}").contains("secret"));
         let missing = wrong("[store]\nbackend = \"postgres\"");
-        for key in ["store.url", "rabbitmq.url", "redis.url"] {
+        for key in ["store.url", "redis.url"] {
             assert!(missing.contains(&format!("{key}: is needed")), "{missing}");
         }
         assert!(wrong("[redis]\nurl = \"redis://r\"").contains("redis.url: is for a cluster"));
@@ -401,7 +401,8 @@ mod tests {
         assert_eq!(with_file(&text).unwrap().store.url, "postgres://from-a-file");
         let overrides = Overrides { port_offset: 100, ..Overrides::default() };
         let config = load(None, &|_| None, &overrides).unwrap();
-        let ports = [config.listen.public, config.listen.admin.unwrap(), config.listen.mesh].map(|a| a.port());
+        let ports =
+            [config.listen.public, config.listen.admin.unwrap(), config.listen.mesh].map(|a| a.port());
         assert_eq!(ports, [7170, 7172, 7171]);
         let far = Overrides { port_offset: 60_000, ..Overrides::default() };
         assert!(load(None, &|_| None, &far).unwrap_err().to_string().contains("--port-offset"));

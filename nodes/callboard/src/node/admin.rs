@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) struct Pages {
     store: Arc<dyn callboard_ports::Store>,
-    worker: WorkerClient,
+    worker: Option<WorkerClient>,
     supervisor: SupervisorClient,
     stopping: CancellationToken,
 }
@@ -27,7 +27,7 @@ pub(super) struct Pages {
 impl Pages {
     pub(super) fn new(parts: &Parts) -> Self {
         Self {
-            store: parts.store.clone(),
+            store: parts.backends.store.clone(),
             worker: parts.worker.clone(),
             supervisor: parts.supervisor.clone(),
             stopping: parts.stopping.clone(),
@@ -60,7 +60,10 @@ async fn metrics(State(pages): State<Pages>) -> (StatusCode, String) {
     let Ok(counts) = pages.store.counts().await else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n".into());
     };
-    let load = pages.worker.get_load(GetLoadRequest::default(), DEADLINE).await.unwrap_or_default();
+    let load = match &pages.worker {
+        Some(worker) => worker.get_load(GetLoadRequest::default(), DEADLINE).await.unwrap_or_default(),
+        None => Default::default(),
+    };
     let status = pages.supervisor.get_status(GetStatusRequest::default(), DEADLINE).await.unwrap_or_default();
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, kind: &str, samples: &[(String, u64)]| {

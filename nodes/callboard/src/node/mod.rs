@@ -10,12 +10,14 @@ pub mod memory;
 mod wiring;
 
 pub use data_dir::{DataDir, Error as DataDirError};
-pub use wiring::VERSION;
+pub use wiring::{Actors, VERSION};
+
+use wiring::{Backends, Cluster, Leave};
 
 use crate::api::{Api, NodeInfo};
-use crate::config::Config;
-use callboard_backends::store::sqlite;
-use callboard_contracts::mesh::v1::DrainRequest;
+use crate::config::{Backend, Config};
+use callboard_backends::store::{postgres, sqlite};
+use callboard_contracts::mesh::v1::{DrainRequest, DrainResponse};
 use callboard_contracts::v1;
 use callboard_ports::Clock;
 use callboard_runtime::actor;
@@ -68,6 +70,26 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("cannot open the store")]
     Store(#[from] sqlite::OpenError),
+    /// The store of the cluster cannot be opened.
+    #[error("cannot open the store of the cluster")]
+    Postgres(#[from] postgres::OpenError),
+    /// The node cannot join its cluster.
+    #[error(transparent)]
+    Join(#[from] callboard_supervisor::JoinError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] callboard_runtime::mesh::tls::Error),
+    /// The address of Redis is none.
+    #[error("redis.url: {0}")]
+    Redis(String),
+    /// The address towards the store is not known.
+    #[error("mesh.advertise: cannot find this machine's address towards {host}: {source}")]
+    Advertise {
+        /// The store's host.
+        host: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The store does not answer.
     #[error("the store does not answer")]
     StoreUse(#[from] callboard_ports::store::Error),
@@ -101,9 +123,9 @@ pub enum StartError {
 
 /// The parts of a running node that its services need.
 pub(crate) struct Parts {
-    pub(crate) store: Arc<sqlite::Store>,
-    pub(crate) handoff: Arc<callboard_backends::handoff::embedded::Handoff>,
-    pub(crate) worker: WorkerClient,
+    backends: Backends,
+    cluster: Option<Arc<Cluster>>,
+    pub(crate) worker: Option<WorkerClient>,
     pub(crate) supervisor: SupervisorClient,
     pub(crate) state: Arc<NodeState>,
     pub(crate) system: actor::System,
@@ -111,8 +133,12 @@ pub(crate) struct Parts {
     pub(crate) tracker: TaskTracker,
     /// Ends the loops that nothing else ends.
     pub(crate) ended: CancellationToken,
+    /// Closes the mesh listener: after the session has ended.
+    mesh_closed: CancellationToken,
     pub(crate) gave_up: watch::Receiver<Option<String>>,
-    pub(crate) actors: wiring::Actors,
+    /// Set when somebody told the node to leave.
+    left: watch::Receiver<Option<Leave>>,
+    pub(crate) actors: Actors,
 }
 
 /// A node that serves.
@@ -144,18 +170,25 @@ pub async fn start(config: Config, deps: Deps) -> Result<Running, StartError> {
         name => name.to_owned(),
     };
     let holder = format!("the node `{name}` (process {})", std::process::id());
-    let lock = DataDir::open(&config.node.data_dir, &holder)?;
+    let clustered = config.store.backend == Backend::Postgres;
+    // Nodes of a cluster on one machine differ in name only: each has a folder of its own below.
+    let folder = config.node.data_dir.clone();
+    let lock = DataDir::open(&if clustered { folder.join(&name) } else { folder }, &holder)?;
     let (public, public_at) = listen("public", config.listen.public, "--listen").await?;
     let admin = match config.listen.admin {
         Some(address) => Some(listen("admin", address, "--admin-listen").await?),
         None => None,
+    };
+    let mesh = match clustered {
+        true => Some(listen("mesh", config.listen.mesh, "--mesh-listen").await?),
+        false => None,
     };
     let admin_at = admin.as_ref().map(|(_, at)| *at);
     let addresses = [("public", Some(public_at)), ("admin", admin_at)];
     let addresses: std::collections::BTreeMap<_, _> =
         addresses.into_iter().filter_map(|(name, at)| Some((name.to_owned(), at?.to_string()))).collect();
     let info = NodeInfo { name: name.clone(), version: VERSION, data_dir: lock.path().to_owned(), addresses };
-    let (parts, api) = wiring::build(&config, &deps, &lock, info).await?;
+    let (parts, api) = wiring::build(&config, &deps, &lock, info, mesh).await?;
 
     let closed = CancellationToken::new();
     let servers = TaskTracker::new();
@@ -250,7 +283,7 @@ async fn routes(api: &Api) -> Result<(tonic_health::server::HealthReporter, Rout
 impl Running {
     /// The actors, for tests that make them panic.
     #[must_use]
-    pub fn actors(&self) -> &wiring::Actors {
+    pub fn actors(&self) -> &Actors {
         &self.parts.actors
     }
 
@@ -260,10 +293,17 @@ impl Running {
         &self.api
     }
 
-    /// What the store has done so far.
+    /// What the store of a node by itself has done so far; `None` in a cluster.
     #[must_use]
-    pub fn store_stats(&self) -> sqlite::Stats {
-        self.parts.store.stats()
+    pub fn store_stats(&self) -> Option<sqlite::Stats> {
+        self.parts.backends.embedded.as_ref().map(|embedded| embedded.store.stats())
+    }
+
+    /// Waits until somebody tells the node to leave.
+    pub async fn left(&self) {
+        let mut left = self.parts.left.clone();
+        // The sender lives in the parts: without them there is nothing to wait for either.
+        let _ = left.wait_for(Option::is_some).await;
     }
 
     /// Waits until the node can no longer go on, and says why.
@@ -284,27 +324,35 @@ impl Running {
         for service in SERVICES {
             self.health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
         }
-        let grace_ms = u64::try_from(self.drain_grace.as_millis()).unwrap_or(u64::MAX);
+        let grace = parts.left.borrow().and_then(|leave| leave.grace).unwrap_or(self.drain_grace);
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let request = DrainRequest { context: None, grace_ms };
-        let drained = parts.worker.drain(request, self.drain_grace + Duration::from_secs(5)).await;
-        let drained = drained.unwrap_or_else(|error| {
-            tracing::error!(%error, "the worker does not drain");
-            callboard_contracts::mesh::v1::DrainResponse::default()
-        });
+        let mut drained = DrainResponse::default();
+        if let Some(worker) = &parts.worker {
+            match worker.drain(request, grace + Duration::from_secs(5)).await {
+                Ok(answer) => drained = answer,
+                Err(error) => tracing::error!(%error, "the worker does not drain"),
+            }
+        }
         // Watches end now, saying where to go on.
         parts.stopping.cancel();
         if let Err(error) = parts.state.close().await {
             tracing::error!(%error, "cannot end the session; the next start will");
         }
+        // Closed before, it would look dead behind a live session.
+        parts.mesh_closed.cancel();
         self.closed.cancel();
         self.servers.close();
         let _ = tokio::time::timeout(CLOSE_WITHIN, self.servers.wait()).await;
         drop(parts.system);
-        parts.handoff.close().await;
+        (parts.backends.close_handoff)().await;
+        if let Some(cluster) = parts.cluster {
+            cluster.peers.set([]);
+        }
         parts.ended.cancel();
         parts.tracker.close();
         let _ = tokio::time::timeout(CLOSE_WITHIN, parts.tracker.wait()).await;
-        parts.store.close().await;
+        (parts.backends.close_store)().await;
         (drained.finished, drained.returned)
     }
 }

@@ -70,7 +70,7 @@ async fn restarts(node: &InProcess, actor: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_in_the_worker_strands_nothing_that_it_holds() {
     let node = InProcess::start().await;
-    let worker = node.running.actors().worker.clone();
+    let worker = node.running.actors().worker.clone().unwrap();
     let service = callboard_worker::Service::new(worker.clone());
     for crash in [Crash::Now, Crash::AfterAwait] {
         crash_and_check(&node, &worker, crash, async || {
@@ -85,7 +85,7 @@ async fn a_panic_in_the_worker_strands_nothing_that_it_holds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_in_the_provider_broker_is_survived_by_its_calls() {
     let node = InProcess::start().await;
-    let broker = node.running.actors().broker.clone();
+    let broker = node.running.actors().broker.clone().unwrap();
     for crash in [Crash::Now, Crash::AfterAwait] {
         crash_and_check(&node, &broker, crash, async || {
             let providers = node.client.providers().await.unwrap();
@@ -101,7 +101,7 @@ async fn a_panic_in_the_provider_broker_is_survived_by_its_calls() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_in_the_alert_actor_loses_no_alert() {
     let node = InProcess::start().await;
-    let alert = node.running.actors().alert.clone();
+    let alert = node.running.actors().alert.clone().unwrap();
     let service = callboard_alert::Service::new(alert.clone());
     for crash in [Crash::Now, Crash::AfterAwait] {
         crash_and_check(&node, &alert, crash, async || {
@@ -159,7 +159,7 @@ async fn a_panic_in_the_supervisor_keeps_the_session_and_the_due_tasks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_panics_gives_the_node_up() {
     let node = InProcess::start().await;
-    let alert = node.running.actors().alert.clone();
+    let alert = node.running.actors().alert.clone().unwrap();
     let crashes = async {
         loop {
             // Its mailbox may be full of crashes while it waits to restart.

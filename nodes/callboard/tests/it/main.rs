@@ -4,6 +4,7 @@
 
 mod actors;
 mod bad_input;
+mod certs;
 mod cli_help;
 mod cli_run;
 mod deploy;

@@ -153,7 +153,7 @@ async fn a_hundred_watchers_see_the_same_and_cost_the_store_nothing() {
     let service = service(&node).await;
     let task = node.submit("steps", "{}").await;
     node.reaches(&task.id, TaskState::Running).await;
-    let reads = || node.running.store_stats().reads;
+    let reads = || node.running.store_stats().unwrap().reads;
 
     // What the node reads by itself. The windows are what is measured, not a wait for something.
     let before = reads();

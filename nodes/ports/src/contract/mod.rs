@@ -17,6 +17,7 @@
 pub mod artifacts;
 pub mod handoff;
 pub mod locks;
+pub mod outbox;
 pub mod store;
 pub mod token_buckets;
 

@@ -18,7 +18,6 @@ mod claim;
 mod events;
 mod fault;
 mod inbox;
-mod names;
 mod port;
 mod read;
 mod readers;

@@ -2,9 +2,9 @@
 
 use super::events::{self, event_columns};
 use super::fault::Fault;
-use super::names::Names;
 use super::readers::Reader;
 use super::rows::{self, AFTER_TASK, task_columns};
+use crate::store::names::Names;
 use bytes::Bytes;
 use callboard_domain::{Attempt, Band, Event, SessionId, State, Task, TaskId, Timestamp};
 use callboard_ports::handoff::Ready;

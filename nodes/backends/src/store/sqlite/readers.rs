@@ -3,7 +3,7 @@
 //! A read begins after it was asked for, so it sees every commit that was answered before.
 
 use super::fault::Fault;
-use super::names::Names;
+use crate::store::names::Names;
 use callboard_ports::store::Error;
 use rusqlite::Connection;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -4,7 +4,8 @@ use super::fault::Fault;
 use super::readers::Reader;
 use super::rows;
 use super::tx::Tx;
-use callboard_domain::alert::{Alert, Severity, Standing};
+use crate::store::codec::{severity, severity_code, standing, standing_code};
+use callboard_domain::alert::Alert;
 use callboard_domain::{KindSpec, Timestamp};
 use rusqlite::{params, types::Type};
 
@@ -115,32 +116,4 @@ fn alert(sql: &rusqlite::Row<'_>) -> rusqlite::Result<Alert> {
         last_at: rows::time(sql, 8)?,
         resolved_at: rows::maybe(sql, 9, rows::time)?,
     })
-}
-
-const fn severity_code(severity: Severity) -> u8 {
-    match severity {
-        Severity::Info => 1,
-        Severity::Warning => 2,
-        Severity::Critical => 3,
-    }
-}
-
-fn severity(code: u8) -> Option<Severity> {
-    [Severity::Info, Severity::Warning, Severity::Critical].into_iter().find(|s| severity_code(*s) == code)
-}
-
-const fn standing_code(standing: Standing) -> u8 {
-    match standing {
-        Standing::Pending => 1,
-        Standing::Firing => 2,
-        Standing::Acknowledged => 3,
-        Standing::Resolved => 4,
-        Standing::Silenced => 5,
-    }
-}
-
-fn standing(code: u8) -> Option<Standing> {
-    [Standing::Pending, Standing::Firing, Standing::Acknowledged, Standing::Resolved, Standing::Silenced]
-        .into_iter()
-        .find(|s| standing_code(*s) == code)
 }

@@ -3,7 +3,7 @@
 //! Two views of one row share a column layout: [`Row`], all that a transition reads and writes, and the
 //! whole [`Task`] for a caller.
 
-use super::names::Names;
+use crate::store::names::Names;
 use callboard_domain::{
     Band, Lifecycle, Priority, Progress, SessionId, Spec, State, Task, TaskError, TaskId, Timestamp,
 };

@@ -6,9 +6,9 @@
 
 use super::events;
 use super::fault::Fault;
-use super::names::Names;
 use super::recent::RecentTasks;
 use super::rows::{self, Row, row_columns};
+use crate::store::names::Names;
 use callboard_domain::{Event, Happening, Lifecycle, State, TaskId, Timestamp};
 use callboard_ports::handoff::Ready;
 use callboard_ports::store::Commit;

@@ -101,6 +101,54 @@ pub enum ConfigCommand {
     Default,
 }
 
+/// The arguments of `certs`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard certs init --node a --node b --node c")]
+pub struct CertsArgs {
+    /// What to make.
+    #[command(subcommand)]
+    pub command: CertsCommand,
+}
+
+/// What to make of certificates.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CertsCommand {
+    /// Make a CA for a cluster, unless there is one, and a certificate for each node that is named.
+    Init(CertsInitArgs),
+}
+
+/// The arguments of `certs init`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard certs init --node a --node b --node c
+  callboard certs init --out /etc/callboard/certs --node web-1 --address 10.0.0.1
+  callboard certs init --node a --force
+
+A node needs ca.pem, its NAME.pem and its NAME-key.pem.
+Keep ca-key.pem away from the nodes: whoever has it can make nodes.")]
+pub struct CertsInitArgs {
+    /// The folder of the certificates.
+    #[arg(long, value_name = "FOLDER", default_value = "certs")]
+    pub out: PathBuf,
+    /// Make a certificate for the node of this name; may be given several times.
+    #[arg(long = "node", value_name = "NAME")]
+    pub nodes: Vec<String>,
+    /// A host or IP address of the node, for people and other tools: nodes know each other by the CA. May be
+    /// given several times, for one node at a time.
+    #[arg(long = "address", value_name = "HOST", requires = "nodes")]
+    pub addresses: Vec<String>,
+    /// How long the nodes' certificates are valid.
+    #[arg(long, value_name = "N", default_value_t = 365)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::certs::DAYS_MAX)))]
+    pub days: u32,
+    /// Replace the files of nodes that have some. A CA is never replaced.
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// The arguments of `completions`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\

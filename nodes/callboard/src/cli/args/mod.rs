@@ -7,7 +7,9 @@ mod tasks;
 pub use cluster::{
     AlertsArgs, DoctorArgs, DrainArgs, GenerateArgs, HealthArgs, KindsArgs, NodesArgs, ProvidersArgs, TopArgs,
 };
-pub use local::{CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, UpArgs};
+pub use local::{
+    CertsArgs, CertsCommand, CertsInitArgs, CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, UpArgs,
+};
 pub use tasks::{
     ArtifactArgs, ArtifactCommand, ArtifactGetArgs, CancelArgs, EventsArgs, GetArgs, ListArgs, ResultArgs,
     RetryArgs, StateArg, SubmitArgs, WaitArgs, WatchArgs,
@@ -86,6 +88,8 @@ pub enum Command {
     Remote(Remote),
     /// Show the configuration.
     Config(ConfigArgs),
+    /// Make certificates for the nodes of a cluster.
+    Certs(CertsArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
 }

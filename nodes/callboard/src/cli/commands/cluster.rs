@@ -27,7 +27,11 @@ pub(super) async fn drain(context: &mut Context, args: DrainArgs) -> Result<(), 
 }
 
 pub(super) async fn health(context: &mut Context) -> Result<(), Failure> {
-    if context.client.serves().await? { Ok(()) } else { Err(Failure::Task("the node does not serve".to_owned())) }
+    if context.client.serves().await? {
+        Ok(())
+    } else {
+        Err(Failure::Task("the node does not serve".to_owned()))
+    }
 }
 
 pub(super) async fn providers(context: &mut Context) -> Result<(), Failure> {

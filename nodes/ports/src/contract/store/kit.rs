@@ -19,37 +19,71 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// The kind that nodes host unless a property says otherwise.
-pub(super) const KIND: &str = "echo";
+pub(in crate::contract) const KIND: &str = "echo";
 /// The queue tasks wait in unless a property says otherwise.
-pub(super) const QUEUE: &str = "default";
+pub(in crate::contract) const QUEUE: &str = "default";
 
-/// Remembers every commit it is told of.
+/// Remembers every commit that the nodes are told of.
 #[derive(Default)]
-pub(super) struct Recorder {
+pub(in crate::contract) struct Recorder {
     commits: Mutex<Vec<Commit>>,
+    /// What one node was told out of order.
+    disorder: Mutex<Vec<String>>,
     more: Notify,
 }
 
-impl CommitObserver for Recorder {
+/// Listens to one node. Each node is told in order per task; what two nodes are told may cross.
+#[derive(Default)]
+struct Ear {
+    recorder: Arc<Recorder>,
+    heard: Mutex<BTreeMap<TaskId, (u64, u64)>>,
+}
+
+impl CommitObserver for Ear {
     fn committed(&self, commit: &Commit) {
-        self.commits.lock().unwrap_or_else(PoisonError::into_inner).push(commit.clone());
-        self.more.notify_waiters();
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut disorder = Vec::new();
+        for event in &commit.events {
+            let (seq, _) = heard.entry(event.task_id).or_default();
+            if event.seq <= std::mem::replace(seq, event.seq) {
+                disorder.push(format!("{event:?}"));
+            }
+        }
+        for ready in &commit.ready {
+            let (_, handoff) = heard.entry(ready.id).or_default();
+            if ready.handoff <= std::mem::replace(handoff, ready.handoff) {
+                disorder.push(format!("{ready:?}"));
+            }
+        }
+        let recorder = &self.recorder;
+        recorder.disorder.lock().unwrap_or_else(PoisonError::into_inner).extend(disorder);
+        recorder.commits.lock().unwrap_or_else(PoisonError::into_inner).push(commit.clone());
+        recorder.more.notify_waiters();
     }
 }
 
 impl Recorder {
-    /// Every event of a task it was told of, in the order it was told.
-    pub(super) fn events(&self, id: TaskId) -> Vec<Event> {
-        self.all(|c| c.events.iter().filter(|e| e.task_id == id).cloned().collect())
+    /// Every event of a task that the nodes were told of, in order.
+    pub(in crate::contract) fn events(&self, id: TaskId) -> Vec<Event> {
+        let mut events = self.all(|c| c.events.iter().filter(|e| e.task_id == id).cloned().collect());
+        events.sort_by_key(|e| e.seq);
+        events
     }
 
-    /// Every time a task was reported as ready.
-    pub(super) fn ready(&self, id: TaskId) -> Vec<Ready> {
-        self.all(|c| c.ready.iter().filter(|r| r.id == id).cloned().collect())
+    /// Every time a task was reported as ready, in order.
+    pub(in crate::contract) fn ready(&self, id: TaskId) -> Vec<Ready> {
+        let mut ready = self.all(|c| c.ready.iter().filter(|r| r.id == id).cloned().collect());
+        ready.sort_by_key(|r| r.handoff);
+        ready
+    }
+
+    /// What a node was told out of order.
+    fn disorder(&self) -> Vec<String> {
+        self.disorder.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The times that commits named as due next.
-    pub(super) fn due(&self) -> Vec<Timestamp> {
+    pub(in crate::contract) fn due(&self) -> Vec<Timestamp> {
         self.all(|c| c.next_due.into_iter().collect())
     }
 
@@ -58,7 +92,7 @@ impl Recorder {
     }
 
     /// Waits until what it was told of holds. A store may answer before it tells its observers.
-    pub(super) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(in crate::contract) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         soon(what, async {
             loop {
                 let more = self.more.notified();
@@ -75,30 +109,31 @@ impl Recorder {
 }
 
 /// A store under test with two nodes on it.
-pub(super) struct Kit<F> {
-    pub(super) fixture: F,
-    pub(super) store: Arc<dyn Store>,
-    pub(super) other: Arc<dyn Store>,
-    pub(super) told: Arc<Recorder>,
+pub(in crate::contract) struct Kit<F> {
+    pub(in crate::contract) fixture: F,
+    pub(in crate::contract) store: Arc<dyn Store>,
+    pub(in crate::contract) other: Arc<dyn Store>,
+    pub(in crate::contract) told: Arc<Recorder>,
     ids: Ids,
     sessions: AtomicU64,
     admitted: Mutex<BTreeSet<TaskId>>,
 }
 
 impl<F: Fixture> Kit<F> {
-    pub(super) fn new(fixture: F) -> Self {
+    pub(in crate::contract) fn new(fixture: F) -> Self {
         let (store, other) = (fixture.store(), fixture.other());
         let told = Arc::new(Recorder::default());
-        store.observe(told.clone());
+        let ear = || Arc::new(Ear { recorder: Arc::clone(&told), heard: Mutex::default() });
+        store.observe(ear());
         if !std::ptr::addr_eq(Arc::as_ptr(&store), Arc::as_ptr(&other)) {
-            other.observe(told.clone());
+            other.observe(ear());
         }
         let (ids, sessions, admitted) = (Ids::default(), AtomicU64::new(1), Mutex::default());
         Self { fixture, store, other, told, ids, sessions, admitted }
     }
 
     /// A task to admit: of [`KIND`] in [`QUEUE`], with three attempts.
-    pub(super) fn task(&self) -> NewTask {
+    pub(in crate::contract) fn task(&self) -> NewTask {
         let now = self.fixture.now();
         let id = self.ids.next(now);
         NewTask {
@@ -121,18 +156,18 @@ impl<F: Fixture> Kit<F> {
     }
 
     /// A task that waits for its time.
-    pub(super) fn later(&self, delay: Duration) -> NewTask {
+    pub(in crate::contract) fn later(&self, delay: Duration) -> NewTask {
         NewTask { run_at: Some(self.fixture.now().after(delay)), ..self.task() }
     }
 
     /// Admits tasks, all of which are taken as new.
-    pub(super) async fn admit(&self, batch: Vec<NewTask>) -> Vec<Task> {
+    pub(in crate::contract) async fn admit(&self, batch: Vec<NewTask>) -> Vec<Task> {
         let answers = self.store.admit(batch).await;
         answers.into_iter().map(|a| self.note(a.expect("a sound task is admitted").task)).collect()
     }
 
     /// Admits one more task as [`task`](Self::task) makes it.
-    pub(super) async fn admit_one(&self) -> TaskId {
+    pub(in crate::contract) async fn admit_one(&self) -> TaskId {
         let task = self.task();
         let id = task.spec.id;
         self.admit(vec![task]).await;
@@ -140,18 +175,18 @@ impl<F: Fixture> Kit<F> {
     }
 
     /// Admits `count` tasks as [`task`](Self::task) makes them.
-    pub(super) async fn admit_many(&self, count: usize) -> Vec<TaskId> {
+    pub(in crate::contract) async fn admit_many(&self, count: usize) -> Vec<TaskId> {
         let batch = (0..count).map(|_| self.task()).collect();
         self.admit(batch).await.into_iter().map(|t| t.spec.id).collect()
     }
 
     /// Takes a task into the audit at the end.
-    pub(super) fn note(&self, task: Task) -> Task {
+    pub(in crate::contract) fn note(&self, task: Task) -> Task {
         self.admitted.lock().unwrap_or_else(PoisonError::into_inner).insert(task.spec.id);
         task
     }
 
-    pub(super) fn new_session(&self, node: &str) -> NewSession {
+    pub(in crate::contract) fn new_session(&self, node: &str) -> NewSession {
         let count = self.sessions.fetch_add(1, Ordering::Relaxed);
         NewSession {
             id: SessionId::from_bytes(u128::from(count).to_be_bytes()),
@@ -164,7 +199,7 @@ impl<F: Fixture> Kit<F> {
     }
 
     /// Opens a session for a node.
-    pub(super) async fn session(&self, node: &str) -> SessionId {
+    pub(in crate::contract) async fn session(&self, node: &str) -> SessionId {
         let session = self.new_session(node);
         let id = session.id;
         self.store.open_session(session).await.expect("a session opens");
@@ -172,18 +207,18 @@ impl<F: Fixture> Kit<F> {
     }
 
     /// Claims one task that waits.
-    pub(super) async fn claim_one(&self, session: SessionId, id: TaskId) -> Attempt {
+    pub(in crate::contract) async fn claim_one(&self, session: SessionId, id: TaskId) -> Attempt {
         let claimed = self.claim(session, vec![id]).await.remove(0);
         claimed_of(claimed).map(|c| attempt_of(&c.task)).expect("a waiting task is claimed")
     }
 
     /// Claims tasks of [`KIND`].
-    pub(super) async fn claim(&self, session: SessionId, take: Vec<TaskId>) -> Vec<Claim> {
+    pub(in crate::contract) async fn claim(&self, session: SessionId, take: Vec<TaskId>) -> Vec<Claim> {
         self.store.claim(request(session, take)).await.expect("a live session claims")
     }
 
     /// Claims one waiting task and says that its handler has started.
-    pub(super) async fn run_one(&self, session: SessionId, id: TaskId) -> Attempt {
+    pub(in crate::contract) async fn run_one(&self, session: SessionId, id: TaskId) -> Attempt {
         let attempt = self.claim_one(session, id).await;
         let at = self.fixture.now();
         let answer =
@@ -193,30 +228,30 @@ impl<F: Fixture> Kit<F> {
     }
 
     /// Records the end of one attempt.
-    pub(super) async fn finish_one(&self, session: SessionId, finish: Finish) -> Fenced {
+    pub(in crate::contract) async fn finish_one(&self, session: SessionId, finish: Finish) -> Fenced {
         self.store.finish(session, vec![finish]).await.expect("an end is written").remove(0)
     }
 
     /// The task as it is stored.
-    pub(super) async fn get(&self, id: TaskId) -> Task {
+    pub(in crate::contract) async fn get(&self, id: TaskId) -> Task {
         self.store.get(vec![id]).await.expect("a task is read").pop().expect("the task exists")
     }
 
     /// Moves the clock past every backoff and queues what is due.
-    pub(super) async fn let_time_pass(&self) {
+    pub(in crate::contract) async fn let_time_pass(&self) {
         self.fixture.advance(Duration::from_secs(600)).await;
         self.store.release_due(1_000).await.expect("due tasks are released");
     }
 
     /// The newest hand-off of a task that the observers were told of, once there are `count`.
-    pub(super) async fn nth_ready(&self, id: TaskId, count: usize) -> Ready {
+    pub(in crate::contract) async fn nth_ready(&self, id: TaskId, count: usize) -> Ready {
         let what = format!("hand-off {count} of {id}");
         self.told.until(&what, |told| told.ready(id).len() >= count).await;
         self.told.ready(id).swap_remove(count - 1)
     }
 
     /// The audit: every admitted task tells one story, in the store and to its observers.
-    pub(super) async fn audit(self) {
+    pub(in crate::contract) async fn audit(self) {
         let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut tally = [0; 6];
         for id in admitted {
@@ -224,6 +259,7 @@ impl<F: Fixture> Kit<F> {
             tally[usize::from(task.life.state.code()) - 1] += 1;
             self.audit_task(&task).await;
         }
+        assert_eq!(self.told.disorder(), [""; 0], "a node is told in order per task");
         assert_eq!(self.store.counts().await.expect("counts are read"), tally, "counts by state");
         assert_eq!(
             self.other.counts().await.expect("counts are read"),
@@ -292,7 +328,7 @@ fn replay(events: &[Event]) -> Lifecycle {
 }
 
 /// A claim by a node that hosts [`KIND`].
-pub(super) fn request(session: SessionId, take: Vec<TaskId>) -> ClaimRequest {
+pub(in crate::contract) fn request(session: SessionId, take: Vec<TaskId>) -> ClaimRequest {
     ClaimRequest {
         session,
         node: "node-a".into(),
@@ -303,7 +339,7 @@ pub(super) fn request(session: SessionId, take: Vec<TaskId>) -> ClaimRequest {
 }
 
 /// What was claimed, if it was.
-pub(super) fn claimed_of(claim: Claim) -> Option<Claimed> {
+pub(in crate::contract) fn claimed_of(claim: Claim) -> Option<Claimed> {
     match claim {
         Claim::Claimed(claimed) => Some(*claimed),
         Claim::Gone(_) | Claim::NotMine(_) => None,
@@ -311,17 +347,17 @@ pub(super) fn claimed_of(claim: Claim) -> Option<Claimed> {
 }
 
 /// The newest attempt of a task.
-pub(super) fn attempt_of(task: &Task) -> Attempt {
+pub(in crate::contract) fn attempt_of(task: &Task) -> Attempt {
     Attempt { task_id: task.spec.id, number: task.life.attempt }
 }
 
 /// The end of an attempt with a result.
-pub(super) fn success(attempt: Attempt, result: impl Into<Bytes>) -> Finish {
+pub(in crate::contract) fn success(attempt: Attempt, result: impl Into<Bytes>) -> Finish {
     Finish { attempt, started_at: None, outcome: Outcome::Succeeded, result: Some(result.into()) }
 }
 
 /// The end of an attempt with an error.
-pub(super) fn failure(attempt: Attempt, retryable: bool) -> Finish {
+pub(in crate::contract) fn failure(attempt: Attempt, retryable: bool) -> Finish {
     let outcome = Outcome::Failed {
         error: TaskError::new("BROKEN", "it broke", retryable),
         policy: RetryPolicy { base: Duration::from_secs(10), cap: Duration::from_secs(60) },
@@ -332,6 +368,6 @@ pub(super) fn failure(attempt: Attempt, retryable: bool) -> Finish {
 }
 
 /// That a write was refused for its data: one item's fault, whatever the backend calls it.
-pub(super) fn is_refusal(error: &Error) -> bool {
+pub(in crate::contract) fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::Refused(_))
 }

@@ -8,7 +8,7 @@ pub mod admit;
 pub mod cancel;
 pub mod claim;
 pub mod finish;
-mod kit;
+pub(in crate::contract) mod kit;
 pub mod read;
 pub mod registry;
 pub mod run;

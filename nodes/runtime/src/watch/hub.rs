@@ -1,13 +1,8 @@
-//! Who follows a task on this node is told of every event of it.
-//!
-//! The [`Hub`] observes the store's commits; nobody polls. A watcher that does not keep up is cut off:
-//! its channel ends, and it goes on from the last seq it has by reading the store.
-
 use callboard_domain::{Event, TaskId};
 use callboard_ports::store::{Commit, CommitObserver};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use tokio::sync::mpsc;
 
 /// How many events may wait for one watcher.
@@ -15,11 +10,27 @@ const BUFFER: usize = 256;
 
 type Watchers = HashMap<TaskId, Vec<(u64, mpsc::Sender<Event>)>>;
 
+/// Is told what is watched on this node. Called without any lock of the hub.
+pub(super) trait Interest: Send + Sync {
+    /// A watch on the task has begun or ended: [`Hub::is_watched`] says whether there is one now.
+    fn changed(&self, task: TaskId);
+
+    /// Who watches the task knows its events up to a seq.
+    fn known(&self, task: TaskId, seq: u64);
+}
+
 #[derive(Default)]
 struct Inner {
     watchers: Mutex<(u64, Watchers)>,
     /// How many there are, so that a commit nobody watches costs one load.
     count: AtomicUsize,
+    interest: OnceLock<Weak<dyn Interest>>,
+}
+
+impl Inner {
+    fn interest(&self) -> Option<Arc<dyn Interest>> {
+        self.interest.get()?.upgrade()
+    }
 }
 
 /// Passes events on to those who watch.
@@ -51,7 +62,11 @@ impl Hub {
         guard.0 += 1;
         let number = guard.0;
         guard.1.entry(task).or_default().push((number, sender));
+        drop(guard);
         self.inner.count.fetch_add(1, Ordering::SeqCst);
+        if let Some(interest) = self.inner.interest() {
+            interest.changed(task);
+        }
         Subscription { inner: Arc::clone(&self.inner), task, number, events }
     }
 
@@ -60,15 +75,22 @@ impl Hub {
     pub fn watchers(&self) -> usize {
         self.inner.count.load(Ordering::SeqCst)
     }
-}
 
-impl CommitObserver for Hub {
-    fn committed(&self, commit: &Commit) {
-        if self.watchers() == 0 {
-            return;
-        }
+    /// Whether anybody watches a task.
+    #[must_use]
+    pub fn is_watched(&self, task: TaskId) -> bool {
+        self.inner.watchers.lock().unwrap_or_else(PoisonError::into_inner).1.contains_key(&task)
+    }
+
+    /// Tells somebody what is watched from now on. The first one stays.
+    pub(super) fn tell(&self, interest: Weak<dyn Interest>) {
+        let _ = self.inner.interest.set(interest);
+    }
+
+    /// Passes events on.
+    pub(super) fn pass(&self, events: &[Event]) {
         let mut guard = self.inner.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in &commit.events {
+        for event in events {
             if let Some(watchers) = guard.1.get_mut(&event.task_id) {
                 // A full channel is a slow watcher: dropping the sender ends its channel after what it holds.
                 watchers.retain(|(_, sender)| sender.try_send(event.clone()).is_ok());
@@ -77,7 +99,23 @@ impl CommitObserver for Hub {
     }
 }
 
+impl CommitObserver for Hub {
+    fn committed(&self, commit: &Commit) {
+        if self.watchers() > 0 {
+            self.pass(&commit.events);
+        }
+    }
+}
+
 impl Subscription {
+    /// The watcher has read the task's events up to a seq: a hub that hears of a task from several nodes
+    /// then finds out what it missed before it heard anything. To be said after the watch has begun.
+    pub fn known(&self, seq: u64) {
+        if let Some(interest) = self.inner.interest() {
+            interest.known(self.task, seq);
+        }
+    }
+
     /// The next event. `None`: the watcher was too slow and must read on from the store.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
@@ -93,7 +131,11 @@ impl Drop for Subscription {
                 guard.1.remove(&self.task);
             }
         }
+        drop(guard);
         self.inner.count.fetch_sub(1, Ordering::SeqCst);
+        if let Some(interest) = self.inner.interest() {
+            interest.changed(self.task);
+        }
     }
 }
 

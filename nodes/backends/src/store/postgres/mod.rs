@@ -1,0 +1,329 @@
+//! The store on PostgreSQL: the truth of a cluster.
+//!
+//! - **Hot writes** (admit; claim; what workers report) go through three bounded queues, each with a
+//!   connection of its own, and are committed in groups ([`group`], [`batch`]). Every statement is
+//!   set-based.
+//! - **Transitions** are decided by the domain on rows that are locked, and written in one place
+//!   ([`draft`], [`tx`]). A claim by id waits for a lock, it never skips one.
+//! - **Every way into QUEUED** writes an outbox row under the next hand-off number in the same transaction.
+//! - **Reads** run on a pool beside.
+//! - **Plans** do not hang on statistics: see [`schema`] for what each connection sets. Behind a connection
+//!   pooler, `ALTER ROLE .. SET` has to do that, and `direct_url` must lead past it.
+//! - **Time** is the server's clock, read in the first statement of each transaction.
+//! - **Observers** are told before the callers are answered, in order per task within this process.
+//!
+//! Looking for the end of an id, and a filter on a rare kind or queue alone, look at every task: about half
+//! a second per million.
+//!
+//! It does not delete old tasks by itself: see [`Store::maintain_partitions`].
+
+mod admit;
+mod attempts;
+mod batch;
+mod claim;
+mod draft;
+mod events;
+mod fault;
+mod group;
+mod lease;
+mod line;
+mod outbox;
+mod partitions;
+mod port;
+mod read;
+mod registry;
+mod rows;
+mod schema;
+mod sessions;
+mod teller;
+mod tx;
+mod waiting;
+
+pub use lease::Sessions;
+pub use partitions::Maintained;
+pub use schema::OpenError;
+
+use crate::artifacts::postgres::Artifacts;
+use admit::Admitter;
+use attempts::{Report, Reporter};
+use callboard_domain::NewTask;
+use callboard_ports::Clock;
+use callboard_ports::store::{Admitted, Claim, CommitObserver, Error, Fenced};
+use claim::Claimer;
+use fault::Fault;
+use group::{Bounds, Group};
+use line::{Context, Line, Work};
+use schema::Ways;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use teller::Teller;
+use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
+use tx::Tx;
+
+/// How many connections do what is neither hot nor a read.
+const WORKERS: usize = 2;
+/// How many connections write in all: three queues, the workers, the outbox, sessions, health.
+const WRITERS: u32 = 6 + WORKERS as u32;
+/// The shards that the totals are spread over; as many as the schema has rows of.
+const SHARDS: i32 = 64;
+/// How long a write may wait for the server, and how long a renewal may.
+const PATIENCE: Duration = Duration::from_secs(10);
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
+/// How many connections carry artifacts.
+const ARTIFACTS: u32 = 2;
+/// How long a read waits for a connection.
+const ACQUIRE: Duration = Duration::from_secs(2);
+
+/// How to open a store.
+#[derive(Clone)]
+pub struct Options {
+    /// Where the database is: `postgres://user:password@host:port/name`.
+    pub url: String,
+    /// The same database past a connection pooler, if `url` leads through one: for changes of the schema
+    /// and for renewals.
+    pub direct_url: Option<String>,
+    /// The most connections; at least 10 are used.
+    pub max_connections: u32,
+    /// How long [`Store::open`] waits for a server that is not there yet.
+    pub connect_within: Duration,
+    /// The most rows that may wait to be written before new tasks are refused, and claims. Reports of
+    /// workers have twice the room.
+    pub queue_rows: usize,
+    /// The most bytes that may wait to be written before new tasks are refused. Reports of workers have
+    /// twice the room.
+    pub queue_bytes: usize,
+    /// Random numbers in `0.0..1.0`, to spread the next attempts of lost tasks.
+    pub jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
+    /// For tests: the store's clock, instead of the server's.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+impl Options {
+    /// Options with the default bounds.
+    pub fn new(url: impl Into<String>, jitter: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
+        Self {
+            url: url.into(),
+            direct_url: None,
+            max_connections: 16,
+            connect_within: Duration::from_secs(5),
+            queue_rows: 16_384,
+            queue_bytes: 32 << 20,
+            jitter: Arc::new(jitter),
+            clock: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the addresses: they may hold a password.
+        f.debug_struct("Options").field("max_connections", &self.max_connections).finish_non_exhaustive()
+    }
+}
+
+/// The store.
+pub struct Store {
+    ways: Ways,
+    context: Arc<Context>,
+    admits: Group<NewTask, Result<Admitted, Error>>,
+    claims: Group<claim::Item, Result<Claim, Error>>,
+    reports: Group<Report, Result<Fenced, Error>>,
+    workers: Arc<Lines>,
+    outbox: Arc<Lines>,
+    health: Arc<Lines>,
+    sessions: Arc<Sessions>,
+    pool: PgPool,
+    tracker: TaskTracker,
+}
+
+impl Store {
+    /// Connects, brings the schema to this version and starts the writers. Must be called within a runtime
+    /// that outlives the store.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
+        let ways = Ways::new(&options)?;
+        schema::prepare(&ways, options.connect_within).await?;
+        let context = Arc::new(Context {
+            clock: options.clock,
+            jitter: options.jitter,
+            teller: Arc::new(Teller::default()),
+            commits: AtomicU64::new(0),
+        });
+        let shard = Shards::new();
+        let line = || Line::new(ways.writes.clone(), Arc::clone(&context), shard.next(), PATIENCE);
+        let tracker = TaskTracker::new();
+        let bounds = Bounds { rows: options.queue_rows, bytes: options.queue_bytes };
+        let wide = Bounds { rows: bounds.rows * 2, bytes: bounds.bytes * 2 };
+        let admits = Group::new(bounds, vec![Admitter(line()), Admitter(line())], &tracker);
+        let claims = Group::new(bounds, vec![Claimer(line()), Claimer(line())], &tracker);
+        let reports = Group::new(wide, vec![Reporter(line()), Reporter(line())], &tracker);
+        let direct = ways.writes_direct.clone();
+        let renews = Line::new(direct.clone(), Arc::clone(&context), shard.next(), RENEWAL_PATIENCE);
+        let pings = Line::new(direct, Arc::clone(&context), shard.next(), RENEWAL_PATIENCE);
+        let pool = PgPoolOptions::new()
+            .max_connections(options.max_connections.saturating_sub(WRITERS).max(2))
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with(ways.reads.clone());
+        Ok(Arc::new(Self {
+            admits,
+            claims,
+            reports,
+            workers: Arc::new(Lines::new((0..WORKERS).map(|_| line()).collect())),
+            outbox: Arc::new(Lines::new(vec![line()])),
+            health: Arc::new(Lines::new(vec![pings])),
+            sessions: Arc::new(Sessions::new(renews)),
+            pool,
+            tracker,
+            ways,
+            context,
+        }))
+    }
+
+    /// The session store on a connection of its own, for a thread that does nothing but renew.
+    #[must_use]
+    pub fn sessions(&self) -> Sessions {
+        let (direct, context) = (self.ways.writes_direct.clone(), Arc::clone(&self.context));
+        Sessions::new(Line::new(direct, context, Shards::new().next(), RENEWAL_PATIENCE))
+    }
+
+    /// The artifacts of the same database, on connections of their own: a large one holds up no task.
+    #[must_use]
+    pub fn artifacts(&self) -> Artifacts {
+        let options = PgPoolOptions::new().max_connections(ARTIFACTS).acquire_timeout(ACQUIRE);
+        Artifacts::new(options.connect_lazy_with(self.ways.direct.clone()))
+    }
+
+    /// Whether the database answers, on a connection that nothing else uses; within about two seconds.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.work(&self.health, Ping).await
+    }
+
+    /// Makes the partitions of the days ahead, and drops those whose tasks are all older than `retention`
+    /// and have ended. To be called every few hours, by any node. A task whose partition was dropped is
+    /// gone with all that is known of it, its request id too.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn maintain_partitions(&self, retention: Option<Duration>) -> Result<Maintained, Error> {
+        let direct: PgConnectOptions = self.ways.direct.clone();
+        self.own(async move { partitions::maintain(&direct, retention).await }).await
+    }
+
+    /// How many transactions were committed since it was opened.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.context.commits.load(Ordering::Relaxed)
+    }
+
+    /// Commits what was queued, lets nothing more in, and closes the connections.
+    pub async fn close(&self) {
+        self.admits.close();
+        self.claims.close();
+        self.reports.close();
+        self.tracker.close();
+        self.tracker.wait().await;
+        for lines in [&self.workers, &self.outbox, &self.health] {
+            lines.close().await;
+        }
+        self.sessions.close().await;
+        self.pool.close().await;
+    }
+
+    fn add_observer(&self, observer: Arc<dyn CommitObserver>) {
+        self.context.teller.observe(observer);
+    }
+
+    /// Runs a future to its end, also if the caller goes away.
+    async fn own<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let ended = self.tracker.spawn(future).await;
+        ended.unwrap_or_else(|failed| Err(Error::Unknown(failed.to_string())))
+    }
+
+    /// Runs work in a transaction of its own.
+    async fn work<W: Work + 'static>(&self, lines: &Arc<Lines>, mut work: W) -> Result<W::Out, Error>
+    where
+        W::Out: 'static,
+    {
+        let lines = Arc::clone(lines);
+        self.own(async move { lines.run(&mut work).await }).await
+    }
+
+    /// Answers a read.
+    async fn read<T>(&self, read: impl Future<Output = Result<T, Fault>>) -> Result<T, Error> {
+        read.await.map_err(|fault| {
+            tracing::warn!(error = %fault, "a read of the store failed");
+            Error::from(&fault)
+        })
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("commits", &self.commits()).finish_non_exhaustive()
+    }
+}
+
+/// A few lines that share work.
+struct Lines {
+    lines: Vec<Mutex<Line>>,
+    next: AtomicUsize,
+}
+
+impl Lines {
+    fn new(lines: Vec<Line>) -> Self {
+        Self { lines: lines.into_iter().map(Mutex::new).collect(), next: AtomicUsize::new(0) }
+    }
+
+    async fn run<W: Work>(&self, work: &mut W) -> Result<W::Out, Error> {
+        if let Some(mut free) = self.lines.iter().find_map(|line| line.try_lock().ok()) {
+            return Ok(free.run(work).await?);
+        }
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.lines.len().max(1);
+        match self.lines.get(turn) {
+            Some(line) => Ok(line.lock().await.run(work).await?),
+            None => Err(Error::Unavailable("the store has no connection for this".into())),
+        }
+    }
+
+    async fn close(&self) {
+        for line in &self.lines {
+            line.lock().await.close().await;
+        }
+    }
+}
+
+/// Gives each line a shard of the totals, from somewhere at random: so two nodes rarely share one.
+struct Shards(AtomicUsize);
+
+impl Shards {
+    fn new() -> Self {
+        let [.., random] = *uuid::Uuid::now_v7().as_bytes();
+        Self(AtomicUsize::new(usize::from(random)))
+    }
+
+    fn next(&self) -> i32 {
+        i32::try_from(self.0.fetch_add(1, Ordering::Relaxed)).unwrap_or_default().rem_euclid(SHARDS)
+    }
+}
+
+struct Ping;
+
+impl Work for Ping {
+    type Out = ();
+
+    async fn run(&mut self, _: &mut Tx<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! Partitions: made ahead of time, dropped when their tasks are past retention.
+
+use super::fault::Fault;
+use super::line::connect;
+use super::rows;
+use callboard_ports::store::Error;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use std::time::Duration;
+
+/// How many days are made ahead.
+const AHEAD: i64 = 7;
+const DAY: Duration = Duration::from_secs(86_400);
+/// How many request ids are forgotten in one statement.
+const FORGOTTEN: i64 = 10_000;
+/// Only one node at a time: any number, the same in all of them.
+const LOCK: &str = "SELECT pg_try_advisory_lock(4909062530165047378)";
+const TODAY: &str = "SELECT extract(epoch FROM clock_timestamp())::bigint / 86400";
+const MAKE: &str = "SELECT callboard_make_day($1)";
+/// The days there are partitions of, counted from 1970-01-01, that end before a day.
+const OLD: &str = "SELECT (to_date(right(relname, 8), 'YYYYMMDD') - date '1970-01-01')::bigint AS day \
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid \
+    WHERE inhparent = 'tasks'::regclass AND relname ~ '^tasks_[0-9]{8}$' \
+        AND to_date(right(relname, 8), 'YYYYMMDD') - date '1970-01-01' < $1 \
+    ORDER BY day";
+const SUFFIX: &str = "SELECT to_char(date '1970-01-01' + $1::int, 'YYYYMMDD')";
+const TALLY: &str = "SELECT state, count(*) FROM tasks \
+    WHERE id >= callboard_day_start($1) AND id < callboard_day_start($1 + 1) GROUP BY state";
+const FORGET: &str = "DELETE FROM task_requests WHERE task_id IN (SELECT task_id FROM task_requests \
+    WHERE task_id >= callboard_day_start($1) AND task_id < callboard_day_start($1 + 1) LIMIT $2)";
+
+/// What [`maintain`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Maintained {
+    /// Days that were made.
+    pub made: usize,
+    /// Days that were dropped, with all of their tasks.
+    pub dropped: usize,
+    /// Days past retention that stay for now: they hold tasks that have not ended, or were in use.
+    pub held_back: usize,
+}
+
+/// Makes the days ahead and drops those past retention. Nothing if another node is at it.
+pub(super) async fn maintain(
+    direct: &PgConnectOptions,
+    retention: Option<Duration>,
+) -> Result<Maintained, Error> {
+    let run = async {
+        let mut conn = connect(direct).await?;
+        // To wait for a lock on the parent is to make everybody else wait behind us.
+        conn.execute("SET lock_timeout = '200ms'; SET statement_timeout = '5min'").await?;
+        let mine: bool = sqlx::query_scalar(LOCK).fetch_one(&mut conn).await?;
+        let mut done = Maintained::default();
+        if mine {
+            let today: i64 = sqlx::query_scalar(TODAY).fetch_one(&mut conn).await?;
+            for day in today - 1..=today + AHEAD {
+                let made: bool = sqlx::query_scalar(MAKE).bind(day).fetch_one(&mut conn).await?;
+                done.made += usize::from(made);
+            }
+            if let Some(retention) = retention {
+                drop_old(&mut conn, today, retention, &mut done).await?;
+            }
+        }
+        // The lock goes with the connection.
+        let _ = conn.close().await;
+        Ok(done)
+    };
+    run.await.map_err(|fault: Fault| Error::from(&fault))
+}
+
+async fn drop_old(
+    conn: &mut PgConnection,
+    today: i64,
+    retention: Duration,
+    done: &mut Maintained,
+) -> Result<(), Fault> {
+    let days = i64::try_from(retention.as_secs().div_ceil(DAY.as_secs())).unwrap_or(i64::MAX);
+    let old: Vec<i64> =
+        sqlx::query_scalar(OLD).bind(today.saturating_sub(days)).fetch_all(&mut *conn).await?;
+    for day in old {
+        match drop_day(conn, day).await {
+            Ok(true) => done.dropped += 1,
+            Ok(false) => done.held_back += 1,
+            Err(Fault::Sql(sqlx::Error::Database(e))) if e.code().as_deref() == Some("55P03") => {
+                tracing::info!(day, "a partition past retention is in use, it is dropped later");
+                done.held_back += 1;
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(())
+}
+
+/// Drops a day, unless one of its tasks has not ended.
+async fn drop_day(conn: &mut PgConnection, day: i64) -> Result<bool, Fault> {
+    // Once all have ended nothing changes there any more: counted without a lock, that stays true.
+    let mut totals = [0_i64; 6];
+    for sql in sqlx::query(TALLY).bind(day).fetch_all(&mut *conn).await? {
+        let state = rows::state(&sql, 0)?;
+        if !state.is_terminal() {
+            tracing::info!(day, "a partition past retention holds tasks that have not ended, it stays");
+            return Ok(false);
+        }
+        if let Some(total) = totals.get_mut(state as usize) {
+            *total = sql.try_get(1)?;
+        }
+    }
+    while sqlx::query(FORGET).bind(day).bind(FORGOTTEN).execute(&mut *conn).await?.rows_affected() > 0 {}
+    let suffix: String =
+        sqlx::query_scalar(SUFFIX).bind(i32::try_from(day).unwrap_or_default()).fetch_one(&mut *conn).await?;
+    let [_, _, _, succeeded, failed, cancelled] = totals;
+    let drop = format!(
+        "BEGIN; \
+         DROP TABLE tasks_{suffix}, task_inputs_{suffix}, task_results_{suffix}, task_events_{suffix}; \
+         UPDATE task_totals SET succeeded = succeeded - {succeeded}, failed = failed - {failed}, \
+         cancelled = cancelled - {cancelled} WHERE shard = 0; COMMIT"
+    );
+    let dropped = conn.execute(sqlx::raw_sql(AssertSqlSafe(drop))).await;
+    if let Err(error) = dropped {
+        conn.execute("ROLLBACK").await?;
+        return Err(error.into());
+    }
+    Ok(true)
+}

@@ -1,0 +1,81 @@
+//! Stands between a store and its server, and cuts a connection at its commit.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// When to cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The server never hears of the commit.
+    Before = 1,
+    /// The server commits, and nobody hears its answer.
+    After = 2,
+}
+
+/// A proxy. Nothing is cut until it is armed, and then one connection.
+pub(super) struct Proxy {
+    armed: Arc<AtomicU8>,
+    /// A store's address of the same database through it.
+    pub(super) url: String,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    pub(super) async fn new(url: &str) -> Self {
+        let (user, rest) = url.split_once('@').unwrap();
+        let (server, name) = rest.split_once('/').unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{user}@{}/{name}", listener.local_addr().unwrap());
+        let (server, armed) = (server.to_owned(), Arc::new(AtomicU8::new(0)));
+        let (mut tasks, arm) = (JoinSet::new(), Arc::clone(&armed));
+        tasks.spawn(async move {
+            let connections = Mutex::new(JoinSet::new());
+            while let Ok((client, _)) = listener.accept().await {
+                let upstream = TcpStream::connect(&server).await.unwrap();
+                connections.lock().unwrap().spawn(forward(client, upstream, Arc::clone(&arm)));
+            }
+        });
+        Self { armed, url, _tasks: tasks }
+    }
+
+    /// Cuts the next connection that commits.
+    pub(super) fn arm(&self, cut: Cut) {
+        self.armed.store(cut as u8, Ordering::SeqCst);
+    }
+
+    /// Whether it has cut since it was armed.
+    pub(super) fn has_cut(&self) -> bool {
+        self.armed.load(Ordering::SeqCst) == 0
+    }
+}
+
+async fn forward(mut client: TcpStream, mut server: TcpStream, armed: Arc<AtomicU8>) {
+    let (mut from_client, mut from_server) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut from_client) => {
+                let Some(bytes) = read.ok().filter(|n| *n > 0).map(|n| &from_client[..n]) else { return };
+                if bytes.windows(6).any(|word| word == b"COMMIT") {
+                    match armed.swap(0, Ordering::SeqCst) {
+                        0 => {}
+                        1 => return,
+                        _ => {
+                            server.write_all(bytes).await.unwrap();
+                            // Its answer says that it is done.
+                            assert!(server.read(&mut from_server).await.unwrap() > 0);
+                            return;
+                        }
+                    }
+                }
+                if server.write_all(bytes).await.is_err() { return }
+            }
+            read = server.read(&mut from_server) => {
+                let Some(bytes) = read.ok().filter(|n| *n > 0).map(|n| &from_server[..n]) else { return };
+                if client.write_all(bytes).await.is_err() { return }
+            }
+        }
+    }
+}

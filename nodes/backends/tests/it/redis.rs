@@ -1,0 +1,8 @@
+//! Locks and token buckets in a real Redis.
+
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod buckets;
+mod locks;
+mod outage;
+mod support;

@@ -1,0 +1,138 @@
+//! The actors of a node, and the clients of those it does not host.
+
+use super::super::{Deps, StartError};
+use crate::config::Config;
+use callboard_alert as alert;
+use callboard_ports::Store;
+use callboard_provider_broker as broker;
+use callboard_runtime::actor::{self, Address, Behaviour};
+use callboard_runtime::mesh::{AlertClient, AlertService, BrokerClient, BrokerService};
+use callboard_runtime::peers::Peers;
+use callboard_supervisor as supervisor;
+use callboard_worker as worker;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio_util::task::TaskTracker;
+
+/// The most messages that wait for one actor.
+const MAILBOX: usize = 1_024;
+
+/// The addresses of a node's actors. `None`: the node does not host the role.
+pub struct Actors {
+    /// The Supervisor.
+    pub supervisor: Address<supervisor::Supervisor>,
+    /// The Worker.
+    pub worker: Option<Address<worker::Worker>>,
+    /// The ProviderBroker.
+    pub broker: Option<Address<broker::ProviderBroker>>,
+    /// The Alert actor.
+    pub alert: Option<Address<alert::Alert>>,
+}
+
+/// How actors are run, and where their restarts are told. The counter is set once it exists: it reports to
+/// an actor.
+pub(super) struct Shells {
+    options: actor::Options,
+    restarts: Arc<OnceLock<Arc<supervisor::Restarts>>>,
+}
+
+impl Shells {
+    pub(super) fn new(tracker: &TaskTracker) -> Self {
+        let restarts: Arc<OnceLock<Arc<supervisor::Restarts>>> = Arc::default();
+        let told = Arc::clone(&restarts);
+        let options = actor::Options {
+            mailbox: MAILBOX,
+            backoff: Duration::from_millis(50),
+            backoff_cap: Duration::from_secs(5),
+            runtime: tokio::runtime::Handle::current(),
+            tracker: tracker.clone(),
+            on_restart: Arc::new(move |restart| {
+                if let Some(restarts) = told.get() {
+                    restarts.note(&restart);
+                }
+            }),
+        };
+        Self { options, restarts }
+    }
+
+    /// Restarts are counted here from now on.
+    pub(super) fn report_to(&self, restarts: &Arc<supervisor::Restarts>) {
+        let _ = self.restarts.set(Arc::clone(restarts));
+    }
+
+    pub(super) fn start<B: Behaviour>(
+        &self,
+        system: &actor::System,
+        make: impl Fn() -> B + Send + 'static,
+    ) -> Result<Address<B>, StartError> {
+        Ok(actor::start(&system.arbiter()?, self.options.clone(), make))
+    }
+}
+
+pub(super) fn child<B: Behaviour>(address: &Address<B>) -> supervisor::Child {
+    let address = address.clone();
+    supervisor::Child {
+        name: B::NAME,
+        ping: Box::new(move |deadline| {
+            let address = address.clone();
+            Box::pin(async move { address.ping(deadline).await })
+        }),
+    }
+}
+
+/// A role: hosted here, or reached at a peer that hosts it.
+pub(super) struct Hosted<B: Behaviour, S: ?Sized, C> {
+    /// Its actor, if it is hosted here.
+    pub(super) address: Option<Address<B>>,
+    /// Its service, for the mesh.
+    pub(super) service: Option<Arc<S>>,
+    /// Calls it, wherever it is.
+    pub(super) client: C,
+}
+
+/// Starts the Alert actor, unless the role is left to `peers`.
+pub(super) fn start_alert(
+    system: &actor::System,
+    shells: &Shells,
+    store: &Arc<dyn Store>,
+    deps: &Deps,
+    peers: Option<&Peers>,
+) -> Result<Hosted<alert::Alert, AlertService, AlertClient>, StartError> {
+    if let Some(peers) = peers {
+        return Ok(Hosted { address: None, service: None, client: peers.alerts() });
+    }
+    let alert_deps = alert::Deps {
+        store: Arc::clone(store),
+        clock: Arc::clone(&deps.clock),
+        new_id: Arc::new(|| uuid::Uuid::now_v7().to_string()),
+    };
+    let address = shells.start(system, move || alert::Alert::new(alert_deps.clone()))?;
+    let service: Arc<AlertService> = Arc::new(alert::Service::new(address.clone()));
+    let client = AlertClient::local(Arc::clone(&service));
+    Ok(Hosted { address: Some(address), service: Some(service), client })
+}
+
+/// Starts the ProviderBroker, unless the role is left to `peers`: then no provider key is read here.
+pub(super) fn start_broker(
+    system: &actor::System,
+    shells: &Shells,
+    config: &Config,
+    deps: &Deps,
+    reporter: &alert::Reporter,
+    peers: Option<&Peers>,
+) -> Result<Hosted<broker::ProviderBroker, BrokerService, BrokerClient>, StartError> {
+    if let Some(peers) = peers {
+        return Ok(Hosted { address: None, service: None, client: peers.brokers() });
+    }
+    let observe = reporter.clone();
+    let broker_deps = broker::Deps {
+        clock: Arc::clone(&deps.clock),
+        observe: Arc::new(move |seen| observe.report(seen)),
+        env: deps.env.clone(),
+    };
+    let service = broker::Service::new(broker::Broker::new(&config.broker, &broker_deps)?);
+    let address = shells.start(system, move || broker::ProviderBroker::new(service.clone()))?;
+    let service: Arc<BrokerService> = Arc::new(broker::ActorService::new(address.clone()));
+    let client = BrokerClient::local(Arc::clone(&service));
+    Ok(Hosted { address: Some(address), service: Some(service), client })
+}

@@ -1,0 +1,3 @@
+//! What holds of membership whatever happens.
+
+mod members;
