@@ -47,8 +47,6 @@ struct Armed {
 
 /// A connection that is held still.
 pub(crate) struct Caught {
-    /// The node it belongs to.
-    pub(crate) node: u8,
     /// Lets it go on.
     release: oneshot::Sender<Fate>,
 }
@@ -99,7 +97,7 @@ impl Traps {
         let first = traps.iter().position(fits)?;
         let trap = traps.swap_remove(first);
         let (release, fate) = oneshot::channel();
-        trap.hit.send(Caught { node, release }).ok()?;
+        trap.hit.send(Caught { release }).ok()?;
         Some(fate)
     }
 }

@@ -89,13 +89,6 @@ impl Sandbox {
         ip(&format!("-n {namespace} route add default via 10.91.{net}.1"))
     }
 
-    /// A command that runs in a node's namespace.
-    pub(crate) fn command(n: u8, program: &std::path::Path) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &Self::namespace(n)]).arg(program);
-        command
-    }
-
     /// Cuts one direction of a link.
     pub(crate) fn cut(&mut self, from: Place, to: Place, how: Cut) -> Result<()> {
         if self.cuts.contains_key(&(from, to)) {
@@ -110,19 +103,6 @@ impl Sandbox {
         ip(&format!("rule add from {} to {} prio {prio} {kind}", from.address(), to.address()))?;
         self.cuts.insert((from, to), prio);
         Ok(())
-    }
-
-    /// Cuts both directions.
-    pub(crate) fn cut_both(&mut self, a: Place, b: Place, how: Cut) -> Result<()> {
-        self.cut(a, b, how)?;
-        self.cut(b, a, how)
-    }
-
-    /// Cuts a node off from everything, as when its host is gone.
-    pub(crate) fn isolate(&mut self, n: u8, how: Cut) -> Result<()> {
-        let servers = [Place::Postgres, Place::RabbitMq, Place::Redis];
-        let others = (0..self.nodes).filter(|other| *other != n).map(Place::Node);
-        servers.into_iter().chain(others).try_for_each(|other| self.cut_both(Place::Node(n), other, how))
     }
 
     /// Heals every link.

@@ -86,8 +86,8 @@ mod tests {
     fn events_are_passed_on_once_and_in_order_whatever_order_they_come_in() {
         let mut line = Line::default();
         line.known(2);
-        assert_eq!(take(&mut line, [1, 2]), []);
-        assert_eq!(take(&mut line, [5, 4, 5]), []);
+        assert!(take(&mut line, [1, 2]).is_empty());
+        assert!(take(&mut line, [5, 4, 5]).is_empty());
         assert!(line.has_gap());
         assert_eq!(take(&mut line, [3]), [3, 4, 5]);
         assert!(!line.has_gap());
@@ -108,7 +108,7 @@ mod tests {
     fn what_waits_behind_a_gap_is_bounded_and_the_read_brings_the_rest() {
         let mut line = Line::default();
         line.known(1);
-        assert_eq!(take(&mut line, 3..1_000), []);
+        assert!(take(&mut line, 3..1_000).is_empty());
         assert_eq!(line.ahead.len(), AHEAD);
         assert_eq!(take(&mut line, 2..1_000), (2..1_000).collect::<Vec<_>>());
         assert!(!line.has_gap());

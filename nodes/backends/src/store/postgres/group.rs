@@ -281,7 +281,7 @@ mod tests {
 
     #[tokio::test]
     async fn closing_commits_what_waits_and_lets_nothing_more_in() {
-        let Bench { group, go, tracker, .. } = bench(WIDE);
+        let Bench { group, sizes: _told, go, tracker } = bench(WIDE);
         let mut waits = Box::pin(group.call(vec![1], 0));
         assert!(futures::poll!(&mut waits).is_pending());
         group.close();

@@ -160,9 +160,9 @@ impl Store {
         let tracker = TaskTracker::new();
         let bounds = Bounds { rows: options.queue_rows, bytes: options.queue_bytes };
         let wide = Bounds { rows: bounds.rows * 2, bytes: bounds.bytes * 2 };
-        let admits = Group::new(bounds, vec![Admitter(line()), Admitter(line())], &tracker);
-        let claims = Group::new(bounds, vec![Claimer(line()), Claimer(line())], &tracker);
-        let reports = Group::new(wide, vec![Reporter(line()), Reporter(line())], &tracker);
+        let admits = Group::new(bounds, vec![Admitter(line())], &tracker);
+        let claims = Group::new(bounds, vec![Claimer(line())], &tracker);
+        let reports = Group::new(wide, vec![Reporter(line())], &tracker);
         let direct = ways.writes_direct.clone();
         let renews = Line::new(direct.clone(), Arc::clone(&context), shard.next(), RENEWAL_PATIENCE);
         let pings = Line::new(direct, Arc::clone(&context), shard.next(), RENEWAL_PATIENCE);
