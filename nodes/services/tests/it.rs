@@ -1,7 +1,5 @@
 //! Each server really starts, dies and comes back.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use callboard_services::{Postgres, Programs, RabbitMq, Redis, shared, target_folder};
 
 #[test]

@@ -30,6 +30,9 @@ pub trait Prober: Send + Sync + 'static {
     async fn store_reachable(&self, peer: &Session) -> Option<bool>;
 }
 
+/// Is told of the live sessions of the others.
+pub type OnMembers = Arc<dyn Fn(&[Session]) + Send + Sync>;
+
 /// What is told to the rest of the node. None of these may block.
 #[derive(Clone)]
 pub struct Hooks {
@@ -43,7 +46,7 @@ pub struct Hooks {
     /// run their tasks.
     pub on_cut_off: Arc<dyn Fn(SessionId) + Send + Sync>,
     /// The live sessions of the others have changed.
-    pub on_members: Arc<dyn Fn(&[Session]) + Send + Sync>,
+    pub on_members: OnMembers,
     /// Ends the process at once, non-zero: the runtime that should drain it does nothing any more.
     pub exit: Arc<dyn Fn() + Send + Sync>,
 }

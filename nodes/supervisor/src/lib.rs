@@ -38,7 +38,7 @@ mod status;
 mod tests;
 
 pub use actor::Supervisor;
-pub use cluster::{Cluster, Hooks, MESH, Prober};
+pub use cluster::{Cluster, Hooks, MESH, OnMembers, Prober};
 pub use join::JoinError;
 pub use node::{Child, Deps, Node, Options, Setup};
 pub use prober::MeshProber;

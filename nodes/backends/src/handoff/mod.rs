@@ -1,3 +1,4 @@
 //! Backends of the hand-off.
 
 pub mod embedded;
+pub mod rabbitmq;

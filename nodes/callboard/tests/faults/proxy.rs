@@ -157,12 +157,12 @@ async fn connection(client: TcpStream, upstream: TcpStream, node: u8, protocol: 
             let seen = reader.read(&buffer[..read]);
             for (window, at) in &seen {
                 // What the client is held at before it reaches the server.
-                if *at == At::BeforeCommit || *at == At::Open && *window != Window::Publish {
-                    if let Some(fate) = traps.spring(node, *window, *at)
-                        && matches!(fate.await, Ok(Fate::Cut))
-                    {
-                        return;
-                    }
+                let before = *at == At::BeforeCommit || (*at == At::Open && *window != Window::Publish);
+                if before
+                    && let Some(fate) = traps.spring(node, *window, *at)
+                    && matches!(fate.await, Ok(Fate::Cut))
+                {
+                    return;
                 }
             }
             // What it is held at afterwards: the server's answers wait behind the gate.

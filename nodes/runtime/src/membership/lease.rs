@@ -233,7 +233,8 @@ mod tests {
     #[test]
     fn an_outage_of_the_store_cuts_nobody_off() {
         // (when peers spoke, what they said), and whether that cuts off.
-        let cases: [(&[(u64, Option<bool>)], bool); 6] = [
+        type Row = (&'static [(u64, Option<bool>)], bool);
+        let cases: [Row; 6] = [
             (&[], false),
             (&[(2_600, None), (3_100, None)], false),
             (&[(2_600, Some(false)), (3_600, Some(false))], false),

@@ -195,7 +195,8 @@ impl Inner {
 
     async fn take(&self, levels: &[Level], cost: f64) -> Result<Decision, redis_link::Error> {
         let micro = script::micro(cost);
-        let (mut asked, mut taken): (Vec<(Bucket, i64)>, Vec<(&Leases, Bucket)>) = Default::default();
+        let mut asked: Vec<(Bucket, i64)> = Vec::new();
+        let mut taken: Vec<(&Leases, Bucket)> = Vec::new();
         let mut lacking = None;
         for level in levels {
             let bucket = Bucket::of(level);

@@ -120,7 +120,7 @@ async fn a_leased_level_is_rarely_asked_for_and_named_in_its_order() {
     };
     assert_eq!(denied(node.take(&both, 1.0).await.unwrap()), "tenant");
     let dry = level("all/dry", 0.001, 1.0);
-    assert!(passes(&node, &[dry.clone()], 1.0).await);
+    assert!(passes(&node, std::slice::from_ref(&dry), 1.0).await);
     assert_eq!(denied(node.take(&[dry.clone(), tenant.clone()], 1.0).await.unwrap()), "all/dry");
     assert_eq!(
         denied(node.take(&[tenant, dry], 1.0).await.unwrap()),
@@ -136,10 +136,10 @@ async fn what_was_leased_and_not_used_is_given_back() {
     let (leasing, other) = (node(&options, Some(lease)).await, node(&options, None).await);
     // So slow that nothing comes back by itself while this runs.
     let (all, tenant) = (level("all", 0.001, 1.0), level("tenant", 0.001, 1.0));
-    assert!(passes(&leasing, &[tenant.clone()], 1.0).await);
+    assert!(passes(&leasing, std::slice::from_ref(&tenant), 1.0).await);
     assert!(!passes(&leasing, &[all.clone(), tenant], 1.0).await);
     assert_eq!(leasing.counts().chunks, 1, "and then the other level lacked");
-    until("the chunk is given back", async || passes(&other, &[all.clone()], 1.0).await).await;
+    until("the chunk is given back", async || passes(&other, std::slice::from_ref(&all), 1.0).await).await;
 }
 
 #[tokio::test]

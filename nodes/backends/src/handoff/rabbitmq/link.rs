@@ -1,0 +1,120 @@
+//! One connection, made when it is first needed and again when it breaks.
+//!
+//! lapin's own recovery is not used: a connection dropped while it recovers is not closed but comes back with
+//! consumers nobody reads, and confirms stay open until it has. Here, everything on a broken connection fails
+//! at once and a new one is made.
+
+use super::Options;
+use callboard_ports::handoff::Error;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// How long connecting, opening a channel or declaring a queue may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// After a failure nobody tries to connect for so long.
+const PAUSE: Duration = Duration::from_millis(300);
+/// Seconds between signs of life, asked for unless the address says otherwise.
+const HEARTBEAT: u16 = 10;
+
+pub(super) fn away(error: impl std::fmt::Display) -> Error {
+    Error::Unavailable(error.to_string())
+}
+
+/// What a future answers in time.
+pub(super) async fn soon<T>(future: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
+    match tokio::time::timeout(TIMEOUT, future).await {
+        Ok(answer) => answer.map_err(away),
+        Err(_) => Err(away("rabbitmq does not answer")),
+    }
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<Arc<Connection>>,
+    failed_at: Option<Instant>,
+}
+
+/// A connection that comes back.
+pub(super) struct Link {
+    uri: AMQPUri,
+    name: &'static str,
+    state: Mutex<State>,
+}
+
+impl Link {
+    pub(super) fn new(options: &Options, name: &'static str) -> Result<Self, Error> {
+        // The address is not repeated: it may hold a password.
+        let mut uri: AMQPUri =
+            options.url.parse().map_err(|_| away("the address of rabbitmq is not one"))?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        Ok(Self { uri, name, state: Mutex::default() })
+    }
+
+    /// A new channel.
+    pub(super) async fn channel(&self) -> Result<Channel, Error> {
+        let connection = self.connection().await?;
+        soon(connection.create_channel()).await
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, Error> {
+        let mut state = self.state.lock().await;
+        if let Some(connection) = state.connection.as_ref().filter(|c| c.status().connected()) {
+            return Ok(connection.clone());
+        }
+        state.connection = None;
+        if state.failed_at.is_some_and(|at| at.elapsed() < PAUSE) {
+            return Err(away("rabbitmq was away a moment ago"));
+        }
+        let properties = ConnectionProperties::default().with_connection_name(self.name.into());
+        match soon(Connection::connect_uri(self.uri.clone(), properties)).await {
+            Ok(connection) => {
+                *state = State { connection: Some(Arc::new(connection)), failed_at: None };
+                state.connection.clone().ok_or(Error::Closed)
+            }
+            Err(error) => {
+                state.failed_at = Some(Instant::now());
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the broker has said that it takes nothing for now.
+    pub(super) fn is_blocked(&self) -> bool {
+        let Ok(state) = self.state.try_lock() else { return false };
+        state.connection.as_ref().is_some_and(|c| c.status().blocked())
+    }
+
+    /// Makes sure that a lane's queue is there. On a channel of its own: a refusal closes it.
+    pub(super) async fn declare(&self, options: &Options, name: &str) -> Result<(), Error> {
+        let dead = format!("{}.undecodable", options.prefix);
+        let mut graves = FieldTable::default();
+        graves.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let mut lanes = graves.clone();
+        lanes.insert("x-max-length".into(), AMQPValue::LongLongInt(options.max_length.into()));
+        lanes.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        lanes.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
+        lanes.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(dead.as_str().into()));
+        let mut endless = lanes.clone();
+        // Brokers before 4 refuse a negative limit, and have none unless told. lapin does not tell the version.
+        endless.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
+        let durable = QueueDeclareOptions::durable();
+        let channel = self.channel().await?;
+        soon(channel.queue_declare(dead.into(), durable, graves)).await?;
+        let tries = [endless, lanes];
+        for arguments in tries {
+            let channel = self.channel().await?;
+            if soon(channel.queue_declare(name.into(), durable, arguments)).await.is_ok() {
+                return Ok(());
+            }
+        }
+        // It is there with other arguments: an operator's choice, as good as ours.
+        let passive = QueueDeclareOptions { passive: true, ..durable };
+        let channel = self.channel().await?;
+        soon(channel.queue_declare(name.into(), passive, FieldTable::default())).await.map(drop)
+    }
+}

@@ -1,0 +1,258 @@
+//! The hand-off through RabbitMQ: a quorum queue for each band of each queue.
+//!
+//! Invariants:
+//! - What `publish` answers `Ok` for was confirmed by the broker, routed to its queue, and is persistent.
+//! - A message is acknowledged when its claim has committed, never before.
+//! - Publishing and consuming have a connection each: a broker that blocks publishers does not stop acks.
+//! - Whatever breaks (connection, channel, queue) is made anew by the next call that needs it.
+//!
+//! It keeps nothing: what is not confirmed is the outbox's to publish again. A task whose time has not come
+//! waits, unacknowledged, with a consumer.
+
+mod buffer;
+mod consume;
+mod link;
+mod message;
+mod publish;
+
+use async_trait::async_trait;
+use callboard_domain::Timestamp;
+use callboard_ports::handoff::{self, Consumer, Error, Queues, Ready};
+use futures::future::join_all;
+use link::Link;
+use publish::{Job, Outcome};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a confirm is waited for.
+const CONFIRM: Duration = Duration::from_secs(5);
+/// Messages that may wait for their confirm at once.
+const WINDOW: usize = 512;
+/// How many queues one process uses: each is three of the broker's.
+const QUEUES: usize = 1_000;
+
+/// What a hand-off is made of.
+#[derive(Clone)]
+pub struct Options {
+    /// Where the broker is: `amqp://` or `amqps://`.
+    pub url: String,
+    /// What the name of every queue begins with, at most 64 bytes: clusters that share a broker have different
+    /// ones.
+    pub prefix: String,
+    /// How many messages the queue of a band holds before it refuses more.
+    pub max_length: u32,
+    /// How many ids a message may hold.
+    pub ids_per_message: usize,
+}
+
+impl Options {
+    /// An address and a prefix; queues hold 100,000 messages of one id each.
+    #[must_use]
+    pub fn new(url: impl Into<String>, prefix: impl Into<String>) -> Self {
+        Self { url: url.into(), prefix: prefix.into(), max_length: 100_000, ids_per_message: 1 }
+    }
+}
+
+struct Shared {
+    options: Options,
+    publishing: Arc<Link>,
+    consuming: Link,
+    jobs: mpsc::Sender<Job>,
+    window: Arc<Semaphore>,
+    /// The queues to consume for who consumes all.
+    known: watch::Sender<BTreeSet<Arc<str>>>,
+    declared: Mutex<HashSet<String>>,
+    undecodable: AtomicU64,
+    closing: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Shared {
+    fn declared(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ensure(&self, name: &str) -> Result<(), Error> {
+        if !self.declared().contains(name) {
+            self.publishing.declare(&self.options, name).await?;
+            self.declared().insert(name.to_owned());
+        }
+        Ok(())
+    }
+
+    fn forget(&self, name: &str) {
+        self.declared().remove(name);
+    }
+
+    fn learn(&self, queue: &Arc<str>) -> Result<(), Error> {
+        let (mut full, known) = (false, &self.known);
+        known.send_if_modified(|known| {
+            full = known.len() >= QUEUES && !known.contains(queue);
+            !full && known.insert(queue.clone())
+        });
+        if full { Err(Error::Full) } else { Ok(()) }
+    }
+
+    async fn send(&self, queue: &str, body: Vec<u8>) -> Result<oneshot::Receiver<Outcome>, Error> {
+        let place = tokio::time::timeout(CONFIRM, self.window.clone().acquire_owned()).await;
+        let place = place.map_err(link::away)?.map_err(|_| Error::Closed)?;
+        let (outcome, told) = oneshot::channel();
+        let job = Job { queue: queue.to_owned(), body, outcome, place };
+        self.jobs.send(job).await.map_err(|_| Error::Closed)?;
+        Ok(told)
+    }
+
+    /// Publishes messages of one lane, in order.
+    async fn publish(&self, queue: &str, bodies: Vec<Vec<u8>>) -> Vec<Result<Outcome, Error>> {
+        if let Err(error) = self.ensure(queue).await {
+            return vec![Err(error); bodies.len()];
+        }
+        let mut told = Vec::with_capacity(bodies.len());
+        for body in bodies {
+            let sent = self.send(queue, body).await;
+            told.push(async move {
+                match tokio::time::timeout(CONFIRM, sent?).await {
+                    Ok(outcome) => outcome.map_err(|_| Error::Closed),
+                    Err(late) => Err(link::away(late)),
+                }
+            });
+        }
+        join_all(told).await
+    }
+
+    /// Publishes the messages of one lane; once more those whose queue was gone.
+    async fn lane(&self, queue: String, bodies: Vec<Vec<u8>>) -> Vec<Result<(), Error>> {
+        let mut outcomes = self.publish(&queue, bodies.clone()).await;
+        let is_returned = |o: &Result<Outcome, Error>| *o == Ok(Outcome::Returned);
+        if outcomes.iter().any(is_returned) {
+            tracing::warn!(queue, "the queue was gone: it is declared anew");
+            self.forget(&queue);
+            let lost = outcomes.iter().zip(bodies).filter(|(o, _)| is_returned(o)).map(|(_, body)| body);
+            let mut again = self.publish(&queue, lost.collect()).await.into_iter();
+            for outcome in outcomes.iter_mut().filter(|o| is_returned(o)) {
+                *outcome = again.next().unwrap_or(Err(Error::Closed));
+            }
+        }
+        let told = |outcome| match outcome {
+            Outcome::Confirmed => Ok(()),
+            Outcome::Full => Err(Error::Full),
+            Outcome::Returned => Err(link::away("the queue is gone")),
+            Outcome::Failed => Err(link::away("the connection to rabbitmq broke")),
+        };
+        outcomes.into_iter().map(|outcome| outcome.and_then(told)).collect()
+    }
+}
+
+/// The hand-off through RabbitMQ.
+pub struct Handoff {
+    shared: Arc<Shared>,
+}
+
+impl Handoff {
+    /// A hand-off. It connects when it is first used. It must be made inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn new(options: Options) -> Result<Arc<Self>, Error> {
+        let publishing = Arc::new(Link::new(&options, "callboard publishes")?);
+        let consuming = Link::new(&options, "callboard consumes")?;
+        let (jobs, received) = mpsc::channel(WINDOW);
+        let tracker = TaskTracker::new();
+        tracker.spawn(publish::run(publishing.clone(), received));
+        let shared = Shared {
+            options,
+            publishing,
+            consuming,
+            jobs,
+            window: Arc::new(Semaphore::new(WINDOW)),
+            known: watch::Sender::default(),
+            declared: Mutex::default(),
+            undecodable: AtomicU64::new(0),
+            closing: CancellationToken::new(),
+            tracker,
+        };
+        Ok(Arc::new(Self { shared: Arc::new(shared) }))
+    }
+
+    /// Adds queues for who consumes all, for example those of the registered kinds.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: there are too many.
+    pub fn add_queues(&self, queues: &[Arc<str>]) -> Result<(), Error> {
+        queues.iter().try_for_each(|queue| self.shared.learn(queue))
+    }
+
+    /// How many messages could not be read since the start.
+    #[must_use]
+    pub fn undecodable(&self) -> u64 {
+        self.shared.undecodable.load(Ordering::Relaxed)
+    }
+
+    /// Ends every consumer with [`Error::Closed`]; what they hold is returned.
+    pub fn close(&self) {
+        self.shared.closing.cancel();
+    }
+}
+
+impl Drop for Handoff {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// What the tasks of one message have in common.
+type Group = (bool, Option<Timestamp>);
+
+#[async_trait]
+impl handoff::Handoff for Handoff {
+    async fn publish(&self, batch: Vec<Ready>) -> Vec<Result<(), Error>> {
+        let shared = &*self.shared;
+        if shared.closing.is_cancelled() {
+            return vec![Err(Error::Closed); batch.len()];
+        }
+        if shared.publishing.is_blocked() {
+            return vec![Err(link::away("rabbitmq takes nothing for now")); batch.len()];
+        }
+        let mut lanes: BTreeMap<_, Vec<(Group, Vec<usize>)>> = BTreeMap::new();
+        let mut answers = vec![Err(Error::Full); batch.len()];
+        for (i, ready) in batch.iter().enumerate() {
+            if shared.learn(&ready.queue).is_err() {
+                continue;
+            }
+            let lane = lanes.entry((ready.queue.clone(), ready.band.index())).or_default();
+            let group = (ready.alone, ready.not_before);
+            let most = if ready.alone { 1 } else { shared.options.ids_per_message.max(1) };
+            match lane.last_mut() {
+                Some((last, of)) if *last == group && of.len() < most => of.push(i),
+                _ => lane.push((group, vec![i])),
+            }
+        }
+        let published = lanes.into_iter().filter_map(|((queue, _), messages)| {
+            let band = batch.get(*messages.first()?.1.first()?)?.band;
+            let name = message::queue_name(&shared.options.prefix, &queue, band);
+            let tasks = |of: &[usize]| -> Vec<Ready> { of.iter().filter_map(|i| batch.get(*i).cloned()).collect() };
+            let bodies = messages.iter().map(|(_, of)| message::encode(&tasks(of))).collect();
+            Some(async move { (messages, shared.lane(name, bodies).await) })
+        });
+        for (messages, told) in join_all(published).await {
+            for ((_, of), answer) in messages.into_iter().zip(told) {
+                for i in of {
+                    answers[i] = answer.clone();
+                }
+            }
+        }
+        answers
+    }
+
+    async fn consume(&self, queues: Queues) -> Result<Box<dyn Consumer>, Error> {
+        if self.shared.closing.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        Ok(Box::new(consume::Subscription::new(&self.shared, queues)))
+    }
+}

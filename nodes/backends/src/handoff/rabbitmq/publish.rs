@@ -1,0 +1,133 @@
+//! One channel with confirms, and the task that owns it.
+//!
+//! lapin gives a returned message to whichever confirm comes next, not to its own. So every confirm that is
+//! ready is looked at before any is believed, and a returned message is known by its id.
+
+use super::link::Link;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Confirmed,
+    /// Its queue is at its bound.
+    Full,
+    /// There is no such queue.
+    Returned,
+    /// The channel or its connection broke: it may be in the queue or not.
+    Failed,
+}
+
+/// A message to publish. It takes its place in the window until the broker has answered, however late.
+pub(super) struct Job {
+    pub(super) queue: String,
+    pub(super) body: Vec<u8>,
+    pub(super) outcome: oneshot::Sender<Outcome>,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+type Answer = (u64, lapin::Result<Confirmation>);
+
+#[derive(Default)]
+struct Publisher {
+    channel: Option<Channel>,
+    next: u64,
+    open: FuturesUnordered<BoxFuture<'static, Answer>>,
+    waiting: HashMap<u64, (oneshot::Sender<Outcome>, OwnedSemaphorePermit)>,
+    returned: HashSet<u64>,
+}
+
+/// Publishes until nobody can send a job any more.
+pub(super) async fn run(link: Arc<Link>, mut jobs: mpsc::Receiver<Job>) {
+    let mut this = Publisher::default();
+    let mut batch = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            count = jobs.recv_many(&mut batch, 64) => {
+                if count == 0 {
+                    return;
+                }
+                for job in batch.drain(..) {
+                    this.start(&link, job).await;
+                }
+            }
+            Some(first) = this.open.next(), if !this.open.is_empty() => this.settle(first),
+        }
+    }
+}
+
+impl Publisher {
+    async fn start(&mut self, link: &Link, job: Job) {
+        let Some(channel) = self.channel(link).await else {
+            // Who waits for the outcome may have gone.
+            let _ = job.outcome.send(Outcome::Failed);
+            return;
+        };
+        let seq = self.next;
+        self.next += 1;
+        let persistent = BasicProperties::default().with_delivery_mode(2);
+        let properties = persistent.with_message_id(seq.to_string().into());
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        let (queue, body) = (job.queue, job.body);
+        self.waiting.insert(seq, (job.outcome, job.place));
+        // Polled first in the order they are pushed: that is the order on the wire.
+        self.open.push(Box::pin(async move {
+            let sent = channel.basic_publish("".into(), queue.into(), options, &body, properties).await;
+            let answer = match sent {
+                Ok(confirm) => confirm.await,
+                Err(error) => Err(error),
+            };
+            (seq, answer)
+        }));
+    }
+
+    async fn channel(&mut self, link: &Link) -> Option<Channel> {
+        if let Some(channel) = self.channel.as_ref().filter(|c| c.status().connected()) {
+            return Some(channel.clone());
+        }
+        self.channel = None;
+        let channel = link.channel().await.ok()?;
+        super::link::soon(channel.confirm_select(ConfirmSelectOptions::default())).await.ok()?;
+        self.channel = Some(channel.clone());
+        Some(channel)
+    }
+
+    /// Tells the outcomes of all that are answered by now.
+    fn settle(&mut self, first: Answer) {
+        use futures::FutureExt as _;
+        let mut answers = vec![first];
+        while let Some(Some(more)) = self.open.next().now_or_never() {
+            answers.push(more);
+        }
+        let mut told = Vec::with_capacity(answers.len());
+        for (seq, answer) in answers {
+            let outcome = match &answer {
+                Ok(Confirmation::Ack(_)) => Outcome::Confirmed,
+                Ok(Confirmation::Nack(_)) => Outcome::Full,
+                Ok(Confirmation::NotRequested) | Err(_) => Outcome::Failed,
+            };
+            let message = answer.ok().and_then(Confirmation::take_message);
+            let id = message.and_then(|m| m.properties.message_id().as_ref()?.as_str().parse().ok());
+            self.returned.extend::<Option<u64>>(id);
+            told.push((seq, outcome));
+        }
+        for (seq, outcome) in told {
+            let returned = self.returned.remove(&seq);
+            if let Some((sender, _place)) = self.waiting.remove(&seq) {
+                // Who waited may have gone: its row is published again.
+                let _ = sender.send(if returned { Outcome::Returned } else { outcome });
+            }
+        }
+        if self.waiting.is_empty() {
+            self.returned.clear();
+        }
+    }
+}
