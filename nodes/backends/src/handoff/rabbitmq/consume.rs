@@ -222,13 +222,14 @@ async fn open(shared: &Shared, channel: &Channel, queue: &str, into: &mut Delive
         shared.ensure(&name).await?;
         soon(channel.basic_qos(PREFETCH[usize::from(band.index())], BasicQosOptions::default())).await?;
         let options = BasicConsumeOptions::default();
-        let told = soon(channel.basic_consume(name.as_str().into(), "".into(), options, FieldTable::default()));
+        let told =
+            soon(channel.basic_consume(name.as_str().into(), "".into(), options, FieldTable::default()));
         match told.await {
             // Its end means that the queue is gone: then all of it begins anew.
             Ok(consumer) => into.push(
-                consumer.chain(futures::stream::once(async {
-                    Err(lapin::ErrorKind::FutureCompleted.into())
-                })).boxed(),
+                consumer
+                    .chain(futures::stream::once(async { Err(lapin::ErrorKind::FutureCompleted.into()) }))
+                    .boxed(),
             ),
             Err(error) => {
                 shared.forget(&name);

@@ -49,8 +49,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(options: &Options, name: &'static str) -> Result<Self, Error> {
         // The address is not repeated: it may hold a password.
-        let mut uri: AMQPUri =
-            options.url.parse().map_err(|_| away("the address of rabbitmq is not one"))?;
+        let mut uri: AMQPUri = options.url.parse().map_err(|_| away("the address of rabbitmq is not one"))?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         Ok(Self { uri, name, state: Mutex::default() })
     }

@@ -235,7 +235,8 @@ impl handoff::Handoff for Handoff {
         let published = lanes.into_iter().filter_map(|((queue, _), messages)| {
             let band = batch.get(*messages.first()?.1.first()?)?.band;
             let name = message::queue_name(&shared.options.prefix, &queue, band);
-            let tasks = |of: &[usize]| -> Vec<Ready> { of.iter().filter_map(|i| batch.get(*i).cloned()).collect() };
+            let tasks =
+                |of: &[usize]| -> Vec<Ready> { of.iter().filter_map(|i| batch.get(*i).cloned()).collect() };
             let bodies = messages.iter().map(|(_, of)| message::encode(&tasks(of))).collect();
             Some(async move { (messages, shared.lane(name, bodies).await) })
         });
