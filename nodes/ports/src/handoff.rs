@@ -122,6 +122,14 @@ pub trait Handoff: Send + Sync + 'static {
     /// Publishes tasks. An outcome per item, in order: `Ok` once the hand-off answers for it.
     async fn publish(&self, batch: Vec<Ready>) -> Vec<Result<(), Error>>;
 
+    /// Whether it can be reached and takes tasks now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], with why.
+    async fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Starts to consume.
     async fn consume(&self, queues: Queues) -> Result<Box<dyn Consumer>, Error>;
 }

@@ -6,7 +6,8 @@
 use super::Shared;
 use super::buffer::{Buffer, Message};
 use super::link::{away, soon};
-use super::message::{decode, queue_name};
+use super::message::{Body, decode, queue_name};
+use super::notices::Notice;
 use async_trait::async_trait;
 use callboard_domain::Band;
 use callboard_ports::handoff::{Consumer, Delivery, Error, Queues, Want};
@@ -19,6 +20,7 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel};
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -27,9 +29,10 @@ use tokio_util::sync::CancellationToken;
 
 /// An owner that has not asked for so long gives back what it holds.
 const IDLE: Duration = Duration::from_millis(50);
-/// Messages a band may have unacknowledged, lowest first: in proportion to the weights, so that a refill is on
-/// its way before a band looks empty.
-const PREFETCH: [u16; 3] = [4, 12, 48];
+/// The fewest and the most messages that a lane sends ahead of their acknowledgement.
+const PREFETCH: (usize, usize) = (2, 64);
+/// An owner that wants so many times what its consumers were opened for gets larger ones.
+const GROWS: usize = 4;
 /// No sleeper trusts the wall clock for longer than this: it may step.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -57,9 +60,18 @@ impl Hold {
 struct Desk {
     buffer: Mutex<Buffer<Hold>>,
     arrived: Notify,
-    /// Whether the owner waits, and since when that is so.
-    asking: watch::Sender<(bool, Instant)>,
+    asking: watch::Sender<Asks>,
     closing: CancellationToken,
+}
+
+/// Whether the owner waits.
+#[derive(Clone, Copy)]
+struct Asks {
+    waits: bool,
+    /// Since when that is so.
+    since: Instant,
+    /// How many tasks it wanted last.
+    tasks: usize,
 }
 
 impl Desk {
@@ -68,8 +80,8 @@ impl Desk {
     }
 
     fn is_idle(&self) -> bool {
-        let (asking, since) = *self.asking.borrow();
-        !asking && since.elapsed() >= IDLE
+        let asks = *self.asking.borrow();
+        !asks.waits && asks.since.elapsed() >= IDLE
     }
 
     fn give_back(&self) {
@@ -82,58 +94,65 @@ impl Desk {
 struct Asking<'a>(&'a Desk);
 
 impl<'a> Asking<'a> {
-    fn new(desk: &'a Desk) -> Self {
-        desk.asking.send_replace((true, Instant::now()));
+    fn new(desk: &'a Desk, tasks: usize) -> Self {
+        desk.asking.send_replace(Asks { waits: true, since: Instant::now(), tasks });
         Self(desk)
     }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.0.asking.send_replace((false, Instant::now()));
+        self.0.asking.send_modify(|asks| {
+            asks.waits = false;
+            asks.since = Instant::now();
+        });
     }
 }
 
 /// One consumer of some queues.
-pub(super) struct Subscription(Arc<Desk>);
+pub(super) struct Subscription {
+    shared: Arc<Shared>,
+    desk: Arc<Desk>,
+}
 
 impl Subscription {
     pub(super) fn new(shared: &Arc<Shared>, queues: Queues) -> Self {
         let desk = Arc::new(Desk {
             buffer: Mutex::default(),
             arrived: Notify::new(),
-            asking: watch::Sender::new((false, Instant::now())),
+            asking: watch::Sender::new(Asks { waits: false, since: Instant::now(), tasks: 1 }),
             closing: shared.closing.child_token(),
         });
         shared.tracker.spawn(feed(shared.clone(), desk.clone(), queues));
-        Self(desk)
+        Self { shared: shared.clone(), desk }
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.0.closing.cancel();
+        self.desk.closing.cancel();
     }
 }
 
 #[async_trait]
 impl Consumer for Subscription {
     async fn next(&mut self, want: Want) -> Result<Delivery, Error> {
-        let desk = &*self.0;
-        let _asking = Asking::new(desk);
+        let desk = &*self.desk;
+        let _asking = Asking::new(desk, want.tasks);
         loop {
             let arrived = desk.arrived.notified();
             if desk.closing.is_cancelled() {
                 return Err(Error::Closed);
             }
             let now = SystemClock.now();
-            let (taken, due) = {
+            let (taken, passed, due) = {
                 let mut buffer = desk.buffer();
                 let mut taken = buffer.take(want, now);
                 // Those of a connection that broke: the broker sends them again.
                 taken.retain(|m| m.hold.acker.usable());
-                (taken, buffer.next_due(now))
+                (taken, buffer.passed(), buffer.next_due(now))
             };
+            passed.into_iter().for_each(|marker| self.pass(&marker));
             if !taken.is_empty() {
                 return Ok(deliver(taken));
             }
@@ -147,11 +166,23 @@ impl Consumer for Subscription {
     }
 }
 
+impl Subscription {
+    /// Tells that all before a marker has been handed on.
+    fn pass(&self, message: &Message<Hold>) {
+        if let Body::Marker(marker) = &message.body {
+            message.hold.ack();
+            self.shared.notify(&Notice::Passed(marker.number));
+        }
+    }
+}
+
 fn deliver(messages: Vec<Message<Hold>>) -> Delivery {
     let (mut tasks, mut holds) = (Vec::new(), Vec::new());
     for message in messages {
-        tasks.extend(message.tasks);
-        holds.push(message.hold);
+        if let Body::Tasks(of) = message.body {
+            tasks.extend(of);
+            holds.push(message.hold);
+        }
     }
     Delivery::new(tasks, move |_, acked| {
         holds.iter().for_each(|hold| if acked { hold.ack() } else { hold.requeue() });
@@ -163,7 +194,7 @@ async fn feed(shared: Arc<Shared>, desk: Arc<Desk>, queues: Queues) {
     let work = async {
         let mut asking = desk.asking.subscribe();
         loop {
-            if asking.wait_for(|(asks, _)| *asks).await.is_err() {
+            if asking.wait_for(|asks| asks.waits).await.is_err() {
                 return;
             }
             let ended = session(&shared, &desk, &queues).await;
@@ -181,32 +212,41 @@ async fn feed(shared: Arc<Shared>, desk: Arc<Desk>, queues: Queues) {
     desk.give_back();
 }
 
-type Deliveries = SelectAll<BoxStream<'static, lapin::Result<lapin::message::Delivery>>>;
+/// What a lane's queue sent, by its name.
+type Sent = (Arc<str>, lapin::Result<lapin::message::Delivery>);
+type Deliveries = SelectAll<BoxStream<'static, Sent>>;
 
-/// Consumes until the owner is idle, on a channel of its own.
+/// Consumes until the owner is idle or wants far more, on a channel of its own.
 async fn session(shared: &Shared, desk: &Desk, queues: &Queues) -> Result<(), Error> {
     let channel = shared.consuming.channel().await?;
     let mut known = shared.known.subscribe();
-    let (mut deliveries, mut lanes) = (Deliveries::new(), BTreeSet::new());
+    let (mut deliveries, mut open) = (Deliveries::new(), BTreeSet::new());
+    let opened_for = desk.asking.borrow().tasks;
     loop {
         let names: Vec<Arc<str>> = match queues {
             Queues::All => known.borrow_and_update().iter().cloned().collect(),
             Queues::Only(names) => names.clone(),
         };
         for name in names {
-            if lanes.insert(name.clone()) {
-                open(shared, &channel, &name, &mut deliveries).await?;
+            if open.insert(name.clone()) {
+                deliveries.extend(lanes(shared, &channel, &name, opened_for).await?);
             }
         }
-        let since = desk.asking.borrow().1;
+        let asks = *desk.asking.borrow();
         tokio::select! {
-            Some(delivery) = deliveries.next(), if !deliveries.is_empty() => take(shared, desk, &channel, delivery.map_err(away)?),
+            Some(sent) = deliveries.next(), if !deliveries.is_empty() => {
+                take(shared, desk, &channel, sent)?;
+                // What came with it is looked at first: the owner draws from all bands.
+                while let Some(Some(sent)) = deliveries.next().now_or_never() {
+                    take(shared, desk, &channel, sent)?;
+                }
+                desk.arrived.notify_waiters();
+            }
             changed = known.changed() => changed.map_err(away)?,
-            () = tokio::time::sleep_until((since + IDLE).max(Instant::now() + Duration::from_millis(5))) => {}
+            () = tokio::time::sleep_until((asks.since + IDLE).max(Instant::now() + IDLE / 10)) => {}
         }
-        if desk.is_idle() {
+        if desk.is_idle() || asks.tasks >= opened_for.saturating_mul(GROWS).max(PREFETCH.0 * GROWS) {
             // The consumers are cancelled as they are dropped; the channel lives as long as its deliveries.
-            drop(deliveries);
             return Ok(());
         }
         if !channel.status().connected() {
@@ -215,42 +255,49 @@ async fn session(shared: &Shared, desk: &Desk, queues: &Queues) -> Result<(), Er
     }
 }
 
-/// Consumes the three lanes of a queue.
-async fn open(shared: &Shared, channel: &Channel, queue: &str, into: &mut Deliveries) -> Result<(), Error> {
-    for band in Band::ALL {
+/// Consumes the lanes of a queue, the highest first.
+async fn lanes(
+    shared: &Shared,
+    channel: &Channel,
+    queue: &str,
+    tasks: usize,
+) -> Result<Vec<BoxStream<'static, Sent>>, Error> {
+    let messages = tasks.div_ceil(shared.pace.ids(queue)).clamp(PREFETCH.0, PREFETCH.1);
+    let messages = u16::try_from(messages).unwrap_or(u16::MAX);
+    let mut streams = Vec::new();
+    for band in Band::ALL.into_iter().rev() {
         let name = queue_name(&shared.options.prefix, queue, band);
         shared.ensure(&name).await?;
-        soon(channel.basic_qos(PREFETCH[usize::from(band.index())], BasicQosOptions::default())).await?;
+        // Counts for the consumers that follow.
+        soon(channel.basic_qos(messages, BasicQosOptions::default())).await?;
         let options = BasicConsumeOptions::default();
         let told =
             soon(channel.basic_consume(name.as_str().into(), "".into(), options, FieldTable::default()));
-        match told.await {
-            // Its end means that the queue is gone: then all of it begins anew.
-            Ok(consumer) => into.push(
-                consumer
-                    .chain(futures::stream::once(async { Err(lapin::ErrorKind::FutureCompleted.into()) }))
-                    .boxed(),
-            ),
-            Err(error) => {
-                shared.forget(&name);
-                return Err(error);
-            }
-        }
+        let consumer = told.await.inspect_err(|_| shared.forget(&name))?;
+        // Its end means that the queue is gone: then all of it begins anew.
+        let end = futures::stream::once(async { Err(lapin::ErrorKind::FutureCompleted.into()) });
+        let name: Arc<str> = name.into();
+        streams.push(consumer.chain(end).map(move |sent| (name.clone(), sent)).boxed());
     }
-    Ok(())
+    Ok(streams)
 }
 
-fn take(shared: &Shared, desk: &Desk, channel: &Channel, delivery: lapin::message::Delivery) {
+fn take(shared: &Shared, desk: &Desk, channel: &Channel, (name, sent): Sent) -> Result<(), Error> {
+    let delivery = sent.map_err(|error| {
+        shared.forget(&name);
+        away(error)
+    })?;
     let hold = Hold { acker: delivery.acker, _channel: channel.clone() };
+    if delivery.redelivered {
+        shared.counts.redelivered.fetch_add(1, Ordering::Relaxed);
+    }
     match decode(&delivery.data) {
-        Some(tasks) => {
-            desk.buffer().push(Message { tasks, hold });
-            desk.arrived.notify_waiters();
-        }
+        Some(body) => desk.buffer().push(Message { body, hold }),
         None => {
-            shared.undecodable.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            tracing::error!(queue = %delivery.routing_key, "a message cannot be read");
+            shared.counts.undecodable.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(queue = %name, "a message cannot be read");
             hold.bury();
         }
     }
+    Ok(())
 }

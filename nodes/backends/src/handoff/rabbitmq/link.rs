@@ -9,7 +9,7 @@ use callboard_ports::handoff::Error;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -18,6 +18,8 @@ use tokio::sync::Mutex;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failure nobody tries to connect for so long.
 const PAUSE: Duration = Duration::from_millis(300);
+const PASSIVE: QueueDeclareOptions =
+    QueueDeclareOptions { passive: true, durable: true, exclusive: false, auto_delete: false, nowait: false };
 /// Seconds between signs of life, asked for unless the address says otherwise.
 const HEARTBEAT: u16 = 10;
 
@@ -84,12 +86,42 @@ impl Link {
 
     /// Whether the broker has said that it takes nothing for now.
     pub(super) fn is_blocked(&self) -> bool {
-        let Ok(state) = self.state.try_lock() else { return false };
-        state.connection.as_ref().is_some_and(|c| c.status().blocked())
+        self.status().is_some_and(|status| status.blocked())
     }
 
-    /// Makes sure that a lane's queue is there. On a channel of its own: a refusal closes it.
-    pub(super) async fn declare(&self, options: &Options, name: &str) -> Result<(), Error> {
+    fn is_connected(&self) -> bool {
+        self.status().is_some_and(|status| status.connected())
+    }
+
+    /// The state of the connection; nothing while there is none or one is being made.
+    fn status(&self) -> Option<ConnectionStatus> {
+        let state = self.state.try_lock().ok()?;
+        state.connection.as_ref().map(|c| c.status().clone())
+    }
+
+    /// Whether the broker can be reached and takes messages now.
+    pub(super) async fn check(&self) -> Result<(), Error> {
+        let connection = self.connection().await?;
+        if connection.status().blocked() { Err(away("rabbitmq takes nothing for now")) } else { Ok(()) }
+    }
+
+    /// How many messages wait in a queue, and how many consume it.
+    pub(super) async fn depth(&self, name: &str) -> Result<(u32, u32), Error> {
+        let channel = self.channel().await?;
+        let queue = soon(channel.queue_declare(name.into(), PASSIVE, FieldTable::default())).await?;
+        Ok((queue.message_count(), queue.consumer_count()))
+    }
+
+    /// Makes sure that a lane's queue is there, and tells whether it was not. Each try has a channel of its
+    /// own: a refusal closes it.
+    pub(super) async fn declare(&self, options: &Options, name: &str) -> Result<bool, Error> {
+        // One that is there with other arguments is an operator's choice, as good as ours.
+        match self.depth(name).await {
+            Ok(_) => return Ok(false),
+            // Nobody knows whether it is there.
+            Err(error) if !self.is_connected() => return Err(error),
+            Err(_) => {}
+        }
         let dead = format!("{}.undecodable", options.prefix);
         let mut graves = FieldTable::default();
         graves.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
@@ -104,16 +136,15 @@ impl Link {
         let durable = QueueDeclareOptions::durable();
         let channel = self.channel().await?;
         soon(channel.queue_declare(dead.into(), durable, graves)).await?;
-        let tries = [endless, lanes];
-        for arguments in tries {
+        let mut refusal = Error::Closed;
+        for arguments in [endless, lanes] {
             let channel = self.channel().await?;
-            if soon(channel.queue_declare(name.into(), durable, arguments)).await.is_ok() {
-                return Ok(());
+            match soon(channel.queue_declare(name.into(), durable, arguments)).await {
+                Ok(_) => return Ok(true),
+                Err(error) => refusal = error,
             }
         }
-        // It is there with other arguments: an operator's choice, as good as ours.
-        let passive = QueueDeclareOptions { passive: true, ..durable };
-        let channel = self.channel().await?;
-        soon(channel.queue_declare(name.into(), passive, FieldTable::default())).await.map(drop)
+        // Another node may have been faster, with other arguments.
+        self.depth(name).await.map(|_| false).map_err(|_| refusal)
     }
 }

@@ -1,7 +1,8 @@
 //! What travels: names of queues, and messages of many ids.
 //!
 //! A body is a line of JSON, then 24 bytes for each task: its id and its hand-off. The line says the version:
-//! fields may be added to it, and a reader refuses a version it does not know.
+//! fields may be added to it, and a reader refuses a version it does not know. A marker has no tasks: whoever
+//! consumes it says so, and nothing else comes of it.
 
 use callboard_domain::{Band, TaskId, Timestamp};
 use callboard_ports::handoff::Ready;
@@ -49,22 +50,46 @@ struct Head {
     #[serde(default)]
     alone: bool,
     /// Microseconds since 1970.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     not_before: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    marker: Option<u64>,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// These tasks wait for a worker: at least one.
+    Tasks(Vec<Ready>),
+    /// All that was published into this lane before has been consumed.
+    Marker(Marker),
+}
+
+/// Shows how far a lane has been consumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Marker {
+    pub(super) number: u64,
+    pub(super) queue: Arc<str>,
+    pub(super) band: Band,
+}
+
+fn line(head: &Head) -> Vec<u8> {
+    let mut body = serde_json::to_vec(head).unwrap_or_default();
+    body.push(b'\n');
+    body
 }
 
 /// A message of tasks that share queue, band, loneliness and time: those of the first.
 pub(super) fn encode(tasks: &[Ready]) -> Vec<u8> {
     let Some(first) = tasks.first() else { return Vec::new() };
-    let head = Head {
+    let mut body = line(&Head {
         v: VERSION,
         queue: first.queue.clone(),
         band: first.band.index(),
         alone: first.alone,
         not_before: first.not_before.map(Timestamp::micros),
-    };
-    let mut body = serde_json::to_vec(&head).unwrap_or_default();
-    body.push(b'\n');
+        marker: None,
+    });
     for task in tasks {
         body.extend_from_slice(task.id.as_bytes());
         body.extend_from_slice(&task.handoff.to_be_bytes());
@@ -72,8 +97,20 @@ pub(super) fn encode(tasks: &[Ready]) -> Vec<u8> {
     body
 }
 
-/// The tasks of a message; nothing if it cannot be read.
-pub(super) fn decode(body: &[u8]) -> Option<Vec<Ready>> {
+/// A message that only shows where it is.
+pub(super) fn encode_marker(marker: &Marker) -> Vec<u8> {
+    line(&Head {
+        v: VERSION,
+        queue: marker.queue.clone(),
+        band: marker.band.index(),
+        alone: false,
+        not_before: None,
+        marker: Some(marker.number),
+    })
+}
+
+/// What a message says; nothing if it cannot be read.
+pub(super) fn decode(body: &[u8]) -> Option<Body> {
     let end = body.iter().position(|b| *b == b'\n')?;
     let (line, records) = (body.get(..end)?, body.get(end + 1..)?);
     if serde_json::from_slice::<Version>(line).ok()?.v != VERSION {
@@ -81,6 +118,9 @@ pub(super) fn decode(body: &[u8]) -> Option<Vec<Ready>> {
     }
     let head: Head = serde_json::from_slice(line).ok()?;
     let band = Band::from_index(head.band)?;
+    if let Some(number) = head.marker {
+        return Some(Body::Marker(Marker { number, queue: head.queue, band }));
+    }
     if records.is_empty() || records.len() % RECORD != 0 {
         return None;
     }
@@ -95,7 +135,7 @@ pub(super) fn decode(body: &[u8]) -> Option<Vec<Ready>> {
             not_before: head.not_before.map(Timestamp::from_micros),
         })
     };
-    records.chunks_exact(RECORD).map(task).collect()
+    records.chunks_exact(RECORD).map(task).collect::<Option<_>>().map(Body::Tasks)
 }
 
 #[cfg(test)]
@@ -111,7 +151,9 @@ mod tests {
     #[test]
     fn a_message_comes_back_as_it_was() {
         let tasks = vec![ready(1), ready(2)];
-        assert_eq!(decode(&encode(&tasks)), Some(tasks));
+        assert_eq!(decode(&encode(&tasks)), Some(Body::Tasks(tasks)));
+        let marker = Marker { number: 7, queue: "a queue/ü".into(), band: Band::Low };
+        assert_eq!(decode(&encode_marker(&marker)), Some(Body::Marker(marker)));
     }
 
     #[test]

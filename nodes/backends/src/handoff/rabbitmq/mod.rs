@@ -12,7 +12,10 @@
 mod buffer;
 mod consume;
 mod link;
+mod markers;
 mod message;
+mod notices;
+mod pace;
 mod publish;
 
 use async_trait::async_trait;
@@ -20,7 +23,10 @@ use callboard_domain::Timestamp;
 use callboard_ports::handoff::{self, Consumer, Error, Queues, Ready};
 use futures::future::join_all;
 use link::Link;
-use publish::{Job, Outcome};
+pub use markers::Markers;
+use notices::Notice;
+use pace::Pace;
+use publish::{Job, Outcome, Target};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,8 +35,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a confirm is waited for.
-const CONFIRM: Duration = Duration::from_secs(5);
+/// How long a message waits for its place and then for its confirm. Long, so that a late confirm still counts;
+/// a broken connection answers at once.
+const CONFIRM: Duration = Duration::from_secs(30);
 /// Messages that may wait for their confirm at once.
 const WINDOW: usize = 512;
 /// How many queues one process uses: each is three of the broker's.
@@ -46,16 +53,44 @@ pub struct Options {
     pub prefix: String,
     /// How many messages the queue of a band holds before it refuses more.
     pub max_length: u32,
-    /// How many ids a message may hold.
-    pub ids_per_message: usize,
 }
 
 impl Options {
-    /// An address and a prefix; queues hold 100,000 messages of one id each.
+    /// An address and a prefix; queues hold 100,000 messages.
     #[must_use]
     pub fn new(url: impl Into<String>, prefix: impl Into<String>) -> Self {
-        Self { url: url.into(), prefix: prefix.into(), max_length: 100_000, ids_per_message: 1 }
+        Self { url: url.into(), prefix: prefix.into(), max_length: 100_000 }
     }
+}
+
+/// What went on since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Messages the broker answered for.
+    pub confirmed: u64,
+    /// Messages a queue at its bound refused.
+    pub refused: u64,
+    /// Messages returned because their queue was gone.
+    pub returned: u64,
+    /// Messages whose confirm never came.
+    pub failed: u64,
+    /// Messages that came again.
+    pub redelivered: u64,
+    /// Messages that could not be read: they are in the queue `{prefix}.undecodable`.
+    pub undecodable: u64,
+    /// Queues that were not there.
+    pub declared: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    confirmed: AtomicU64,
+    refused: AtomicU64,
+    returned: AtomicU64,
+    failed: AtomicU64,
+    redelivered: AtomicU64,
+    undecodable: AtomicU64,
+    declared: AtomicU64,
 }
 
 struct Shared {
@@ -67,7 +102,8 @@ struct Shared {
     /// The queues to consume for who consumes all.
     known: watch::Sender<BTreeSet<Arc<str>>>,
     declared: Mutex<HashSet<String>>,
-    undecodable: AtomicU64,
+    pace: Pace,
+    counts: Counts,
     closing: CancellationToken,
     tracker: TaskTracker,
 }
@@ -79,10 +115,21 @@ impl Shared {
 
     async fn ensure(&self, name: &str) -> Result<(), Error> {
         if !self.declared().contains(name) {
-            self.publishing.declare(&self.options, name).await?;
+            if self.publishing.declare(&self.options, name).await? {
+                self.counts.declared.fetch_add(1, Ordering::Relaxed);
+                self.notify(&Notice::Declared(name.to_owned()));
+            }
             self.declared().insert(name.to_owned());
         }
         Ok(())
+    }
+
+    /// Tells the repairer, if there is a place free for it: a lost notice only makes a repair later.
+    fn notify(&self, notice: &Notice) {
+        let Ok(place) = self.window.clone().try_acquire_owned() else { return };
+        let body = serde_json::to_vec(notice).unwrap_or_default();
+        let _ =
+            self.jobs.try_send(Job { target: Target::Notice, body, outcome: oneshot::channel().0, place });
     }
 
     fn forget(&self, name: &str) {
@@ -102,7 +149,7 @@ impl Shared {
         let place = tokio::time::timeout(CONFIRM, self.window.clone().acquire_owned()).await;
         let place = place.map_err(link::away)?.map_err(|_| Error::Closed)?;
         let (outcome, told) = oneshot::channel();
-        let job = Job { queue: queue.to_owned(), body, outcome, place };
+        let job = Job { target: Target::Queue(queue.to_owned()), body, outcome, place };
         self.jobs.send(job).await.map_err(|_| Error::Closed)?;
         Ok(told)
     }
@@ -125,6 +172,19 @@ impl Shared {
         join_all(told).await
     }
 
+    fn count(&self, outcome: Result<Outcome, Error>) -> Result<(), Error> {
+        let counts = &self.counts;
+        let (counter, answer) = match outcome {
+            Ok(Outcome::Confirmed) => (&counts.confirmed, Ok(())),
+            Ok(Outcome::Full) => (&counts.refused, Err(Error::Full)),
+            Ok(Outcome::Returned) => (&counts.returned, Err(link::away("the queue is gone"))),
+            Ok(Outcome::Failed) => (&counts.failed, Err(link::away("the connection to rabbitmq broke"))),
+            Err(error) => (&counts.failed, Err(error)),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        answer
+    }
+
     /// Publishes the messages of one lane; once more those whose queue was gone.
     async fn lane(&self, queue: String, bodies: Vec<Vec<u8>>) -> Vec<Result<(), Error>> {
         let mut outcomes = self.publish(&queue, bodies.clone()).await;
@@ -138,13 +198,7 @@ impl Shared {
                 *outcome = again.next().unwrap_or(Err(Error::Closed));
             }
         }
-        let told = |outcome| match outcome {
-            Outcome::Confirmed => Ok(()),
-            Outcome::Full => Err(Error::Full),
-            Outcome::Returned => Err(link::away("the queue is gone")),
-            Outcome::Failed => Err(link::away("the connection to rabbitmq broke")),
-        };
-        outcomes.into_iter().map(|outcome| outcome.and_then(told)).collect()
+        outcomes.into_iter().map(|outcome| self.count(outcome)).collect()
     }
 }
 
@@ -163,7 +217,7 @@ impl Handoff {
         let consuming = Link::new(&options, "callboard consumes")?;
         let (jobs, received) = mpsc::channel(WINDOW);
         let tracker = TaskTracker::new();
-        tracker.spawn(publish::run(publishing.clone(), received));
+        tracker.spawn(publish::run(publishing.clone(), notices::exchange(&options.prefix), received));
         let shared = Shared {
             options,
             publishing,
@@ -172,7 +226,8 @@ impl Handoff {
             window: Arc::new(Semaphore::new(WINDOW)),
             known: watch::Sender::default(),
             declared: Mutex::default(),
-            undecodable: AtomicU64::new(0),
+            pace: Pace::default(),
+            counts: Counts::default(),
             closing: CancellationToken::new(),
             tracker,
         };
@@ -187,10 +242,33 @@ impl Handoff {
         queues.iter().try_for_each(|queue| self.shared.learn(queue))
     }
 
-    /// How many messages could not be read since the start.
+    /// A task of a queue ran so long: messages are cut to what a worker starts soon.
+    pub fn ran(&self, queue: &Arc<str>, took: Duration) {
+        self.shared.pace.ran(queue, took);
+    }
+
+    /// Markers for whoever repairs.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: the broker cannot be reached.
+    pub async fn markers(&self) -> Result<Markers, Error> {
+        Markers::open(self.shared.clone()).await
+    }
+
+    /// What went on since the start.
     #[must_use]
-    pub fn undecodable(&self) -> u64 {
-        self.shared.undecodable.load(Ordering::Relaxed)
+    pub fn stats(&self) -> Stats {
+        let counts = &self.shared.counts;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            confirmed: read(&counts.confirmed),
+            refused: read(&counts.refused),
+            returned: read(&counts.returned),
+            failed: read(&counts.failed),
+            redelivered: read(&counts.redelivered),
+            undecodable: read(&counts.undecodable),
+            declared: read(&counts.declared),
+        }
     }
 
     /// Ends every consumer with [`Error::Closed`]; what they hold is returned.
@@ -226,7 +304,7 @@ impl handoff::Handoff for Handoff {
             }
             let lane = lanes.entry((ready.queue.clone(), ready.band.index())).or_default();
             let group = (ready.alone, ready.not_before);
-            let most = if ready.alone { 1 } else { shared.options.ids_per_message.max(1) };
+            let most = if ready.alone { 1 } else { shared.pace.ids(&ready.queue) };
             match lane.last_mut() {
                 Some((last, of)) if *last == group && of.len() < most => of.push(i),
                 _ => lane.push((group, vec![i])),
@@ -248,6 +326,10 @@ impl handoff::Handoff for Handoff {
             }
         }
         answers
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.shared.publishing.check().await
     }
 
     async fn consume(&self, queues: Queues) -> Result<Box<dyn Consumer>, Error> {

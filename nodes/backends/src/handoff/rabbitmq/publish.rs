@@ -25,9 +25,17 @@ pub(super) enum Outcome {
     Failed,
 }
 
+/// Where a message goes.
+pub(super) enum Target {
+    /// Into this queue. It is returned if there is none.
+    Queue(String),
+    /// To all who listen for notices.
+    Notice,
+}
+
 /// A message to publish. It takes its place in the window until the broker has answered, however late.
 pub(super) struct Job {
-    pub(super) queue: String,
+    pub(super) target: Target,
     pub(super) body: Vec<u8>,
     pub(super) outcome: oneshot::Sender<Outcome>,
     pub(super) place: OwnedSemaphorePermit,
@@ -35,8 +43,9 @@ pub(super) struct Job {
 
 type Answer = (u64, lapin::Result<Confirmation>);
 
-#[derive(Default)]
 struct Publisher {
+    link: Arc<Link>,
+    notices: String,
     channel: Option<Channel>,
     next: u64,
     open: FuturesUnordered<BoxFuture<'static, Answer>>,
@@ -45,8 +54,16 @@ struct Publisher {
 }
 
 /// Publishes until nobody can send a job any more.
-pub(super) async fn run(link: Arc<Link>, mut jobs: mpsc::Receiver<Job>) {
-    let mut this = Publisher::default();
+pub(super) async fn run(link: Arc<Link>, notices: String, mut jobs: mpsc::Receiver<Job>) {
+    let mut this = Publisher {
+        link,
+        notices,
+        channel: None,
+        next: 0,
+        open: FuturesUnordered::new(),
+        waiting: HashMap::new(),
+        returned: HashSet::new(),
+    };
     let mut batch = Vec::new();
     loop {
         tokio::select! {
@@ -56,7 +73,7 @@ pub(super) async fn run(link: Arc<Link>, mut jobs: mpsc::Receiver<Job>) {
                     return;
                 }
                 for job in batch.drain(..) {
-                    this.start(&link, job).await;
+                    this.start(job).await;
                 }
             }
             Some(first) = this.open.next(), if !this.open.is_empty() => this.settle(first),
@@ -65,8 +82,8 @@ pub(super) async fn run(link: Arc<Link>, mut jobs: mpsc::Receiver<Job>) {
 }
 
 impl Publisher {
-    async fn start(&mut self, link: &Link, job: Job) {
-        let Some(channel) = self.channel(link).await else {
+    async fn start(&mut self, job: Job) {
+        let Some(channel) = self.channel().await else {
             // Who waits for the outcome may have gone.
             let _ = job.outcome.send(Outcome::Failed);
             return;
@@ -75,12 +92,16 @@ impl Publisher {
         self.next += 1;
         let persistent = BasicProperties::default().with_delivery_mode(2);
         let properties = persistent.with_message_id(seq.to_string().into());
-        let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let (queue, body) = (job.queue, job.body);
+        let (exchange, key, mandatory) = match job.target {
+            Target::Queue(name) => (String::new(), name, true),
+            Target::Notice => (self.notices.clone(), String::new(), false),
+        };
+        let options = BasicPublishOptions { mandatory, immediate: false };
+        let body = job.body;
         self.waiting.insert(seq, (job.outcome, job.place));
         // Polled first in the order they are pushed: that is the order on the wire.
         self.open.push(Box::pin(async move {
-            let sent = channel.basic_publish("".into(), queue.into(), options, &body, properties).await;
+            let sent = channel.basic_publish(exchange.into(), key.into(), options, &body, properties).await;
             let answer = match sent {
                 Ok(confirm) => confirm.await,
                 Err(error) => Err(error),
@@ -89,12 +110,14 @@ impl Publisher {
         }));
     }
 
-    async fn channel(&mut self, link: &Link) -> Option<Channel> {
+    async fn channel(&mut self) -> Option<Channel> {
         if let Some(channel) = self.channel.as_ref().filter(|c| c.status().connected()) {
             return Some(channel.clone());
         }
         self.channel = None;
-        let channel = link.channel().await.ok()?;
+        let channel = self.link.channel().await.ok()?;
+        // To publish to an exchange that is not there closes the channel.
+        super::notices::declare(&channel, &self.notices).await.ok()?;
         super::link::soon(channel.confirm_select(ConfirmSelectOptions::default())).await.ok()?;
         self.channel = Some(channel.clone());
         Some(channel)

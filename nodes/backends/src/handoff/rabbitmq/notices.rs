@@ -1,0 +1,68 @@
+//! What nodes tell whoever repairs: a marker was consumed, a queue had to be declared anew.
+//!
+//! They go through a fanout exchange. Nobody is bound to it but the repairer, with a queue that ends with its
+//! connection: a notice that is lost only makes a repair later.
+
+use super::link::{Link, away, soon};
+use callboard_ports::handoff::Error;
+use futures::StreamExt as _;
+use lapin::options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer, ExchangeKind};
+use serde::{Deserialize, Serialize};
+
+/// Something that a node noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Notice {
+    /// The marker of this number was consumed.
+    Passed(u64),
+    /// The queue of this name was not there and was declared: what it held is lost.
+    Declared(String),
+}
+
+/// The name of the exchange.
+pub(super) fn exchange(prefix: &str) -> String {
+    format!("{prefix}.notices")
+}
+
+pub(super) async fn declare(channel: &Channel, exchange: &str) -> Result<(), Error> {
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    soon(channel.exchange_declare(exchange.into(), ExchangeKind::Fanout, options, FieldTable::default()))
+        .await
+}
+
+/// Listens for notices.
+pub(super) struct Listener {
+    // The queue and its consumer end with it.
+    _channel: Channel,
+    consumer: Consumer,
+}
+
+impl Listener {
+    pub(super) async fn open(link: &Link, exchange: &str) -> Result<Self, Error> {
+        let channel = link.channel().await?;
+        declare(&channel, exchange).await?;
+        let exclusive = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+        let queue = soon(channel.queue_declare("".into(), exclusive, FieldTable::default())).await?;
+        let name = queue.name().as_str();
+        let bind = QueueBindOptions::default();
+        soon(channel.queue_bind(name.into(), exchange.into(), "".into(), bind, FieldTable::default()))
+            .await?;
+        let unacked = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let consumer = soon(channel.basic_consume(name.into(), "".into(), unacked, FieldTable::default()));
+        let consumer = consumer.await?;
+        Ok(Self { _channel: channel, consumer })
+    }
+
+    /// The next notice. Dropping the future loses none.
+    pub(super) async fn next(&mut self) -> Result<Notice, Error> {
+        loop {
+            let delivery = self.consumer.next().await.ok_or_else(|| away("the listener was closed"))?;
+            // Those of a newer version mean nothing here.
+            if let Ok(notice) = serde_json::from_slice(&delivery.map_err(away)?.data) {
+                return Ok(notice);
+            }
+        }
+    }
+}
