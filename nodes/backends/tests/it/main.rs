@@ -2,5 +2,6 @@
 
 mod others;
 mod postgres_store;
+mod rabbitmq;
 mod redis;
 mod sqlite_store;

@@ -5,55 +5,86 @@
 
 use super::Shared;
 use super::buffer::{Buffer, Message};
-use super::link::{away, soon};
+use super::link::soon;
 use super::message::{Body, decode, queue_name};
 use super::notices::Notice;
 use async_trait::async_trait;
 use callboard_domain::Band;
 use callboard_ports::handoff::{Consumer, Delivery, Error, Queues, Want};
+use callboard_ports::outbox::Lane;
 use callboard_ports::{Clock as _, SystemClock};
-use futures::stream::{BoxStream, SelectAll};
+use futures::future::{BoxFuture, join_all};
+use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, BasicRejectOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    BasicRejectOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// An owner that has not asked for so long gives back what it holds.
 const IDLE: Duration = Duration::from_millis(50);
-/// The fewest and the most messages that a lane sends ahead of their acknowledgement.
-const PREFETCH: (usize, usize) = (2, 64);
-/// An owner that wants so many times what its consumers were opened for gets larger ones.
-const GROWS: usize = 4;
+/// The fewest and the most messages that a lane sends ahead of their acknowledgement, for an owner that takes a
+/// few and is busy: it gives the rest back.
+const PREFETCH: (usize, usize) = (2, 256);
+/// The same for an owner that takes one after the other, lowest band first: in proportion to the weights, so that
+/// a refill is on its way before a band looks empty.
+const STREAM: [usize; 3] = [64, 128, 256];
+/// An owner that has asked so often without a break takes one after the other.
+const STREAMS: u32 = 8;
+/// How long after its lanes are open a session shows its owner what came, and how long it waits for them: the
+/// first message is not always the most urgent.
+const GATHER: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(30));
+/// How long after a failure a lane is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// No sleeper trusts the wall clock for longer than this: it may step.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// What settles a message. The channel lives as long as one of its deliveries.
 struct Hold {
     acker: Acker,
-    _channel: Channel,
+    channel: Channel,
+    tracker: TaskTracker,
 }
 
 impl Hold {
-    /// Sent when it is first polled: nobody waits for more.
+    /// Settles it behind the caller's back: nobody can do anything about a failure, after which the broker
+    /// delivers it again. In the order of the calls: the broker is told when this is first polled.
+    fn settle<F>(&self, settle: impl FnOnce(Acker) -> F)
+    where
+        F: Future<Output = lapin::Result<bool>> + Send + 'static,
+    {
+        let mut told = Box::pin(settle(self.acker.clone()));
+        if told.as_mut().now_or_never().is_none() {
+            // A channel that is dropped closes, and takes with it what is not yet written.
+            let channel = self.channel.clone();
+            self.tracker.spawn(async move {
+                let _ = told.await;
+                drop(channel);
+            });
+        }
+    }
+
     fn ack(&self) {
-        let _ = self.acker.ack(BasicAckOptions::default()).now_or_never();
+        self.settle(|acker| async move { acker.ack(BasicAckOptions::default()).await });
     }
 
     fn requeue(&self) {
-        let _ = self.acker.nack(BasicNackOptions { requeue: true, multiple: false }).now_or_never();
+        let again = BasicNackOptions { requeue: true, multiple: false };
+        self.settle(|acker| async move { acker.nack(again).await });
     }
 
     fn bury(&self) {
-        let _ = self.acker.reject(BasicRejectOptions { requeue: false }).now_or_never();
+        self.settle(|acker| async move { acker.reject(BasicRejectOptions { requeue: false }).await });
     }
 }
 
@@ -72,11 +103,18 @@ struct Asks {
     since: Instant,
     /// How many tasks it wanted last.
     tasks: usize,
+    /// How often it has asked without a break.
+    times: u32,
 }
 
 impl Desk {
     fn buffer(&self) -> MutexGuard<'_, Buffer<Hold>> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the owner of what came.
+    fn show(&self) {
+        self.arrived.notify_waiters();
     }
 
     fn is_idle(&self) -> bool {
@@ -95,7 +133,10 @@ struct Asking<'a>(&'a Desk);
 
 impl<'a> Asking<'a> {
     fn new(desk: &'a Desk, tasks: usize) -> Self {
-        desk.asking.send_replace(Asks { waits: true, since: Instant::now(), tasks });
+        desk.asking.send_modify(|asks| {
+            let times = if asks.since.elapsed() < IDLE { asks.times.saturating_add(1) } else { 1 };
+            *asks = Asks { waits: true, since: Instant::now(), tasks, times };
+        });
         Self(desk)
     }
 }
@@ -120,7 +161,7 @@ impl Subscription {
         let desk = Arc::new(Desk {
             buffer: Mutex::default(),
             arrived: Notify::new(),
-            asking: watch::Sender::new(Asks { waits: false, since: Instant::now(), tasks: 1 }),
+            asking: watch::Sender::new(Asks { waits: false, since: Instant::now(), tasks: 1, times: 0 }),
             closing: shared.closing.child_token(),
         });
         shared.tracker.spawn(feed(shared.clone(), desk.clone(), queues));
@@ -197,11 +238,10 @@ async fn feed(shared: Arc<Shared>, desk: Arc<Desk>, queues: Queues) {
             if asking.wait_for(|asks| asks.waits).await.is_err() {
                 return;
             }
-            let ended = session(&shared, &desk, &queues).await;
-            desk.give_back();
-            if let Err(error) = ended {
-                tracing::warn!(%error, "consuming was interrupted");
-                tokio::time::sleep(Duration::from_millis(300)).await;
+            match session(&shared, &desk, &queues).await {
+                Ok(Ended::Streams) => {}
+                Ok(Ended::Idle) => desk.give_back(),
+                Err(_) => return,
             }
         }
     };
@@ -212,82 +252,186 @@ async fn feed(shared: Arc<Shared>, desk: Arc<Desk>, queues: Queues) {
     desk.give_back();
 }
 
-/// What a lane's queue sent, by its name.
-type Sent = (Arc<str>, lapin::Result<lapin::message::Delivery>);
-type Deliveries = SelectAll<BoxStream<'static, Sent>>;
+/// What a lane sent. Without a delivery, the lane is closed.
+struct Sent {
+    lane: Lane,
+    channel: Channel,
+    delivery: Option<lapin::message::Delivery>,
+}
 
-/// Consumes until the owner is idle or wants far more, on a channel of its own.
-async fn session(shared: &Shared, desk: &Desk, queues: &Queues) -> Result<(), Error> {
-    let channel = shared.consuming.channel().await?;
+/// A lane that is consumed.
+struct Consuming {
+    channel: Channel,
+    tag: ShortString,
+    stream: BoxStream<'static, Sent>,
+}
+
+type Opened = (Lane, Result<Consuming, Error>);
+
+/// The lanes of one session. Each has a channel of its own: a queue that cannot be consumed, because its broker
+/// has lost it or does not answer, holds no other up.
+struct Lanes<'a> {
+    shared: &'a Shared,
+    /// What the owner asked for when the session began.
+    asks: Asks,
+    open: BTreeSet<Arc<str>>,
+    opening: FuturesUnordered<BoxFuture<'a, Opened>>,
+    deliveries: SelectAll<BoxStream<'static, Sent>>,
+    /// What ends each lane.
+    ends: BTreeMap<Lane, (Channel, ShortString)>,
+}
+
+impl<'a> Lanes<'a> {
+    /// Begins to consume the queues that are not yet consumed.
+    fn add(&mut self, queues: Vec<Arc<str>>) {
+        for queue in queues {
+            if self.open.insert(queue.clone()) {
+                Band::ALL.into_iter().rev().for_each(|band| self.open((queue.clone(), band), Duration::ZERO));
+            }
+        }
+    }
+
+    fn open(&self, lane: Lane, after: Duration) {
+        let (shared, asks) = (self.shared, self.asks);
+        self.opening.push(Box::pin(async move {
+            tokio::time::sleep(after).await;
+            let opened = open(shared, &lane, asks).await;
+            (lane, opened)
+        }));
+    }
+
+    fn opened(&mut self, (lane, opened): Opened) {
+        match opened {
+            Ok(Consuming { channel, tag, stream }) => {
+                self.deliveries.push(stream);
+                self.ends.insert(lane, (channel, tag));
+            }
+            Err(error) => {
+                tracing::warn!(queue = %lane.0, band = ?lane.1, %error, "cannot consume a queue");
+                self.open(lane, AGAIN);
+            }
+        }
+    }
+
+    fn sent(&mut self, desk: &Desk, sent: Sent) {
+        let Sent { lane, channel, delivery } = sent;
+        match delivery {
+            Some(delivery) => take(self.shared, desk, channel, delivery),
+            None => {
+                self.ends.remove(&lane);
+                self.shared.forget(&lane_name(self.shared, &lane));
+                self.open(lane, AGAIN);
+            }
+        }
+    }
+}
+
+impl Lanes<'_> {
+    /// Stops consuming, and takes in what was on its way.
+    async fn end(&mut self, desk: &Desk) {
+        self.opening.clear();
+        let ends = std::mem::take(&mut self.ends);
+        join_all(ends.values().map(async |(channel, tag)| {
+            let cancelled = channel.basic_cancel(tag.clone(), BasicCancelOptions::default());
+            let _ = soon("cancelling", cancelled).await;
+        }))
+        .await;
+        while let Some(Some(sent)) = self.deliveries.next().now_or_never() {
+            if let Some(delivery) = sent.delivery {
+                take(self.shared, desk, sent.channel, delivery);
+            }
+        }
+    }
+}
+
+/// How a session ended.
+enum Ended {
+    /// Its owner has no free slot.
+    Idle,
+    /// Its owner takes one after the other: larger consumers serve it better.
+    Streams,
+}
+
+/// Consumes until the owner is idle or begins to take one after the other. An error means the end.
+async fn session(shared: &Shared, desk: &Desk, queues: &Queues) -> Result<Ended, watch::error::RecvError> {
     let mut known = shared.known.subscribe();
-    let (mut deliveries, mut open) = (Deliveries::new(), BTreeSet::new());
-    let opened_for = desk.asking.borrow().tasks;
+    let asks = *desk.asking.borrow();
+    let mut lanes = Lanes {
+        shared,
+        asks,
+        open: BTreeSet::new(),
+        opening: FuturesUnordered::new(),
+        deliveries: SelectAll::new(),
+        ends: BTreeMap::new(),
+    };
+    let began = Instant::now();
+    // By when the owner is told of what came.
+    let mut shown = began + GATHER.1;
     loop {
-        let names: Vec<Arc<str>> = match queues {
+        lanes.add(match queues {
             Queues::All => known.borrow_and_update().iter().cloned().collect(),
             Queues::Only(names) => names.clone(),
-        };
-        for name in names {
-            if open.insert(name.clone()) {
-                deliveries.extend(lanes(shared, &channel, &name, opened_for).await?);
-            }
-        }
-        let asks = *desk.asking.borrow();
+        });
+        let idle = (desk.asking.borrow().since + IDLE).max(Instant::now() + IDLE / 10);
         tokio::select! {
-            Some(sent) = deliveries.next(), if !deliveries.is_empty() => {
-                take(shared, desk, &channel, sent)?;
-                // What came with it is looked at first: the owner draws from all bands.
-                while let Some(Some(sent)) = deliveries.next().now_or_never() {
-                    take(shared, desk, &channel, sent)?;
+            Some(sent) = lanes.deliveries.next(), if !lanes.deliveries.is_empty() => lanes.sent(desk, sent),
+            Some(opened) = lanes.opening.next(), if !lanes.opening.is_empty() => {
+                lanes.opened(opened);
+                if lanes.opening.is_empty() {
+                    shown = shown.min(Instant::now() + GATHER.0);
                 }
-                desk.arrived.notify_waiters();
             }
-            changed = known.changed() => changed.map_err(away)?,
-            () = tokio::time::sleep_until((asks.since + IDLE).max(Instant::now() + IDLE / 10)) => {}
+            changed = known.changed() => changed?,
+            () = tokio::time::sleep_until(idle.min(shown.max(Instant::now() + GATHER.0))) => {}
         }
-        if desk.is_idle() || asks.tasks >= opened_for.saturating_mul(GROWS).max(PREFETCH.0 * GROWS) {
-            // The consumers are cancelled as they are dropped; the channel lives as long as its deliveries.
-            return Ok(());
+        // What came with it is looked at first: the owner draws from all bands.
+        while let Some(Some(sent)) = lanes.deliveries.next().now_or_never() {
+            lanes.sent(desk, sent);
         }
-        if !channel.status().connected() {
-            return Err(away("the channel was closed"));
+        if Instant::now() >= shown {
+            desk.show();
+        }
+        let streams = desk.asking.borrow().times >= STREAMS && asks.times < STREAMS;
+        if streams || desk.is_idle() {
+            lanes.end(desk).await;
+            return Ok(if streams { Ended::Streams } else { Ended::Idle });
         }
     }
 }
 
-/// Consumes the lanes of a queue, the highest first.
-async fn lanes(
-    shared: &Shared,
-    channel: &Channel,
-    queue: &str,
-    tasks: usize,
-) -> Result<Vec<BoxStream<'static, Sent>>, Error> {
-    let messages = tasks.div_ceil(shared.pace.ids(queue)).clamp(PREFETCH.0, PREFETCH.1);
+fn lane_name(shared: &Shared, (queue, band): &Lane) -> String {
+    queue_name(&shared.options.prefix, queue, *band)
+}
+
+/// Consumes a lane. The stream ends with a closed lane: its queue is gone, or the connection is.
+async fn open(shared: &Shared, lane: &Lane, asks: Asks) -> Result<Consuming, Error> {
+    let name = lane_name(shared, lane);
+    shared.ensure(&shared.consuming, &name).await?;
+    let least = if asks.times >= STREAMS { STREAM[usize::from(lane.1.index())] } else { PREFETCH.0 };
+    let messages = asks.tasks.div_ceil(shared.pace.ids(&lane.0)).clamp(least, PREFETCH.1);
     let messages = u16::try_from(messages).unwrap_or(u16::MAX);
-    let mut streams = Vec::new();
-    for band in Band::ALL.into_iter().rev() {
-        let name = queue_name(&shared.options.prefix, queue, band);
-        shared.ensure(&name).await?;
-        // Counts for the consumers that follow.
-        soon(channel.basic_qos(messages, BasicQosOptions::default())).await?;
-        let options = BasicConsumeOptions::default();
-        let told =
-            soon(channel.basic_consume(name.as_str().into(), "".into(), options, FieldTable::default()));
-        let consumer = told.await.inspect_err(|_| shared.forget(&name))?;
-        // Its end means that the queue is gone: then all of it begins anew.
-        let end = futures::stream::once(async { Err(lapin::ErrorKind::FutureCompleted.into()) });
-        let name: Arc<str> = name.into();
-        streams.push(consumer.chain(end).map(move |sent| (name.clone(), sent)).boxed());
-    }
-    Ok(streams)
+    let channel = shared.consuming.channel().await?;
+    soon("setting the prefetch", channel.basic_qos(messages, BasicQosOptions::default())).await?;
+    let options = BasicConsumeOptions::default();
+    let consumer = channel.basic_consume(name.as_str().into(), "".into(), options, FieldTable::default());
+    let consumer = soon("consuming", consumer).await.inspect_err(|_| shared.forget(&name))?;
+    let (of, ends) = (lane.clone(), lane.clone());
+    let (ended, kept, tag) = (channel.clone(), channel.clone(), consumer.tag());
+    let sent =
+        consumer.map(move |sent| Sent { lane: of.clone(), channel: channel.clone(), delivery: sent.ok() });
+    let end = futures::stream::once(async move { Sent { lane: ends, channel: ended, delivery: None } });
+    // An error is its end too, and is told once.
+    let mut over = false;
+    let told = sent.chain(end).take_while(move |sent| {
+        let before = std::mem::replace(&mut over, sent.delivery.is_none());
+        over |= before;
+        std::future::ready(!before)
+    });
+    Ok(Consuming { channel: kept, tag, stream: told.boxed() })
 }
 
-fn take(shared: &Shared, desk: &Desk, channel: &Channel, (name, sent): Sent) -> Result<(), Error> {
-    let delivery = sent.map_err(|error| {
-        shared.forget(&name);
-        away(error)
-    })?;
-    let hold = Hold { acker: delivery.acker, _channel: channel.clone() };
+fn take(shared: &Shared, desk: &Desk, channel: Channel, delivery: lapin::message::Delivery) {
+    let hold = Hold { acker: delivery.acker, channel, tracker: shared.tracker.clone() };
     if delivery.redelivered {
         shared.counts.redelivered.fetch_add(1, Ordering::Relaxed);
     }
@@ -295,9 +439,8 @@ fn take(shared: &Shared, desk: &Desk, channel: &Channel, (name, sent): Sent) -> 
         Some(body) => desk.buffer().push(Message { body, hold }),
         None => {
             shared.counts.undecodable.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(queue = %name, "a message cannot be read");
+            tracing::error!(queue = %delivery.routing_key, "a message cannot be read");
             hold.bury();
         }
     }
-    Ok(())
 }

@@ -20,6 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(300);
 const PASSIVE: QueueDeclareOptions =
     QueueDeclareOptions { passive: true, durable: true, exclusive: false, auto_delete: false, nowait: false };
+/// How often a message may be delivered: more than ever will be.
+const DELIVERIES: i64 = 1_000_000_000;
 /// Seconds between signs of life, asked for unless the address says otherwise.
 const HEARTBEAT: u16 = 10;
 
@@ -27,11 +29,11 @@ pub(super) fn away(error: impl std::fmt::Display) -> Error {
     Error::Unavailable(error.to_string())
 }
 
-/// What a future answers in time.
-pub(super) async fn soon<T>(future: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
+/// What a future answers in time. `what` it does is told when it does not.
+pub(super) async fn soon<T>(what: &str, future: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
     match tokio::time::timeout(TIMEOUT, future).await {
-        Ok(answer) => answer.map_err(away),
-        Err(_) => Err(away("rabbitmq does not answer")),
+        Ok(answer) => answer.map_err(|error| away(format_args!("{what}: {error}"))),
+        Err(_) => Err(away(format_args!("{what}: rabbitmq does not answer"))),
     }
 }
 
@@ -59,7 +61,7 @@ impl Link {
     /// A new channel.
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
         let connection = self.connection().await?;
-        soon(connection.create_channel()).await
+        soon("opening a channel", connection.create_channel()).await
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, Error> {
@@ -72,7 +74,7 @@ impl Link {
             return Err(away("rabbitmq was away a moment ago"));
         }
         let properties = ConnectionProperties::default().with_connection_name(self.name.into());
-        match soon(Connection::connect_uri(self.uri.clone(), properties)).await {
+        match soon("connecting", Connection::connect_uri(self.uri.clone(), properties)).await {
             Ok(connection) => {
                 *state = State { connection: Some(Arc::new(connection)), failed_at: None };
                 state.connection.clone().ok_or(Error::Closed)
@@ -108,7 +110,9 @@ impl Link {
     /// How many messages wait in a queue, and how many consume it.
     pub(super) async fn depth(&self, name: &str) -> Result<(u32, u32), Error> {
         let channel = self.channel().await?;
-        let queue = soon(channel.queue_declare(name.into(), PASSIVE, FieldTable::default())).await?;
+        let queue =
+            soon("looking for a queue", channel.queue_declare(name.into(), PASSIVE, FieldTable::default()))
+                .await?;
         Ok((queue.message_count(), queue.consumer_count()))
     }
 
@@ -130,21 +134,17 @@ impl Link {
         lanes.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
         lanes.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
         lanes.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(dead.as_str().into()));
-        let mut endless = lanes.clone();
-        // Brokers before 4 refuse a negative limit, and have none unless told. lapin does not tell the version.
-        endless.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
+        // From 4 on the default is 20 returns, then a message is lost. -1 means "none" there, but 3.10 takes it for
+        // a limit that is passed by the first return.
+        lanes.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERIES));
         let durable = QueueDeclareOptions::durable();
         let channel = self.channel().await?;
-        soon(channel.queue_declare(dead.into(), durable, graves)).await?;
-        let mut refusal = Error::Closed;
-        for arguments in [endless, lanes] {
-            let channel = self.channel().await?;
-            match soon(channel.queue_declare(name.into(), durable, arguments)).await {
-                Ok(_) => return Ok(true),
-                Err(error) => refusal = error,
-            }
+        soon("declaring a queue", channel.queue_declare(dead.into(), durable, graves)).await?;
+        let channel = self.channel().await?;
+        match soon("declaring a queue", channel.queue_declare(name.into(), durable, lanes)).await {
+            Ok(_) => Ok(true),
+            // Another node may have been faster, with other arguments.
+            Err(refusal) => self.depth(name).await.map(|_| false).map_err(|_| refusal),
         }
-        // Another node may have been faster, with other arguments.
-        self.depth(name).await.map(|_| false).map_err(|_| refusal)
     }
 }

@@ -113,9 +113,10 @@ impl Shared {
         self.declared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ensure(&self, name: &str) -> Result<(), Error> {
+    /// Makes sure that a lane's queue is there, over the connection of who needs it: the other may be blocked.
+    async fn ensure(&self, link: &Link, name: &str) -> Result<(), Error> {
         if !self.declared().contains(name) {
-            if self.publishing.declare(&self.options, name).await? {
+            if link.declare(&self.options, name).await? {
                 self.counts.declared.fetch_add(1, Ordering::Relaxed);
                 self.notify(&Notice::Declared(name.to_owned()));
             }
@@ -156,7 +157,7 @@ impl Shared {
 
     /// Publishes messages of one lane, in order.
     async fn publish(&self, queue: &str, bodies: Vec<Vec<u8>>) -> Vec<Result<Outcome, Error>> {
-        if let Err(error) = self.ensure(queue).await {
+        if let Err(error) = self.ensure(&self.publishing, queue).await {
             return vec![Err(error); bodies.len()];
         }
         let mut told = Vec::with_capacity(bodies.len());

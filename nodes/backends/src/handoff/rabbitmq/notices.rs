@@ -28,8 +28,11 @@ pub(super) fn exchange(prefix: &str) -> String {
 
 pub(super) async fn declare(channel: &Channel, exchange: &str) -> Result<(), Error> {
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    soon(channel.exchange_declare(exchange.into(), ExchangeKind::Fanout, options, FieldTable::default()))
-        .await
+    soon(
+        "declaring an exchange",
+        channel.exchange_declare(exchange.into(), ExchangeKind::Fanout, options, FieldTable::default()),
+    )
+    .await
 }
 
 /// Listens for notices.
@@ -44,13 +47,19 @@ impl Listener {
         let channel = link.channel().await?;
         declare(&channel, exchange).await?;
         let exclusive = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
-        let queue = soon(channel.queue_declare("".into(), exclusive, FieldTable::default())).await?;
+        let queue =
+            soon("declaring a queue", channel.queue_declare("".into(), exclusive, FieldTable::default()))
+                .await?;
         let name = queue.name().as_str();
         let bind = QueueBindOptions::default();
-        soon(channel.queue_bind(name.into(), exchange.into(), "".into(), bind, FieldTable::default()))
-            .await?;
+        soon(
+            "binding a queue",
+            channel.queue_bind(name.into(), exchange.into(), "".into(), bind, FieldTable::default()),
+        )
+        .await?;
         let unacked = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-        let consumer = soon(channel.basic_consume(name.into(), "".into(), unacked, FieldTable::default()));
+        let consumer =
+            soon("consuming", channel.basic_consume(name.into(), "".into(), unacked, FieldTable::default()));
         let consumer = consumer.await?;
         Ok(Self { _channel: channel, consumer })
     }

@@ -118,7 +118,9 @@ impl Publisher {
         let channel = self.link.channel().await.ok()?;
         // To publish to an exchange that is not there closes the channel.
         super::notices::declare(&channel, &self.notices).await.ok()?;
-        super::link::soon(channel.confirm_select(ConfirmSelectOptions::default())).await.ok()?;
+        super::link::soon("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default()))
+            .await
+            .ok()?;
         self.channel = Some(channel.clone());
         Some(channel)
     }
