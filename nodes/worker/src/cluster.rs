@@ -1,6 +1,3 @@
-use callboard_ports::handoff::Queues;
-use callboard_sdk::Registry;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -27,13 +24,4 @@ impl Default for Cluster {
     fn default() -> Self {
         Self { may_claim: watch::channel(true).1, on_run_time: Arc::new(|_, _| ()), held_bytes: HELD_BYTES }
     }
-}
-
-/// The queues that a worker behind a broker consumes: those its kinds wait in by default, and those it is
-/// configured to take besides.
-#[must_use]
-pub fn queues_of(registry: &Registry, besides: &[String]) -> Queues {
-    let kinds = registry.iter().map(|entry| entry.spec.queue.as_str());
-    let names: BTreeSet<_> = kinds.chain(besides.iter().map(String::as_str)).collect();
-    Queues::Only(names.into_iter().map(Arc::from).collect())
 }

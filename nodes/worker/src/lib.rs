@@ -30,6 +30,6 @@ mod tools;
 
 pub use actor::{Service, Worker};
 pub use claims::Claims;
-pub use cluster::{Cluster, OnRunTime, queues_of};
+pub use cluster::{Cluster, OnRunTime};
 pub use engine::{Deps, Engine, Load, Options};
 pub use tools::{BrokerLlm, PortArtifacts};

@@ -31,6 +31,8 @@ pub(super) async fn stream(
     // Before the read, so that nothing falls between.
     let events = deps.hub.subscribe(id);
     let task = read(&*deps.store, id).await?;
+    // What another node commits between the two is found by reading on from here.
+    events.known(task.life.seq);
     let (sender, messages) = mpsc::channel(BUFFER);
     let mut watch =
         Watch { store: Arc::clone(&deps.store), id, seen: after_seq.unwrap_or(task.life.seq), sender };

@@ -197,8 +197,7 @@ fn check(config: &Config, wrong: &mut Vec<String>) {
     ];
     for (key, url, schemes) in schemes {
         // The address itself may hold a password: it is not repeated.
-        // Nothing is handed off through the broker yet.
-        if url.is_empty() && key != "rabbitmq.url" {
+        if url.is_empty() {
             bad(key, "is needed with store.backend = \"postgres\"");
         } else if !url.is_empty() && !schemes.iter().any(|scheme| url.starts_with(scheme)) {
             bad(key, &format!("must begin with {}", schemes.join(" or ")));

@@ -377,7 +377,7 @@ mod tests {
         assert_eq!(config.store.backend, Backend::Postgres);
         assert!(!format!("{config:?}").contains("secret"));
         let missing = wrong("[store]\nbackend = \"postgres\"");
-        for key in ["store.url", "redis.url"] {
+        for key in ["store.url", "rabbitmq.url", "redis.url"] {
             assert!(missing.contains(&format!("{key}: is needed")), "{missing}");
         }
         assert!(wrong("[redis]\nurl = \"redis://r\"").contains("redis.url: is for a cluster"));

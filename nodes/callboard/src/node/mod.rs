@@ -79,6 +79,9 @@ pub enum StartError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Certificates(#[from] callboard_runtime::mesh::tls::Error),
+    /// The address of RabbitMQ is none.
+    #[error("rabbitmq.url: {0}")]
+    RabbitMq(String),
     /// The address of Redis is none.
     #[error("redis.url: {0}")]
     Redis(String),

@@ -13,6 +13,8 @@ pub(super) struct Line {
     last: Option<u64>,
     /// Events that came before their time.
     ahead: BTreeMap<u64, Event>,
+    /// Whether anything was passed on.
+    passed: bool,
     ended: bool,
 }
 
@@ -33,9 +35,12 @@ impl Line {
         self.catch_up(ready);
     }
 
-    /// Events up to a seq are known to who watches. It changes nothing once something was passed on.
+    /// Events up to a seq are known to who watches; of several, the one who knows least decides. It changes
+    /// nothing once something was passed on: who came before that has it, who comes after knows it.
     pub(super) fn known(&mut self, seq: u64) {
-        self.last.get_or_insert(seq);
+        if !self.passed {
+            self.last = Some(self.last.map_or(seq, |last| last.min(seq)));
+        }
     }
 
     /// Where to read on from the store: nowhere once the task has ended.
@@ -50,6 +55,7 @@ impl Line {
 
     fn pass(&mut self, event: Event, ready: &mut Vec<Event>) {
         self.last = Some(event.seq);
+        self.passed = true;
         self.ended |= event.state.is_terminal();
         ready.push(event);
     }
@@ -102,6 +108,18 @@ mod tests {
         assert_eq!(take(&mut line, [7, 6, 8]), [7, 8]);
         line.known(3);
         assert_eq!(line.read_from(), Some(8));
+    }
+
+    #[test]
+    fn of_several_who_watch_the_one_who_knows_least_misses_nothing() {
+        let mut line = Line::default();
+        line.known(5);
+        line.known(3);
+        line.known(4);
+        assert_eq!(line.read_from(), Some(3));
+        assert_eq!(take(&mut line, [4, 5]), [4, 5]);
+        line.known(1);
+        assert_eq!(line.read_from(), Some(5));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What a node stands on: the embedded backends, or the servers of a cluster.
 
 use super::super::{DataDir, Deps, StartError};
-use super::by_store;
+use super::brokered::Brokered;
+use crate::config::Config;
 use callboard_backends::artifacts::folder;
 use callboard_backends::handoff::embedded;
 use callboard_backends::store::{postgres, sqlite};
@@ -9,7 +10,6 @@ use callboard_ports::store::CommitObserver;
 use callboard_ports::{Artifacts, Handoff, Store};
 use futures::future::BoxFuture;
 use std::sync::Arc;
-use tokio_util::task::TaskTracker;
 
 /// Ends a backend.
 pub(in crate::node) type Close = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync>;
@@ -40,25 +40,23 @@ pub(in crate::node) struct Embedded {
 }
 
 impl Backends {
-    /// The servers that the nodes of a cluster share. Tasks are handed off within each node, and from the store
-    /// to nodes that did not admit them: see [`by_store`](super::by_store).
-    pub(super) fn cluster(deps: &Deps, store: &Arc<postgres::Store>, tracker: &TaskTracker) -> Self {
-        let handoff = embedded::Handoff::new(embedded::Options::new(store.clone(), Arc::clone(&deps.clock)));
-        let stop = by_store::start(store, &handoff, tracker);
-        let (closing_handoff, closing_store) = (handoff.clone(), store.clone());
-        Self {
+    /// The servers that the nodes of a cluster share, and what hands tasks off through them.
+    pub(super) fn cluster(
+        config: &Config,
+        deps: &Deps,
+        store: &Arc<postgres::Store>,
+    ) -> Result<(Self, Arc<Brokered>), StartError> {
+        let brokered = Brokered::start(config, deps, store)?;
+        let (closing_handoff, closing_store) = (Arc::clone(&brokered), store.clone());
+        let backends = Self {
             store: store.clone(),
-            handoff,
+            handoff: brokered.handoff.clone(),
             artifacts: Arc::new(store.artifacts()),
-            close_handoff: Box::new(move || {
-                Box::pin(async move {
-                    stop.cancel();
-                    closing_handoff.close().await;
-                })
-            }),
+            close_handoff: Box::new(move || Box::pin(async move { closing_handoff.close().await })),
             close_store: Box::new(move || Box::pin(async move { closing_store.close().await })),
             embedded: None,
-        }
+        };
+        Ok((backends, brokered))
     }
 
     /// Everything in the data folder and this process.

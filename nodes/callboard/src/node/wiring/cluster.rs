@@ -2,6 +2,7 @@
 
 use super::super::{DataDir, Deps, StartError};
 use super::Backends;
+use super::brokered::Brokered;
 use crate::config::{Config, Mesh};
 use async_trait::async_trait;
 use callboard_backends::locks::redis;
@@ -46,6 +47,8 @@ pub(in crate::node) struct Cluster {
     pub(in crate::node) store: Arc<postgres::Store>,
     /// The other nodes.
     pub(in crate::node) peers: Peers,
+    /// RabbitMQ, behind the hand-off.
+    pub(super) brokered: Arc<Brokered>,
     /// Redis, behind locks and token buckets.
     pub(in crate::node) locks: Arc<dyn Locks>,
     /// Limits over all nodes.
@@ -134,7 +137,7 @@ impl Cluster {
             }),
             tracker: tracker.clone(),
         });
-        let backends = Backends::cluster(deps, &store, tracker);
+        let (backends, brokered) = Backends::cluster(config, deps, &store)?;
         let remote = Remote::start(watch_events::Options {
             hub: hub.clone(),
             reader: store.clone(),
@@ -154,6 +157,7 @@ impl Cluster {
         let cluster = Self {
             store,
             peers,
+            brokered,
             locks: Arc::new(redis::Locks::new(link)),
             buckets,
             remote,
@@ -232,7 +236,10 @@ impl Cluster {
                 store.maintain_partitions(None).await.map(drop)
             })
         });
-        vec![supervisor::Reconciler { name: "partitions", period: PARTITIONS_EVERY, run }]
+        vec![
+            supervisor::Reconciler { name: "partitions", period: PARTITIONS_EVERY, run },
+            self.brokered.reconciler(),
+        ]
     }
 
     /// Runs a reconciler on one node at a time, by a lock in Redis; without Redis on every node, more slowly.
@@ -271,6 +278,9 @@ impl Cluster {
         if let token_buckets::Standing::Share { away, nodes, error } = self.buckets.standing() {
             let text = format!("away for {} s, limits are shared by {nodes} nodes: {error}", away.as_secs());
             standing.insert("redis".to_owned(), text);
+        }
+        if let Some(text) = self.brokered.standing() {
+            standing.insert("rabbitmq".to_owned(), text);
         }
         standing
     }

@@ -2,7 +2,7 @@
 
 mod actors;
 mod backends;
-mod by_store;
+mod brokered;
 mod cluster;
 
 pub use actors::Actors;
@@ -11,7 +11,7 @@ pub(super) use cluster::Cluster;
 
 use super::{DataDir, Deps, Parts, StartError};
 use crate::api::{self, Api, NodeInfo};
-use crate::config::{Backend, Config, Role};
+use crate::config::{Config, Role};
 use actors::{Shells, child, start_alert, start_broker};
 use callboard_alert as alert;
 use callboard_contracts::mesh::v1::{DrainNodeRequest, WorkerLoad};
@@ -110,12 +110,16 @@ pub(super) async fn build(
     shells.report_to(&restarts);
     let ended: Arc<OnceLock<Arc<supervisor::Node>>> = Arc::default();
     let tell = Arc::clone(&ended);
+    if let Some(cluster) = cluster.as_ref().filter(|_| hosts(Role::Worker) && config.worker.queues.is_empty())
+    {
+        cluster.brokered.find_queues(&tracker);
+    }
     let engine = hosts(Role::Worker).then(|| {
         worker::Engine::in_cluster(
             worker::Options {
                 node: info.name.as_str().into(),
                 slots: config.worker.slots,
-                queues: queues(config, deps),
+                queues: queues(config),
                 cancel_grace: config.worker.cancel_grace,
                 reconcile_every: Duration::from_secs(5),
             },
@@ -136,9 +140,11 @@ pub(super) async fn build(
                 tracker: tracker.clone(),
             },
             match &cluster {
-                Some(cluster) => {
-                    worker::Cluster { may_claim: cluster.may_claim.clone(), ..Default::default() }
-                }
+                Some(cluster) => worker::Cluster {
+                    may_claim: cluster.may_claim.clone(),
+                    on_run_time: cluster.brokered.on_run_time(),
+                    ..Default::default()
+                },
                 None => worker::Cluster::default(),
             },
         )
@@ -306,14 +312,10 @@ fn roles(config: &Config) -> Vec<String> {
     Role::ALL.into_iter().filter(hosted).map(|role| role.name().to_owned()).collect()
 }
 
-/// The queues to take from. Behind a broker, only those of hosted kinds, unless some are named.
-fn queues(config: &Config, deps: &Deps) -> Queues {
-    let named = &config.worker.queues;
-    if !named.is_empty() {
-        return Queues::Only(named.iter().map(|q| q.as_str().into()).collect());
-    }
-    let _ = deps;
-    match config.store.backend {
-        Backend::Sqlite | Backend::Postgres => Queues::All,
+/// The queues to take from: all, unless some are named.
+fn queues(config: &Config) -> Queues {
+    match config.worker.queues.as_slice() {
+        [] => Queues::All,
+        named => Queues::Only(named.iter().map(|q| q.as_str().into()).collect()),
     }
 }
