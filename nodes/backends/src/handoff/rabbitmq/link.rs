@@ -116,16 +116,9 @@ impl Link {
         Ok((queue.message_count(), queue.consumer_count()))
     }
 
-    /// Makes sure that a lane's queue is there, and tells whether it was not. Each try has a channel of its
-    /// own: a refusal closes it.
+    /// Makes sure that a lane's queue is there, and tells whether it may be new: it is empty, and nobody consumes
+    /// it. Each try has a channel of its own: a refusal closes it.
     pub(super) async fn declare(&self, options: &Options, name: &str) -> Result<bool, Error> {
-        // One that is there with other arguments is an operator's choice, as good as ours.
-        match self.depth(name).await {
-            Ok(_) => return Ok(false),
-            // Nobody knows whether it is there.
-            Err(error) if !self.is_connected() => return Err(error),
-            Err(_) => {}
-        }
         let dead = format!("{}.undecodable", options.prefix);
         let mut graves = FieldTable::default();
         graves.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
@@ -142,9 +135,10 @@ impl Link {
         soon("declaring a queue", channel.queue_declare(dead.into(), durable, graves)).await?;
         let channel = self.channel().await?;
         match soon("declaring a queue", channel.queue_declare(name.into(), durable, lanes)).await {
-            Ok(_) => Ok(true),
-            // Another node may have been faster, with other arguments.
-            Err(refusal) => self.depth(name).await.map(|_| false).map_err(|_| refusal),
+            Ok(queue) => Ok(queue.message_count() == 0 && queue.consumer_count() == 0),
+            // One that is there with other arguments is an operator's choice, as good as ours.
+            Err(refusal) if self.is_connected() => self.depth(name).await.map(|_| false).map_err(|_| refusal),
+            Err(away) => Err(away),
         }
     }
 }

@@ -78,7 +78,7 @@ pub struct Stats {
     pub redelivered: u64,
     /// Messages that could not be read: they are in the queue `{prefix}.undecodable`.
     pub undecodable: u64,
-    /// Queues that were not there.
+    /// Queues that were declared and found empty: they may have been lost.
     pub declared: u64,
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub(super) enum Notice {
     /// The marker of this number was consumed.
     Passed(u64),
-    /// The queue of this name was not there and was declared: what it held is lost.
+    /// The queue of this name was declared and found empty: what it held may be lost.
     Declared(String),
 }
 
