@@ -2,7 +2,7 @@
 
 use crate::shell;
 use anyhow::{Context as _, Result, bail};
-use callboard_services::{Postgres, Programs, RabbitMq, Redis, free_port, target_folder};
+use callboard_services::{Postgres, Programs, RabbitMq, Redis, free_port, shared, target_folder};
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -137,6 +137,10 @@ fn hold() -> Result<()> {
         ("CALLBOARD_STORE__URL", postgres.url("callboard")),
         ("CALLBOARD_RABBITMQ__URL", rabbitmq.url()),
         ("CALLBOARD_REDIS__URL", redis.url(0)),
+        // For `cargo test`: it starts none of its own then.
+        (shared::POSTGRES_URL, postgres.url("postgres")),
+        (shared::RABBITMQ_URL, rabbitmq.url()),
+        (shared::REDIS_URL, redis.url(0)),
     ] {
         writeln!(said, "export {name}={url}")?;
     }

@@ -1,10 +1,10 @@
 //! `cargo xtask test`: every test a machine can run.
 //!
-//! The servers are found on the machine or unpacked from Debian's packages, started once on free ports for
-//! all tests, and gone afterwards. What a machine cannot run is named at the end as **not run**; with `--all`
-//! that is a failure.
+//! The servers are found on the machine, unpacked from Debian's packages or run in containers, started once on
+//! free ports for all tests, and gone afterwards. What a machine cannot run is named at the end as **not run**;
+//! with `--all` that is a failure.
 
-use crate::{shell, workspace};
+use crate::{faults, shell, workspace};
 use anyhow::{Context as _, Result, bail};
 use callboard_services::{Postgres, Programs, RabbitMq, Redis, shared, target_folder};
 use std::time::{Duration, Instant};
@@ -31,8 +31,27 @@ const NEEDS: &[Need] = &[Need {
 /// The crates whose tests need the servers.
 const WITH_SERVERS: [&str; 3] = ["callboard-backends", "callboard", "callboard-services"];
 
+/// Something that is run after `cargo test`, with `--all`: it takes minutes.
+struct Step {
+    /// What it is, for a person.
+    name: &'static str,
+    /// Whether it is run. What a machine cannot run is named all the same.
+    enabled: bool,
+    /// Why it cannot be run here, if so. The servers' programs are none if they cannot be had.
+    possible: fn(Option<&Programs>) -> Result<(), String>,
+    run: fn() -> Result<()>,
+}
+
+const STEPS: &[Step] = &[Step {
+    name: "the fault run",
+    enabled: false,
+    possible: fault_run_possible,
+    run: || faults::run(&["--short".to_owned()]),
+}];
+
 /// The servers of one run.
 struct Servers {
+    programs: Programs,
     postgres: Postgres,
     rabbitmq: RabbitMq,
     redis: Redis,
@@ -41,11 +60,10 @@ struct Servers {
 impl Servers {
     fn start() -> Result<Self, callboard_services::Error> {
         let programs = Programs::find(&target_folder())?;
-        Ok(Self {
-            postgres: Postgres::start(&programs)?,
-            rabbitmq: RabbitMq::start(&programs)?,
-            redis: Redis::start(&programs, &std::env::temp_dir())?,
-        })
+        let postgres = Postgres::start(&programs)?;
+        let rabbitmq = RabbitMq::start(&programs)?;
+        let redis = Redis::start(&programs, &std::env::temp_dir())?;
+        Ok(Self { programs, postgres, rabbitmq, redis })
     }
 }
 
@@ -84,22 +102,52 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         }
     }
     test.args(&args);
-    let tested = shell::run(test).context("the tests");
+    let mut outcome = shell::run(test).context("the tests");
     times.push(("tests", began.elapsed()));
+    let programs = servers.as_ref().ok().map(|servers| servers.programs.clone());
     drop(servers);
+    for step in STEPS {
+        match (step.possible)(programs.as_ref()) {
+            Err(why) => not_run.push(format!("{}: {why}", step.name)),
+            // A failed test is looked at first.
+            Ok(()) if all && step.enabled && outcome.is_ok() => {
+                let began = Instant::now();
+                outcome = (step.run)().context(step.name);
+                times.push((step.name, began.elapsed()));
+            }
+            Ok(()) => {}
+        }
+    }
     shell::say(&summary(&times, &not_run));
-    tested?;
+    outcome?;
+    verdict(all, &not_run)
+}
+
+/// With `--all`, what was not run is a failure.
+fn verdict(all: bool, not_run: &[String]) -> Result<()> {
     if all && !not_run.is_empty() {
         bail!("--all was asked for, and some tests were not run");
     }
     Ok(())
 }
 
+/// The fault run has network namespaces of its own, with the servers in them.
+fn fault_run_possible(programs: Option<&Programs>) -> Result<(), String> {
+    let Some(programs) = programs else {
+        return Err("it needs PostgreSQL, RabbitMQ and Redis".into());
+    };
+    faults::possible()?;
+    match programs.in_containers().as_slice() {
+        [] => Ok(()),
+        some => Err(format!("in containers, and so out of its network, would be {}", some.join(", "))),
+    }
+}
+
 /// How long each step took, and what was not run.
 fn summary(times: &[(&str, Duration)], not_run: &[String]) -> String {
     let mut lines: Vec<String> = times
         .iter()
-        .map(|(step, span)| format!("{step:<10} {:>5.1} min", span.as_secs_f64() / 60.0))
+        .map(|(step, span)| format!("{step:<13} {:>5.1} min", span.as_secs_f64() / 60.0))
         .collect();
     lines.extend(not_run.iter().map(|what| format!("not run: {what}")));
     lines.join("\n")
@@ -136,8 +184,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_run_is_a_failure_only_if_all_was_asked_for() {
+        let not_run = ["the moon: it is far".to_owned()];
+        assert!(verdict(false, &not_run).is_ok());
+        assert!(verdict(true, &[]).is_ok());
+        assert!(verdict(true, &not_run).is_err());
+    }
+
+    #[test]
+    fn without_servers_no_step_is_possible() {
+        for step in STEPS {
+            assert_eq!((step.possible)(None), Err("it needs PostgreSQL, RabbitMQ and Redis".into()));
+        }
+    }
+
+    #[test]
     fn what_was_not_run_is_named() {
         let text = summary(&[("tests", Duration::from_secs(90))], &["the moon: it is far".into()]);
-        assert_eq!(text, "tests        1.5 min\nnot run: the moon: it is far");
+        assert_eq!(text, "tests           1.5 min\nnot run: the moon: it is far");
     }
 }

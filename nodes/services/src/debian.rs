@@ -7,16 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Written last: the folder is complete.
-const STAMP: &str = "unpacked";
+pub(crate) const STAMP: &str = "unpacked";
 
 /// Unpacks packages with what they need that the machine lacks, once. `name` is the folder's.
 pub(crate) fn unpack(target: &Path, name: &str, packages: &[&str]) -> Result<PathBuf, Error> {
     let folder = target.join(name);
-    fs::create_dir_all(target).map_err(Error::io(target.display().to_string()))?;
-    // Two processes must not unpack at once. The lock goes with the process that holds it.
-    let path = target.join(format!("{name}.lock"));
-    let lock = File::create(&path).map_err(Error::io(path.display().to_string()))?;
-    lock.lock().map_err(Error::io(path.display().to_string()))?;
+    // Two processes must not unpack at once.
+    let _lock = lock(target, name)?;
     if folder.join(STAMP).exists() {
         return Ok(folder);
     }
@@ -38,6 +35,15 @@ pub(crate) fn unpack(target: &Path, name: &str, packages: &[&str]) -> Result<Pat
     // Their content is unpacked.
     let _ = fs::remove_dir_all(&downloads);
     Ok(folder)
+}
+
+/// Waits for a lock of this name in a folder. It goes with the process that holds it, if not earlier.
+pub(crate) fn lock(target: &Path, name: &str) -> Result<File, Error> {
+    fs::create_dir_all(target).map_err(Error::io(target.display().to_string()))?;
+    let path = target.join(format!("{name}.lock"));
+    let lock = File::create(&path).map_err(Error::io(path.display().to_string()))?;
+    lock.lock().map_err(Error::io(path.display().to_string()))?;
+    Ok(lock)
 }
 
 fn apt(lists: Option<&Path>, downloads: &Path) -> Command {

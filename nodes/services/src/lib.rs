@@ -1,20 +1,24 @@
 //! Real servers for tests: PostgreSQL, RabbitMQ and Redis, private to whoever starts them.
 //!
-//! - [`Programs`] finds them on the machine, or unpacks Debian's packages into a folder: no system service,
-//!   nothing installed system-wide, for root and for a plain user.
-//! - [`Postgres`], [`RabbitMq`] and [`Redis`] each start one instance on free ports with data of its own. It
-//!   can be killed with SIGKILL, paused, and started again on the same data and port.
+//! - [`Programs`] finds them on the machine, or unpacks Debian's packages into a folder (no system service,
+//!   nothing installed system-wide, for root and for a plain user), or finds a container engine.
+//! - [`Postgres`], [`RabbitMq`] and [`Redis`] each start one instance on free ports with data of its own, as
+//!   processes or as a container. It can be killed with SIGKILL, paused, and started again on the same data and
+//!   port.
 //! - [`shared`] gives every caller a part of one instance for all: a database, a prefix, a number.
 //!
 //! Invariants:
-//! - No process outlives the one that started it, however that one ends: each server hangs on a guardian that
-//!   reads a pipe, and kills the server when the pipe closes.
+//! - No process and no container outlives the one that started it, however that one ends: each server hangs on
+//!   a guardian that reads a pipe, and when the pipe closes kills the server and removes its data.
 //! - No port is fixed.
 //!
 //! It uses no other crate of the workspace, so that `cargo xtask` can use it while those do not compile.
 
+mod container;
 mod debian;
 mod guard;
+mod instance;
+mod plain_user;
 mod postgres;
 mod programs;
 mod rabbitmq;
@@ -22,7 +26,7 @@ mod redis;
 pub mod shared;
 
 pub use postgres::Postgres;
-pub use programs::Programs;
+pub use programs::{Programs, Way};
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
 
@@ -35,8 +39,8 @@ pub const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is neither on the machine nor could it be unpacked.
-    #[error("{what} cannot be had: {tried}\n  {advice}")]
+    /// It is not on the machine, and there is no other way to have it.
+    #[error("{what} cannot be had:\n  {tried}\n  {advice}")]
     Missing {
         /// What.
         what: &'static str,

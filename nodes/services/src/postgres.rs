@@ -1,43 +1,27 @@
 //! One PostgreSQL.
 
-use crate::guard::{Guarded, Spec, run};
-use crate::{Error, Programs, free_port};
-use std::ffi::OsString;
+use crate::container::Options;
+use crate::guard::{Leaves, Spec, run};
+use crate::instance::{Client, Instance};
+use crate::programs::{POSTGRES, Place, Source};
+use crate::{Error, Programs, free_port, plain_user};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The superuser of the instance.
 const USER: &str = "callboard";
 
+/// Settings of every instance.
+const SETTINGS: [&str; 6] =
+    ["-c", "max_connections=300", "-c", "shared_buffers=64MB", "-c", "log_min_messages=warning"];
+
 /// A PostgreSQL of one's own, with fsync on. Gone, with its data, when dropped.
 #[derive(Debug)]
 pub struct Postgres {
-    spec: Spec,
-    folder: PathBuf,
+    instance: Instance,
     port: u16,
-    psql: PathBuf,
-    server: Option<Guarded>,
-}
-
-/// PostgreSQL refuses to run as root: then it runs as nobody.
-fn as_plain_user(program: &Path) -> Vec<OsString> {
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let prefix = if is_root() { nobody.map(OsString::from).to_vec() } else { Vec::new() };
-    prefix.into_iter().chain([program.as_os_str().to_owned()]).collect()
-}
-
-fn is_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().nth(1));
-    uid == Some("0")
-}
-
-fn command(words: &[OsString]) -> Command {
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]);
-    command
+    psql: Client,
 }
 
 impl Postgres {
@@ -57,42 +41,27 @@ impl Postgres {
     /// # Errors
     /// It does not start.
     pub fn start_on(programs: &Programs, folder: &Path, port: u16) -> Result<Self, Error> {
-        let place = &programs.postgres;
-        let data = folder.join("data");
-        if !data.join("PG_VERSION").exists() {
-            fs::create_dir_all(&data).map_err(Error::io(data.display().to_string()))?;
-            if is_root() {
-                run(Command::new("chown").arg("-R").arg("65534:65534").arg(folder))?;
+        fs::create_dir_all(folder).map_err(Error::io(folder.display().to_string()))?;
+        let shown = port.to_string();
+        let (instance, psql) = match &programs.postgres {
+            Source::Folder(place) => (process(place, folder, &shown)?, place.client("psql")),
+            Source::Image(image) => {
+                let options = [
+                    "--env=POSTGRES_USER=callboard",
+                    "--env=POSTGRES_DB=postgres",
+                    "--env=POSTGRES_HOST_AUTH_METHOD=trust",
+                    "--env=POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale=C",
+                    "--shm-size=256m",
+                ];
+                // The same port inside: so an address is the same for a client in the container.
+                let args = [&["postgres", "-p", &shown, "-c", "listen_addresses=*"][..], &SETTINGS].concat();
+                let options =
+                    Options { kind: "postgres", port, inside: port, options: &options, args: &args };
+                let (instance, container) = image.instance(POSTGRES.what, folder, &options);
+                (instance, container.client("psql"))
             }
-            let mut initdb = command(&as_plain_user(&place.program("initdb")));
-            initdb.envs(place.env.iter().map(|(name, value)| (name, value))).current_dir(folder);
-            run(initdb.arg("-D").arg(&data).args([
-                "-U",
-                USER,
-                "--auth=trust",
-                "--no-sync",
-                "-E",
-                "UTF8",
-                "--locale=C",
-            ]))?;
-        }
-        let mut words = as_plain_user(&place.program("postgres"));
-        let program = words.remove(0);
-        words.extend(["-D".into(), data.into(), "-p".into(), port.to_string().into()]);
-        // Over TCP alone: what the product relies on (tcp_user_timeout) does nothing on a unix socket.
-        for setting in [
-            "listen_addresses=127.0.0.1",
-            "unix_socket_directories=",
-            "max_connections=300",
-            "shared_buffers=64MB",
-            "log_min_messages=warning",
-        ] {
-            words.extend(["-c".into(), setting.into()]);
-        }
-        let clean = folder.starts_with(std::env::temp_dir()).then(|| folder.to_owned());
-        let spec = Spec { program, args: words, env: place.env.clone(), folder: folder.to_owned(), clean };
-        let psql = place.program("psql");
-        let mut postgres = Self { spec, folder: folder.to_owned(), port, psql, server: None };
+        };
+        let mut postgres = Self { instance, port, psql };
         postgres.restart()?;
         Ok(postgres)
     }
@@ -120,7 +89,7 @@ impl Postgres {
     /// # Errors
     /// The server refuses it.
     pub fn sql(&self, database: &str, sql: &str) -> Result<String, Error> {
-        psql(&self.psql, &self.spec.env, &self.url(database), sql)
+        psql(&self.psql, &self.url(database), sql)
     }
 
     /// Makes an empty database and returns its address.
@@ -137,7 +106,7 @@ impl Postgres {
     /// # Errors
     /// The system refuses.
     pub fn kill(&mut self) -> Result<(), Error> {
-        self.server.take().map_or(Ok(()), Guarded::kill)
+        self.instance.kill()
     }
 
     /// Starts it again on the same data and port.
@@ -145,58 +114,60 @@ impl Postgres {
     /// # Errors
     /// It does not start.
     pub fn restart(&mut self) -> Result<(), Error> {
-        self.kill()?;
-        let until = Instant::now() + crate::READY_WITHIN;
+        let (url, until) = (self.url("postgres"), Instant::now() + crate::READY_WITHIN);
         loop {
-            let server = Guarded::start(&self.spec, &self.folder.join("log"))?;
-            match server.until("PostgreSQL", || self.sql("postgres", "SELECT 1").is_ok()) {
-                Ok(()) => {
-                    self.server = Some(server);
-                    return Ok(());
-                }
+            match self.instance.start(|| psql(&self.psql, &url, "SELECT 1").is_ok()) {
                 // Processes of its last life may still hold its memory for a moment.
-                Err(error) if Instant::now() > until || !error.to_string().contains("still in use") => {
-                    return Err(error);
+                Err(error) if Instant::now() < until && error.to_string().contains("still in use") => {
+                    std::thread::sleep(Duration::from_millis(100));
                 }
-                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+                done => return done,
             }
         }
     }
 
     /// SIGSTOP for the server and all its processes.
     pub fn pause(&self) {
-        self.server.iter().for_each(|server| server.signal("STOP"));
+        self.instance.pause();
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.server.iter().for_each(|server| server.signal("CONT"));
+        self.instance.resume();
     }
 
-    /// The process id of the server, while it runs.
+    /// The process id of the server, until it is killed. A container's is not told.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.server.as_ref().map(Guarded::pid)
+        self.instance.pid()
     }
+}
+
+/// A server that is a process, with a new database cluster unless there is one.
+fn process(place: &Place, folder: &Path, port: &str) -> Result<Instance, Error> {
+    let data = folder.join("data");
+    let mut words = plain_user::words(&place.program("postgres"));
+    let program = words.remove(0);
+    words.extend(["-D".into(), data.clone().into(), "-p".into(), port.into()]);
+    // Over TCP alone: what the product relies on (tcp_user_timeout) does nothing on a unix socket.
+    words.extend(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="].map(Into::into));
+    words.extend(SETTINGS.map(Into::into));
+    let leaves = Leaves::folder(folder);
+    let spec = Spec { program, args: words, env: place.env.clone(), folder: folder.to_owned(), leaves };
+    // First of all, for it removes the folder if the rest fails.
+    let instance = Instance::process(POSTGRES.what, spec);
+    if !data.join("PG_VERSION").exists() {
+        fs::create_dir_all(&data).map_err(Error::io(data.display().to_string()))?;
+        plain_user::give(folder)?;
+        let mut initdb = plain_user::command(&place.program("initdb"));
+        initdb.envs(place.env.iter().map(|(name, value)| (name, value))).current_dir(folder);
+        let options = ["-U", USER, "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"];
+        run(initdb.arg("-D").arg(&data).args(options))?;
+    }
+    Ok(instance)
 }
 
 /// Runs SQL through PostgreSQL's own client.
-pub(crate) fn psql(
-    program: &Path,
-    env: &[(OsString, OsString)],
-    url: &str,
-    sql: &str,
-) -> Result<String, Error> {
-    let mut psql = Command::new(program);
-    psql.envs(env.iter().map(|(name, value)| (name, value)));
-    run(psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]))
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        drop(self.server.take());
-        if let Some(folder) = &self.spec.clean {
-            let _ = fs::remove_dir_all(folder);
-        }
-    }
+pub(crate) fn psql(client: &Client, url: &str, sql: &str) -> Result<String, Error> {
+    run(client.command().args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]))
 }

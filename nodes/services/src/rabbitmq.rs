@@ -1,23 +1,26 @@
 //! One RabbitMQ.
 
-use crate::guard::{Guarded, Spec, run};
+use crate::container::Options;
+use crate::guard::{Guarded, Leaves, Spec, run};
+use crate::instance::{Client, Instance};
+use crate::programs::{Place, RABBITMQ, Source};
 use crate::{Error, Programs, free_port};
 use std::ffi::OsString;
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+/// Two of Erlang's threads, that sleep when there is nothing to do.
+const ERLANG: &str = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none";
 
 /// A RabbitMQ of one's own. Gone, with its data, when dropped.
 #[derive(Debug)]
 pub struct RabbitMq {
-    spec: Spec,
-    folder: PathBuf,
+    instance: Instance,
     port: u16,
-    ctl: PathBuf,
-    server: Option<Guarded>,
-    /// Erlang's name server, of this instance alone.
-    _epmd: Guarded,
+    ctl: Client,
+    /// Erlang's name server, of this instance alone. A container has its own.
+    _epmd: Option<Guarded>,
 }
 
 impl RabbitMq {
@@ -36,47 +39,22 @@ impl RabbitMq {
     /// # Errors
     /// It does not start.
     pub fn start_on(programs: &Programs, folder: &Path, port: u16) -> Result<Self, Error> {
-        let place = &programs.rabbitmq;
         fs::create_dir_all(folder).map_err(Error::io(folder.display().to_string()))?;
-        let (dist, epmd) = (free_port()?, free_port()?);
-        fs::write(folder.join("plugins"), "[].\n").map_err(Error::io("cannot write the plugins"))?;
-        fs::write(folder.join("env.conf"), "").map_err(Error::io("cannot write the environment"))?;
-        let config = "loopback_users = none\nvm_memory_high_watermark.relative = 0.4\ndisk_free_limit.absolute = 50MB\n\
-                      log.console.level = warning\nlog.file = false\nlog.console = true\n";
-        fs::write(folder.join("rabbitmq.conf"), config)
-            .map_err(Error::io("cannot write the configuration"))?;
-        let mut env = place.env.clone();
-        let mut set = |name: &str, value: OsString| env.push((name.into(), value));
-        set("HOME", folder.into());
-        set("ERL_EPMD_PORT", epmd.to_string().into());
-        set("ERL_EPMD_ADDRESS", "127.0.0.1".into());
-        set("RABBITMQ_NODENAME", "callboard@localhost".into());
-        set("RABBITMQ_MNESIA_BASE", folder.join("mnesia").into());
-        set("RABBITMQ_LOG_BASE", folder.join("log").into());
-        set("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins").into());
-        set("RABBITMQ_CONF_ENV_FILE", folder.join("env.conf").into());
-        set("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq").into());
-        set("RABBITMQ_NODE_PORT", port.to_string().into());
-        set("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into());
-        set("RABBITMQ_DIST_PORT", dist.to_string().into());
-        set("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none".into());
-        let epmd = Spec {
-            program: epmd_program(place.root.as_deref()),
-            args: Vec::new(),
-            env: env.clone(),
-            folder: folder.to_owned(),
-            clean: None,
+        let (instance, ctl, epmd) = match &programs.rabbitmq {
+            Source::Folder(place) => {
+                let (instance, epmd, env) = process(place, folder, port)?;
+                (instance, Client { env, ..place.client("rabbitmqctl") }, Some(epmd))
+            }
+            Source::Image(image) => {
+                let erlang = format!("--env=RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS={ERLANG}");
+                // Its data lies in a folder that carries the name of its host.
+                let options = ["--hostname", "callboard", &erlang];
+                let options = Options { kind: "rabbitmq", port, inside: 5672, options: &options, args: &[] };
+                let (instance, container) = image.instance(RABBITMQ.what, folder, &options);
+                (instance, container.client("rabbitmqctl"), None)
+            }
         };
-        let epmd = Guarded::start(&epmd, &folder.join("epmd.out"))?;
-        let spec = Spec {
-            program: place.program("rabbitmq-server").into(),
-            args: Vec::new(),
-            env,
-            folder: folder.to_owned(),
-            clean: folder.starts_with(std::env::temp_dir()).then(|| folder.to_owned()),
-        };
-        let ctl = place.program("rabbitmqctl");
-        let mut rabbitmq = Self { spec, folder: folder.to_owned(), port, ctl, server: None, _epmd: epmd };
+        let mut rabbitmq = Self { instance, port, ctl, _epmd: epmd };
         rabbitmq.restart()?;
         Ok(rabbitmq)
     }
@@ -98,9 +76,7 @@ impl RabbitMq {
     /// # Errors
     /// It failed.
     pub fn ctl(&self, args: &[&str]) -> Result<String, Error> {
-        let mut command = Command::new(&self.ctl);
-        command.envs(self.spec.env.iter().map(|(name, value)| (name, value))).current_dir(&self.folder);
-        run(command.arg("-q").args(args))
+        run(self.ctl.command().arg("-q").args(args))
     }
 
     /// SIGKILL.
@@ -108,7 +84,7 @@ impl RabbitMq {
     /// # Errors
     /// The system refuses.
     pub fn kill(&mut self) -> Result<(), Error> {
-        self.server.take().map_or(Ok(()), Guarded::kill)
+        self.instance.kill()
     }
 
     /// Starts it again on the same data and port.
@@ -116,22 +92,63 @@ impl RabbitMq {
     /// # Errors
     /// It does not start.
     pub fn restart(&mut self) -> Result<(), Error> {
-        self.kill()?;
-        let server = Guarded::start(&self.spec, &self.folder.join("out"))?;
-        server.until("RabbitMQ", || answers(self.port))?;
-        self.server = Some(server);
-        Ok(())
+        self.instance.start(|| answers(self.port))
     }
 
     /// SIGSTOP.
     pub fn pause(&self) {
-        self.server.iter().for_each(|server| server.signal("STOP"));
+        self.instance.pause();
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.server.iter().for_each(|server| server.signal("CONT"));
+        self.instance.resume();
     }
+}
+
+/// Variables and their values.
+type Environment = Vec<(OsString, OsString)>;
+
+/// A server that is a process, its name server, and the environment of both.
+fn process(place: &Place, folder: &Path, port: u16) -> Result<(Instance, Guarded, Environment), Error> {
+    let (dist, epmd) = (free_port()?, free_port()?);
+    let write = |name: &str, text| {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(Error::io(path.display().to_string()))
+    };
+    write("plugins", "[].\n")?;
+    write("env.conf", "")?;
+    let config = "loopback_users = none\nvm_memory_high_watermark.relative = 0.4\ndisk_free_limit.absolute = 50MB\n\
+                  log.console.level = warning\nlog.file = false\nlog.console = true\n";
+    write("rabbitmq.conf", config)?;
+    let mut env = place.env.clone();
+    let mut set = |name: &str, value: OsString| env.push((name.into(), value));
+    set("HOME", folder.into());
+    set("ERL_EPMD_PORT", epmd.to_string().into());
+    set("ERL_EPMD_ADDRESS", "127.0.0.1".into());
+    set("RABBITMQ_NODENAME", "callboard@localhost".into());
+    set("RABBITMQ_MNESIA_BASE", folder.join("mnesia").into());
+    set("RABBITMQ_LOG_BASE", folder.join("logs").into());
+    set("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins").into());
+    set("RABBITMQ_CONF_ENV_FILE", folder.join("env.conf").into());
+    set("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq").into());
+    set("RABBITMQ_NODE_PORT", port.to_string().into());
+    set("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into());
+    set("RABBITMQ_DIST_PORT", dist.to_string().into());
+    set("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG.into());
+    let spec = |program, leaves| Spec {
+        program,
+        args: Vec::new(),
+        env: env.clone(),
+        folder: folder.to_owned(),
+        leaves,
+    };
+    // Before the name server, for it removes the folder if that does not start.
+    let server = place.program("rabbitmq-server").into();
+    let instance = Instance::process(RABBITMQ.what, spec(server, Leaves::folder(folder)));
+    let epmd = spec(epmd_program(place.root.as_deref()), Leaves::default());
+    let epmd = Guarded::start(&epmd, &folder.join("epmd.log"))?;
+    Ok((instance, epmd, env))
 }
 
 /// Whether a broker greets a client: its port is open before it does.
@@ -157,13 +174,4 @@ fn epmd_program(root: Option<&Path>) -> OsString {
             && file.components().any(|part| part.as_os_str().to_string_lossy().starts_with("erts-"))
     });
     found.map_or_else(|| "epmd".into(), PathBuf::into_os_string)
-}
-
-impl Drop for RabbitMq {
-    fn drop(&mut self) {
-        drop(self.server.take());
-        if let Some(folder) = &self.spec.clean {
-            let _ = fs::remove_dir_all(folder);
-        }
-    }
 }

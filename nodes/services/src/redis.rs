@@ -1,18 +1,19 @@
 //! One Redis.
 
-use crate::guard::{Guarded, Spec, run};
+use crate::container::Options;
+use crate::guard::{Leaves, Spec, run};
+use crate::instance::{Client, Instance};
+use crate::programs::{REDIS, Source};
 use crate::{Error, Programs, free_port};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// A Redis of one's own, that keeps nothing on disk. Gone when dropped.
 #[derive(Debug)]
 pub struct Redis {
-    spec: Spec,
-    log: PathBuf,
+    instance: Instance,
     port: u16,
-    cli: Vec<PathBuf>,
-    server: Option<Guarded>,
+    cli: Client,
 }
 
 impl Redis {
@@ -31,18 +32,28 @@ impl Redis {
     pub fn start_on(programs: &Programs, folder: &Path, port: u16) -> Result<Self, Error> {
         let folder = folder.join(format!("redis-{port}"));
         std::fs::create_dir_all(&folder).map_err(Error::io(folder.display().to_string()))?;
-        let place = &programs.redis;
-        let spec = Spec {
-            program: place.program("redis-server").into(),
-            args: ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-                .map(Into::into)
-                .to_vec(),
-            env: place.env.clone(),
-            folder: folder.clone(),
-            clean: Some(folder.clone()),
+        let shown = port.to_string();
+        let args = ["--port", &shown, "--save", "", "--appendonly", "no"];
+        let (instance, cli) = match &programs.redis {
+            Source::Folder(place) => {
+                let spec = Spec {
+                    program: place.program("redis-server").into(),
+                    args: args.iter().chain(&["--bind", "127.0.0.1"]).map(Into::into).collect(),
+                    env: place.env.clone(),
+                    folder: folder.clone(),
+                    leaves: Leaves { folder: Some(folder.clone()), container: None },
+                };
+                (Instance::process(REDIS.what, spec), place.client("redis-cli"))
+            }
+            Source::Image(image) => {
+                // What comes from outside the container does not come from its loopback address.
+                let args = [&["redis-server", "--protected-mode", "no"][..], &args].concat();
+                let options = Options { kind: "redis", port, inside: port, options: &[], args: &args };
+                let (instance, container) = image.instance(REDIS.what, &folder, &options);
+                (instance, container.client("redis-cli"))
+            }
         };
-        let cli = vec![place.program("redis-cli")];
-        let mut redis = Self { spec, log: folder.join("log"), port, cli, server: None };
+        let mut redis = Self { instance, port, cli };
         redis.restart()?;
         Ok(redis)
     }
@@ -64,9 +75,7 @@ impl Redis {
     /// # Errors
     /// The command failed.
     pub fn command(&self, args: &[&str]) -> Result<String, Error> {
-        let mut command = Command::new(&self.cli[0]);
-        command.envs(self.spec.env.iter().map(|(name, value)| (name, value)));
-        run(command.args(["-e", "-p", &self.port.to_string()]).args(args))
+        run(cli(&self.cli, self.port).args(args))
     }
 
     /// SIGKILL.
@@ -74,7 +83,7 @@ impl Redis {
     /// # Errors
     /// The system refuses.
     pub fn kill(&mut self) -> Result<(), Error> {
-        self.server.take().map_or(Ok(()), Guarded::kill)
+        self.instance.kill()
     }
 
     /// Starts it again after it was killed; it is empty.
@@ -82,20 +91,24 @@ impl Redis {
     /// # Errors
     /// It does not start.
     pub fn restart(&mut self) -> Result<(), Error> {
-        self.kill()?;
-        let server = Guarded::start(&self.spec, &self.log)?;
-        server.until("Redis", || self.command(&["ping"]).is_ok())?;
-        self.server = Some(server);
-        Ok(())
+        let Self { instance, port, cli: client } = self;
+        instance.start(|| run(cli(client, *port).arg("ping")).is_ok())
     }
 
     /// SIGSTOP.
     pub fn pause(&self) {
-        self.server.iter().for_each(|server| server.signal("STOP"));
+        self.instance.pause();
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.server.iter().for_each(|server| server.signal("CONT"));
+        self.instance.resume();
     }
+}
+
+/// Its own client, which fails when the server answers with an error.
+fn cli(client: &Client, port: u16) -> Command {
+    let mut command = client.command();
+    command.args(["-e", "-p", &port.to_string()]);
+    command
 }

@@ -74,8 +74,8 @@ pub fn database() -> Result<String, Error> {
         let server = Postgres::start(programs)?;
         Ok((server.url("postgres"), Own::Postgres(server)))
     })?;
-    let (name, place) = (unique("test"), &programs()?.postgres);
-    postgres::psql(&place.program("psql"), &place.env, &url, &format!("CREATE DATABASE {name}"))?;
+    let (name, psql) = (unique("test"), programs()?.postgres.client("psql"));
+    postgres::psql(&psql, &url, &format!("CREATE DATABASE {name}"))?;
     let server = url.rsplit_once('/').map_or(url.as_str(), |(server, _)| server);
     Ok(format!("{server}/{name}"))
 }
