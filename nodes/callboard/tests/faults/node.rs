@@ -49,6 +49,7 @@ impl Handler for Work {
                 () = ctx.cancelled().cancelled() => return Err(Failure::retryable("stopped")),
             }
             if ctx.failures() < input.fail {
+                sink::tell(&format!("failure {key} {attempt} {node}")).await.map_err(outside)?;
                 return Err(Failure::retryable("failed as asked"));
             }
             sink::tell(&format!("effect {key} {attempt} {node}")).await.map_err(outside)?;

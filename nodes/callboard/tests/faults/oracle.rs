@@ -119,6 +119,9 @@ pub(crate) async fn judge(
     if report.settled_in.is_none() {
         report.note(stuck(servers).await?);
     }
+    for id in report.late.clone().iter().take(3) {
+        report.note(format!("late: {id}\n{}", log(servers, id).await?));
+    }
     Ok(())
 }
 
@@ -130,11 +133,16 @@ async fn stuck(servers: &mut Servers) -> Result<String> {
     let mut text = format!("stuck: id, state, attempt, handoff, session, outbox\n{rows}");
     for line in rows.lines().take(2) {
         let id = line.split('|').next().unwrap_or_default();
-        let sql = format!(
-            "SELECT seq, to_timestamp(at / 1e6), type, state, attempt, node FROM task_events \
-             WHERE task_id = '{id}' ORDER BY seq"
-        );
-        write!(text, "log of {id}:\n{}", servers.sql(sql).await?)?;
+        write!(text, "log of {id}:\n{}", log(servers, id).await?)?;
     }
     Ok(text)
+}
+
+/// The log of a task.
+async fn log(servers: &mut Servers, id: &str) -> Result<String> {
+    let sql = format!(
+        "SELECT seq, to_timestamp(at / 1e6), type, state, attempt, node, detail FROM task_events \
+         WHERE task_id = '{id}' ORDER BY seq"
+    );
+    servers.sql(sql).await
 }

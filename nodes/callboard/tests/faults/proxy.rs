@@ -270,6 +270,7 @@ impl Postgres {
                 let name = parts.nth(1).unwrap_or_default();
                 if let Some(Some(window)) = self.statements.get(name)
                     && self.open != Some(*window)
+                    && (*window != Window::Finish || has_results(body))
                 {
                     self.open = Some(*window);
                     seen.push((*window, At::Open));
@@ -277,7 +278,8 @@ impl Postgres {
             }
             b'Q' => {
                 let sql = parts.next().unwrap_or_default();
-                if sql.eq_ignore_ascii_case(b"COMMIT")
+                // The last words of a transaction may do something more.
+                if sql.trim_ascii_end().ends_with(b"COMMIT")
                     && let Some(window) = self.open.take()
                 {
                     seen.push((window, At::BeforeCommit));
@@ -291,7 +293,31 @@ impl Postgres {
     }
 }
 
-/// The window that a statement stands for: the statements of the store that nothing else sends.
+/// Whether the statement that ends every transition is given results: its ninth parameter, an array of ids, is
+/// longer than the head of an empty one.
+fn has_results(bind: &[u8]) -> bool {
+    const RESULTS: usize = 8;
+    const EMPTY: usize = 12;
+    let word = |at: usize| Some(usize::from(u16::from_be_bytes([*bind.get(at)?, *bind.get(at + 1)?])));
+    let length = |at: usize| {
+        let bytes = [*bind.get(at)?, *bind.get(at + 1)?, *bind.get(at + 2)?, *bind.get(at + 3)?];
+        // A null has the length -1.
+        Some(usize::try_from(i32::from_be_bytes(bytes)).unwrap_or(0))
+    };
+    let ninth = || {
+        let names = bind.iter().enumerate().filter(|(_, byte)| **byte == 0).nth(1)?.0 + 1;
+        // The formats, then how many parameters.
+        let mut at = names + 2 + 2 * word(names)? + 2;
+        for _ in 0..RESULTS {
+            at += 4 + length(at)?;
+        }
+        length(at)
+    };
+    ninth().is_some_and(|length| length > EMPTY)
+}
+
+/// The window that a statement stands for: the statements of the store that nothing else sends, but for
+/// [`has_results`].
 fn window_of(sql: &[u8]) -> Option<Window> {
     let sql = String::from_utf8_lossy(sql);
     let has = |text: &str| sql.contains(text);

@@ -20,6 +20,8 @@ pub(crate) struct Report {
     pub(crate) killed: Vec<Duration>,
     /// The same of silent nodes.
     pub(crate) silent: Vec<Duration>,
+    /// Tasks that took long to begin again.
+    pub(crate) late: Vec<String>,
     /// How long the hand-off took to go on after the broker's return.
     pub(crate) broker_back: Vec<Duration>,
     /// When the store was away, in microseconds since the epoch.
@@ -40,6 +42,7 @@ impl Report {
             windows: BTreeMap::new(),
             killed: Vec::new(),
             silent: Vec::new(),
+            late: Vec::new(),
             broker_back: Vec::new(),
             outages: Vec::new(),
             zero: BTreeMap::new(),

@@ -37,6 +37,10 @@ struct Stage {
     sink: Sink,
     acked: Acked,
     report: Report,
+    /// Tasks that a fault has interrupted before: another time they wait for their backoff.
+    interrupted: HashSet<String>,
+    /// When a node was killed last.
+    killed: Option<Instant>,
 }
 
 /// Runs it all, and returns what it found.
@@ -66,8 +70,17 @@ pub(crate) async fn run(seed: u64, counts: Counts, folder: &Path) -> Result<Repo
         replica.start().await?;
         replicas.push(replica);
     }
-    let mut stage =
-        Stage { sandbox, servers, replicas, traps, sink, acked: Acked::default(), report: Report::new(seed) };
+    let mut stage = Stage {
+        sandbox,
+        servers,
+        replicas,
+        traps,
+        sink,
+        acked: Acked::default(),
+        report: Report::new(seed),
+        interrupted: HashSet::new(),
+        killed: None,
+    };
     let done = play(&mut stage, seed, counts).await;
     stop.cancel();
     if done.is_err() {
@@ -160,6 +173,11 @@ impl Stage {
     }
 
     async fn kill(&mut self, node: u8, moment: Moment) -> Result<()> {
+        // On refusals alone, one of three nodes is ended per timeout; and a revived one only for its silence.
+        if let Some(last) = self.killed {
+            tokio::time::sleep_until(last + SESSION_TIMEOUT + Duration::from_secs(1)).await;
+        }
+        let revived = self.revived(node).await?;
         let caught = self.moment("kill", node, moment).await;
         let ran = self.sink.running_on(node);
         let at = Instant::now();
@@ -167,8 +185,22 @@ impl Stage {
         if let Some(caught) = caught {
             caught.cut();
         }
-        self.recovered(ran, at, Duration::from_secs(15), |report, took| report.killed.push(took)).await;
+        self.killed = Some(at);
+        let note = |report: &mut Report, took| {
+            let of = if revived { &mut report.silent } else { &mut report.killed };
+            of.push(took);
+        };
+        self.recovered(ran, at, Duration::from_secs(15), note).await;
         self.replicas[usize::from(node)].start().await
+    }
+
+    /// Whether a node's session is one that it opened because another of its own was ended.
+    async fn revived(&mut self, node: u8) -> Result<bool> {
+        let sql = format!(
+            "SELECT revival FROM node_sessions WHERE node = 'node{node}' AND ended_at IS NULL \
+             ORDER BY started_at DESC LIMIT 1"
+        );
+        Ok(self.servers.sql(sql).await?.trim() == "t")
     }
 
     async fn pause(&mut self, node: u8, moment: Moment) -> Result<()> {
@@ -283,6 +315,7 @@ impl Stage {
     }
 
     async fn everyone(&mut self) -> Result<()> {
+        self.killed = Some(Instant::now());
         for replica in &mut self.replicas {
             replica.kill().await?;
         }
@@ -301,7 +334,8 @@ impl Stage {
         within: Duration,
         mut note: impl FnMut(&mut Report, Duration),
     ) {
-        let mut open: HashSet<String> = tasks.into_iter().collect();
+        let mut open: HashSet<String> =
+            tasks.into_iter().filter(|task| self.interrupted.insert(task.clone())).collect();
         while !open.is_empty() && from.elapsed() < within {
             tokio::time::sleep(Duration::from_millis(20)).await;
             for entry in self.sink.entries().iter().rev().take_while(|entry| entry.at > from) {
@@ -310,12 +344,16 @@ impl Stage {
                     open.remove(&entry.task);
                     if moved {
                         note(&mut self.report, entry.at - from);
+                        if entry.at - from > SESSION_TIMEOUT / 2 {
+                            self.report.late.push(entry.task.clone());
+                        }
                     }
                 }
             }
         }
-        for _ in open {
+        for task in open {
             note(&mut self.report, within);
+            self.report.late.push(task);
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) enum What {
     Start,
     /// It did its one effect, under the step's key.
     Effect,
+    /// It fails: the task begins again after its backoff.
+    Failure,
 }
 
 /// One line of the record.
@@ -64,7 +66,7 @@ impl Sink {
         self.lock().clone()
     }
 
-    /// The tasks that run on a node now: begun there by their newest attempt, without their effect.
+    /// The tasks that run on a node now: begun there by their newest attempt, and not at its end.
     pub(crate) fn running_on(&self, node: u8) -> Vec<String> {
         let mut newest: HashMap<&str, &Entry> = HashMap::new();
         let entries = self.lock();
@@ -81,6 +83,7 @@ fn parse(line: &str) -> Option<Entry> {
     let what = match words.next()? {
         "start" => What::Start,
         "effect" => What::Effect,
+        "failure" => What::Failure,
         _ => return None,
     };
     let key = words.next()?;
