@@ -297,7 +297,8 @@ impl Postgres {
 /// longer than the head of an empty one.
 fn has_results(bind: &[u8]) -> bool {
     const RESULTS: usize = 8;
-    const EMPTY: usize = 12;
+    // Dimensions, flags, type, length and lower bound.
+    const EMPTY: usize = 20;
     let word = |at: usize| Some(usize::from(u16::from_be_bytes([*bind.get(at)?, *bind.get(at + 1)?])));
     let length = |at: usize| {
         let bytes = [*bind.get(at)?, *bind.get(at + 1)?, *bind.get(at + 2)?, *bind.get(at + 3)?];

@@ -373,7 +373,10 @@ pub async fn a_newer_handoff_survives_an_older_ack(fixture: impl Fixture) {
     // Nor does the order of the two matter.
     while let Ok(delivery) = tokio::time::timeout(QUIET, consumer.next(ONE)).await {
         let delivery = delivery.expect("an open hand-off delivers");
-        assert!(delivery.tasks().iter().all(|r| r.handoff == 1), "the newer one was acknowledged: {delivery:?}");
+        assert!(
+            delivery.tasks().iter().all(|r| r.handoff == 1),
+            "the newer one was acknowledged: {delivery:?}"
+        );
         delivery.ack();
     }
 }

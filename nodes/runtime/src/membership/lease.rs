@@ -14,8 +14,8 @@ pub struct Lease {
     unbroken: Option<Instant>,
     /// When the first of the renewals that fail now was asked for.
     failing: Option<Instant>,
-    /// Whether the store answers peers, by the last of them that said so since renewals fail.
-    peers_reach_it: bool,
+    /// Since when peers say that the store answers them, while renewals fail here.
+    peers_reach_it: Option<Instant>,
     cut_off: bool,
 }
 
@@ -23,7 +23,7 @@ impl Lease {
     /// No session yet: nothing may be claimed.
     #[must_use]
     pub const fn new(timing: Timing) -> Self {
-        Self { timing, last: None, unbroken: None, failing: None, peers_reach_it: false, cut_off: false }
+        Self { timing, last: None, unbroken: None, failing: None, peers_reach_it: None, cut_off: false }
     }
 
     /// A session was opened, or renewed: asked for then, answered now. Returns whether that ends a time
@@ -37,7 +37,7 @@ impl Lease {
             self.unbroken = Some(answered);
         }
         self.last = Some((asked, answered));
-        self.peers_reach_it = false;
+        self.peers_reach_it = None;
         self.cut_off = false;
         self.failing.take().is_some()
     }
@@ -95,15 +95,19 @@ impl Lease {
         if let Some(reached) = reached
             && at.saturating_duration_since(failing) >= self.timing.fresh
         {
-            self.peers_reach_it = reached;
+            self.peers_reach_it = reached.then(|| self.peers_reach_it.unwrap_or(at));
         }
     }
 
     /// Whether the node has just become cut off: the store answers others, and its own last renewal is 80% of
     /// the timeout ago. Says so once; a renewal ends it.
+    ///
+    /// Where the store comes back from an outage it answers some node first: the others get to renew before
+    /// they believe that it left only them.
     pub fn is_newly_cut_off(&mut self, now: Instant) -> bool {
         let overdue = self.silence(now).is_some_and(|silence| silence >= self.timing.cancel_at);
-        let newly = self.failing.is_some() && self.peers_reach_it && overdue && !self.cut_off;
+        let tried = self.peers_reach_it.is_some_and(|at| now.duration_since(at) >= self.timing.period);
+        let newly = self.failing.is_some() && tried && overdue && !self.cut_off;
         self.cut_off |= newly;
         newly
     }
@@ -253,6 +257,20 @@ mod tests {
             }
             assert_eq!(case.cut_off(60_000), expected, "{said:?}");
         }
+    }
+
+    #[test]
+    fn a_store_that_comes_back_is_renewed_at_before_its_peers_are_believed() {
+        let mut case = Case::new();
+        case.renewed(0, 10);
+        case.failed(1_000);
+        case.heard(3_000, Some(false));
+        // After an outage of 9 s a peer is answered first.
+        case.heard(9_500, Some(true));
+        assert!(!case.cut_off(9_500));
+        assert!(!case.cut_off(10_499), "its own next renewal is under way");
+        case.heard(10_000, Some(true));
+        assert!(case.cut_off(10_500));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use callboard_domain::Band;
 use callboard_ports::handoff::{Consumer, Delivery, Error, Queues, Want};
 use callboard_ports::outbox::Lane;
 use callboard_ports::{Clock as _, SystemClock};
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::options::{
@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -271,12 +271,14 @@ type Opened = (Lane, Result<Consuming, Error>);
 /// The lanes of one session. Each has a channel of its own: a queue that cannot be consumed, because its broker
 /// has lost it or does not answer, holds no other up.
 struct Lanes<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     /// What the owner asked for when the session began.
     asks: Asks,
     open: BTreeSet<Arc<str>>,
-    opening: FuturesUnordered<BoxFuture<'a, Opened>>,
+    opening: FuturesUnordered<oneshot::Receiver<Opened>>,
     deliveries: SelectAll<BoxStream<'static, Sent>>,
+    /// Those that could not be opened when it was tried last.
+    failing: BTreeSet<Lane>,
     /// What ends each lane.
     ends: BTreeMap<Lane, (Channel, ShortString)>,
 }
@@ -291,23 +293,34 @@ impl<'a> Lanes<'a> {
         }
     }
 
+    /// Opens a lane in a task of its own: one that is dropped half-way would leave a consumer at the broker that
+    /// takes messages and hands on none.
     fn open(&self, lane: Lane, after: Duration) {
-        let (shared, asks) = (self.shared, self.asks);
-        self.opening.push(Box::pin(async move {
+        let (shared, asks) = (Arc::clone(self.shared), self.asks);
+        let (told, opened) = oneshot::channel();
+        self.shared.tracker.spawn(async move {
             tokio::time::sleep(after).await;
-            let opened = open(shared, &lane, asks).await;
-            (lane, opened)
-        }));
+            if !told.is_closed() {
+                let opened = open(&shared, &lane, asks).await;
+                // Dropped with its session, it is cancelled.
+                let _ = told.send((lane, opened));
+            }
+        });
+        self.opening.push(opened);
     }
 
     fn opened(&mut self, (lane, opened): Opened) {
         match opened {
             Ok(Consuming { channel, tag, stream }) => {
                 self.deliveries.push(stream);
+                self.failing.remove(&lane);
                 self.ends.insert(lane, (channel, tag));
             }
             Err(error) => {
-                tracing::warn!(queue = %lane.0, band = ?lane.1, %error, "cannot consume a queue");
+                // Told once: it is tried again until it works.
+                if self.failing.insert(lane.clone()) {
+                    tracing::warn!(queue = %lane.0, band = ?lane.1, %error, "cannot consume a queue");
+                }
                 self.open(lane, AGAIN);
             }
         }
@@ -353,7 +366,11 @@ enum Ended {
 }
 
 /// Consumes until the owner is idle or begins to take one after the other. An error means the end.
-async fn session(shared: &Shared, desk: &Desk, queues: &Queues) -> Result<Ended, watch::error::RecvError> {
+async fn session(
+    shared: &Arc<Shared>,
+    desk: &Desk,
+    queues: &Queues,
+) -> Result<Ended, watch::error::RecvError> {
     let mut known = shared.known.subscribe();
     let asks = *desk.asking.borrow();
     let mut lanes = Lanes {
@@ -362,6 +379,7 @@ async fn session(shared: &Shared, desk: &Desk, queues: &Queues) -> Result<Ended,
         open: BTreeSet::new(),
         opening: FuturesUnordered::new(),
         deliveries: SelectAll::new(),
+        failing: BTreeSet::new(),
         ends: BTreeMap::new(),
     };
     let began = Instant::now();
@@ -376,7 +394,10 @@ async fn session(shared: &Shared, desk: &Desk, queues: &Queues) -> Result<Ended,
         tokio::select! {
             Some(sent) = lanes.deliveries.next(), if !lanes.deliveries.is_empty() => lanes.sent(desk, sent),
             Some(opened) = lanes.opening.next(), if !lanes.opening.is_empty() => {
-                lanes.opened(opened);
+                // Its task does not end without an answer while somebody waits.
+                if let Ok(opened) = opened {
+                    lanes.opened(opened);
+                }
                 if lanes.opening.is_empty() {
                     shown = shown.min(Instant::now() + GATHER.0);
                 }
@@ -414,7 +435,15 @@ async fn open(shared: &Shared, lane: &Lane, asks: Asks) -> Result<Consuming, Err
     soon("setting the prefetch", channel.basic_qos(messages, BasicQosOptions::default())).await?;
     let options = BasicConsumeOptions::default();
     let consumer = channel.basic_consume(name.as_str().into(), "".into(), options, FieldTable::default());
-    let consumer = soon("consuming", consumer).await.inspect_err(|_| shared.forget(&name))?;
+    let consumer = match soon("consuming", consumer).await {
+        Ok(consumer) => consumer,
+        Err(error) => {
+            shared.forget(&name);
+            // The broker may still begin to send.
+            let _ = soon("closing a channel", channel.close(200, "".into())).await;
+            return Err(error);
+        }
+    };
     let (of, ends) = (lane.clone(), lane.clone());
     let (ended, kept, tag) = (channel.clone(), channel.clone(), consumer.tag());
     let sent =

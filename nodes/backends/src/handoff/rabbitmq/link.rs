@@ -22,8 +22,11 @@ const PASSIVE: QueueDeclareOptions =
     QueueDeclareOptions { passive: true, durable: true, exclusive: false, auto_delete: false, nowait: false };
 /// How often a message may be delivered: more than ever will be.
 const DELIVERIES: i64 = 1_000_000_000;
-/// Seconds between signs of life, asked for unless the address says otherwise.
-const HEARTBEAT: u16 = 10;
+/// Seconds between signs of life, unless the address says otherwise. After two without one, the broker closes the
+/// connection and gives what it holds to others: that should be before a silent node's tasks are queued again.
+pub(super) const CONSUMING: u16 = 2;
+/// The same of a connection that holds nothing up.
+pub(super) const PUBLISHING: u16 = 10;
 
 pub(super) fn away(error: impl std::fmt::Display) -> Error {
     Error::Unavailable(error.to_string())
@@ -51,10 +54,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(options: &Options, name: &'static str) -> Result<Self, Error> {
+    pub(super) fn new(options: &Options, name: &'static str, heartbeat: u16) -> Result<Self, Error> {
         // The address is not repeated: it may hold a password.
         let mut uri: AMQPUri = options.url.parse().map_err(|_| away("the address of rabbitmq is not one"))?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        uri.query.heartbeat.get_or_insert(heartbeat);
         Ok(Self { uri, name, state: Mutex::default() })
     }
 

@@ -214,8 +214,8 @@ impl Handoff {
     /// # Errors
     /// The address is none.
     pub fn new(options: Options) -> Result<Arc<Self>, Error> {
-        let publishing = Arc::new(Link::new(&options, "callboard publishes")?);
-        let consuming = Link::new(&options, "callboard consumes")?;
+        let publishing = Arc::new(Link::new(&options, "callboard publishes", link::PUBLISHING)?);
+        let consuming = Link::new(&options, "callboard consumes", link::CONSUMING)?;
         let (jobs, received) = mpsc::channel(WINDOW);
         let tracker = TaskTracker::new();
         tracker.spawn(publish::run(publishing.clone(), notices::exchange(&options.prefix), received));

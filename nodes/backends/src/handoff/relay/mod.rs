@@ -254,6 +254,11 @@ async fn sweep(shared: Arc<Shared>) {
                 }
             }
         }
+        // Seen here also on a node that has nothing to publish.
+        if let Err(why) = shared.options.handoff.check().await {
+            shared.leave(&why);
+            continue;
+        }
         match shared.look().await {
             // A backlog is taken in as fast as it is published.
             Ok(true) => lock(&shared.lanes).overflow(),

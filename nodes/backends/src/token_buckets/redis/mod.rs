@@ -270,6 +270,12 @@ async fn count_nodes(inner: Arc<Inner>) {
     loop {
         ticks.tick().await;
         inner.reach.count(Instant::now());
+        // Where nobody takes tokens, nobody would notice.
+        if let Some(era) = inner.reach.era()
+            && let Err(error) = inner.calls.probe().await
+        {
+            inner.lost(era, &error);
+        }
     }
 }
 

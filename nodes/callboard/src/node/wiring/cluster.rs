@@ -209,7 +209,8 @@ impl Cluster {
                 }
             }),
             on_members: Arc::new(move |sessions| {
-                nodes.store(sessions.len().max(1), Ordering::Relaxed);
+                // The others, and this one.
+                nodes.store(sessions.len() + 1, Ordering::Relaxed);
                 peers.set(sessions.iter().filter_map(peer));
                 remote.set_peers(peers.list().into_iter().map(|peer| peer.session));
             }),

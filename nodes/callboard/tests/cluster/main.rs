@@ -1,0 +1,26 @@
+//! A cluster as its users have it: replicas as real processes on real servers, killed, paused, drained and cut
+//! off. Each test shows a row of the failure table, or a promise of the cluster; its name says which.
+//!
+//! Processes compete for the machine: at most two clusters run at once, and what measures time runs alone.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail on them")]
+
+mod cancel;
+mod drain;
+mod events;
+mod fair;
+mod kill;
+mod load;
+mod node;
+mod pause;
+mod poison;
+mod rabbitmq;
+mod redis;
+mod replica;
+mod roles;
+mod room;
+mod servers;
+mod store;
+mod upgrade;
+mod watch;
+mod wire;
