@@ -11,7 +11,7 @@ use tokio::process::{Child, ChildStdout};
 use tokio::task::JoinSet;
 
 /// The most lines of output that are kept.
-const OUTPUT_LINES: usize = 400;
+const OUTPUT_LINES: usize = 4_000;
 /// The most bytes that are kept of a line.
 const LINE_BYTES: usize = 2_000;
 

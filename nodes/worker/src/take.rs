@@ -7,7 +7,7 @@ use callboard_domain::Attempt;
 use callboard_ports::handoff::{self, Consumer, Delivery, Want};
 use callboard_ports::store::{Claim, ClaimRequest, Claimed, Error};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// The most tasks of one claim.
@@ -107,7 +107,9 @@ async fn claim(engine: &Arc<Engine>, delivery: Delivery, want: Want) {
         take: claiming.ids(),
         give_back: claiming.rest().to_vec(),
     };
+    let (take, rest, began) = (request.take.len(), request.give_back.len(), Instant::now());
     let answer = engine.deps.store.claim(request).await;
+    tracing::debug!(take, rest, wanted = want.tasks, took = ?began.elapsed(), "claimed");
     engine.heard(&answer);
     let outcomes = match answer {
         Ok(outcomes) => outcomes,

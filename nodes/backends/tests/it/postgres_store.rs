@@ -8,6 +8,7 @@ mod faults;
 mod plans;
 mod proxy;
 mod server;
+mod silence;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail on them")]
 
+mod cable;
 mod cancel;
 mod drain;
 mod events;
@@ -12,6 +13,8 @@ mod fair;
 mod kill;
 mod load;
 mod node;
+mod overload;
+mod partition;
 mod pause;
 mod poison;
 mod rabbitmq;

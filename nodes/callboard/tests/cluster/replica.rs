@@ -80,7 +80,7 @@ impl Settings {
 
 /// A port below those that the system gives to outgoing connections, so that a replica that is started again
 /// finds its own still free.
-fn port() -> u16 {
+pub(crate) fn port() -> u16 {
     loop {
         let port = rand::random_range(10_000..32_000);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "its output is for a person")]
 
+mod limit;
 mod load;
 mod node;
 mod oracle;
@@ -19,8 +20,16 @@ mod sink;
 
 use anyhow::{Context as _, Result, bail};
 use plan::Counts;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+
+/// What `run` understands.
+const OPTIONS: &str = "\
+  --seed N      draw the faults from this number; without it, from a new one
+  --short       2,000 tasks and one or a few of each fault
+  --tasks N     at least so many tasks
+  --only NAMES  only these faults: kill, pause, partition, rabbitmq, redis, postgres, commit, everyone
+  --keep DIR    write what each node said last into this folder; what it says is set by FAULTS_LOG, as RUST_LOG";
 
 /// Set in the process that lives in the private namespace.
 const INSIDE: &str = "FAULTS_INSIDE";
@@ -65,21 +74,34 @@ fn inside(args: &[String]) -> Result<ExitCode> {
 }
 
 fn play(args: &[String]) -> Result<ExitCode> {
-    let (mut seed, mut counts) = (None, Counts::LONG);
+    let (mut seed, mut counts, mut only, mut keep) = (None, Counts::LONG, Vec::new(), None);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--seed" => seed = Some(args.next().context("--seed needs a number")?.parse()?),
             "--short" => counts = Counts::SHORT,
             "--tasks" => counts.tasks = args.next().context("--tasks needs a number")?.parse()?,
-            other => bail!("`{other}` is no option: --seed N, --short, --tasks N"),
+            "--only" => only.extend(args.next().context("--only needs names")?.split(',').map(str::to_owned)),
+            "--keep" => keep = Some(PathBuf::from(args.next().context("--keep needs a folder")?)),
+            other => bail!("`{other}` is no option.\n{OPTIONS}"),
         }
     }
     let seed: u64 = seed.unwrap_or_else(|| rand::random::<u32>().into());
     println!("the fault run, seed {seed}, {counts:?}");
+    let faults = plan::draw(seed, counts);
+    let faults: Vec<_> = faults
+        .into_iter()
+        .filter(|fault| only.is_empty() || only.iter().any(|n| n == fault.name()))
+        .collect();
+    if faults.is_empty() {
+        bail!("no fault has one of these names: {}\n{OPTIONS}", only.join(", "));
+    }
     let folder = tempfile::tempdir()?;
+    if let Some(keep) = &keep {
+        std::fs::create_dir_all(keep)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(run::run(seed, counts, folder.path()))?;
+    let report = runtime.block_on(run::run(seed, counts, faults, folder.path(), keep.as_deref()))?;
     runtime.shutdown_background();
     println!("{report}");
     let failures = report.failures();

@@ -1,5 +1,6 @@
 //! The judge: reads PostgreSQL itself and the record of the effect sink, never the product's API.
 
+use crate::limit;
 use crate::report::Report;
 use crate::servers::Servers;
 use crate::sink::{Entry, What};
@@ -107,6 +108,8 @@ pub(crate) async fn judge(
     report.zero.insert("successes without their effect", i64::try_from(without.count())?);
     let failed = count(servers, "SELECT count(*) FROM tasks WHERE state IN (5, 6)").await?;
     report.zero.insert("tasks that failed though they need not", failed);
+    let tokens: Vec<_> = entries.iter().filter_map(|entry| entry.token).collect();
+    report.tokens = (tokens.len(), limit::most_over(tokens, &report.apart));
     let mut ended = 0;
     for (from, to) in report.outages.clone() {
         let sql = format!(

@@ -39,6 +39,22 @@ pub(crate) enum Fault {
     Everyone,
 }
 
+impl Fault {
+    /// Its name, for a person.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Kill { .. } => "kill",
+            Self::Pause { .. } => "pause",
+            Self::Partition { .. } => "partition",
+            Self::RabbitMq => "rabbitmq",
+            Self::Redis { .. } => "redis",
+            Self::Postgres => "postgres",
+            Self::Commit { .. } => "commit",
+            Self::Everyone => "everyone",
+        }
+    }
+}
+
 /// How many of each there are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counts {

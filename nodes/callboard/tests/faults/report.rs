@@ -26,6 +26,10 @@ pub(crate) struct Report {
     pub(crate) broker_back: Vec<Duration>,
     /// When the store was away, in microseconds since the epoch.
     pub(crate) outages: Vec<(i64, i64)>,
+    /// When a node was cut off from Redis while others were not, in microseconds since the epoch.
+    pub(crate) apart: Vec<(i64, i64)>,
+    /// Tokens that were given out, and the most that any span of time had over the limit's bound.
+    pub(crate) tokens: (usize, f64),
     /// What must be zero, by name.
     pub(crate) zero: BTreeMap<&'static str, i64>,
     notes: Vec<String>,
@@ -45,6 +49,8 @@ impl Report {
             late: Vec::new(),
             broker_back: Vec::new(),
             outages: Vec::new(),
+            apart: Vec::new(),
+            tokens: (0, 0.0),
             zero: BTreeMap::new(),
             notes: Vec::new(),
         }
@@ -78,6 +84,9 @@ impl Report {
         }
         if self.settled_in.is_none() {
             failures.push("some acknowledged task has not ended".into());
+        }
+        if self.tokens.0 == 0 || self.tokens.1 > 1.0 {
+            failures.push(format!("{} tokens, {:.1} over the limit's bound", self.tokens.0, self.tokens.1));
         }
         for ((fault, moment), (hit, _)) in &self.windows {
             if *hit == 0 {
@@ -129,6 +138,8 @@ impl std::fmt::Display for Report {
             )?;
         }
         writeln!(f, "  broker back             {:.1?}", self.broker_back)?;
+        let (tokens, over) = self.tokens;
+        writeln!(f, "  tokens of the limit     {tokens}, at most {over:+.1} against the bound of any span")?;
         for (what, count) in &self.zero {
             writeln!(f, "  {what:<40} {count}")?;
         }

@@ -3,7 +3,7 @@
 use crate::load::{self, Acked, Load, Told};
 use crate::node::{Replica, Urls};
 use crate::oracle;
-use crate::plan::{self, Counts, Fault, Moment, NODES};
+use crate::plan::{Counts, Fault, Moment, NODES};
 use crate::proxy::{self, At, Caught, Protocol, Traps, Window};
 use crate::report::Report;
 use crate::sandbox::{Cut, Place, Sandbox};
@@ -44,7 +44,13 @@ struct Stage {
 }
 
 /// Runs it all, and returns what it found.
-pub(crate) async fn run(seed: u64, counts: Counts, folder: &Path) -> Result<Report> {
+pub(crate) async fn run(
+    seed: u64,
+    counts: Counts,
+    faults: Vec<Fault>,
+    folder: &Path,
+    keep: Option<&Path>,
+) -> Result<Report> {
     let sandbox = Sandbox::new(NODES)?;
     let servers = Servers::start(folder).await?;
     let (traps, stop, tracker) = (Traps::default(), CancellationToken::new(), TaskTracker::new());
@@ -66,7 +72,7 @@ pub(crate) async fn run(seed: u64, counts: Counts, folder: &Path) -> Result<Repo
     };
     let mut replicas = Vec::new();
     for number in 0..NODES {
-        let mut replica = Replica::new(number, folder, &urls)?;
+        let mut replica = Replica::new(number, folder, &urls, keep)?;
         replica.start().await?;
         replicas.push(replica);
     }
@@ -81,19 +87,16 @@ pub(crate) async fn run(seed: u64, counts: Counts, folder: &Path) -> Result<Repo
         interrupted: HashSet::new(),
         killed: None,
     };
-    let done = play(&mut stage, seed, counts).await;
+    let done = play(&mut stage, seed, counts, faults).await;
     stop.cancel();
-    if done.is_err() {
-        for replica in &stage.replicas {
-            stage.report.note(format!("node{} said last:\n{}", replica.number, replica.output()));
-        }
+    for replica in &stage.replicas {
+        replica.keep_output()?;
     }
     done?;
     Ok(stage.report)
 }
 
-async fn play(stage: &mut Stage, seed: u64, counts: Counts) -> Result<()> {
-    let faults = plan::draw(seed, counts);
+async fn play(stage: &mut Stage, seed: u64, counts: Counts, faults: Vec<Fault>) -> Result<()> {
     let enough = Arc::new(AtomicBool::new(false));
     let told = Arc::new(Told::default());
     let load = Load {
@@ -228,7 +231,7 @@ impl Stage {
         let isolated = links.len() >= 8;
         let caught = self.moment("partition", node, moment).await;
         let ran = self.sink.running_on(node);
-        let at = Instant::now();
+        let (at, from) = (Instant::now(), oracle::now());
         for (from, to) in links {
             self.sandbox.cut(*from, *to, how)?;
         }
@@ -240,7 +243,11 @@ impl Stage {
         }
         tokio::time::sleep_until(at + SILENCE).await;
         self.sandbox.heal()?;
-        self.revive(node).await
+        self.revive(node).await?;
+        if links.iter().any(|(_, to)| *to == Place::Redis) {
+            self.report.apart.push((from, oracle::now()));
+        }
+        Ok(())
     }
 
     /// Waits a little for a node to serve; starts it again if it has exited.

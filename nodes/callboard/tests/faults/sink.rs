@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     pub(crate) task: String,
     pub(crate) attempt: u32,
     pub(crate) node: u8,
+    /// If it got a token of the limit: when it asked and when it knew, in microseconds since the epoch.
+    pub(crate) token: Option<(i64, i64)>,
     pub(crate) at: Instant,
 }
 
@@ -90,7 +92,9 @@ fn parse(line: &str) -> Option<Entry> {
     let task = key.split('/').next()?.to_owned();
     let attempt = words.next()?.parse().ok()?;
     let node = words.next()?.parse().ok()?;
-    Some(Entry { what, task, attempt, node, at: Instant::now() })
+    let token = words.next().zip(words.next());
+    let token = token.and_then(|(asked, known)| Some((asked.parse().ok()?, known.parse().ok()?)));
+    Some(Entry { what, task, attempt, node, token, at: Instant::now() })
 }
 
 /// Tells the sink; returns once it has recorded.

@@ -124,6 +124,7 @@ impl Desk {
 
     fn give_back(&self) {
         let held = self.buffer().drain();
+        tracing::debug!(messages = held.len(), "gives back");
         held.iter().for_each(|m| m.hold.requeue());
     }
 }
@@ -312,6 +313,7 @@ impl<'a> Lanes<'a> {
     fn opened(&mut self, (lane, opened): Opened) {
         match opened {
             Ok(Consuming { channel, tag, stream }) => {
+                tracing::debug!(queue = %lane.0, band = ?lane.1, "consumes");
                 self.deliveries.push(stream);
                 self.failing.remove(&lane);
                 self.ends.insert(lane, (channel, tag));
@@ -415,6 +417,7 @@ async fn session(
         let streams = desk.asking.borrow().times >= STREAMS && asks.times < STREAMS;
         if streams || desk.is_idle() {
             lanes.end(desk).await;
+            tracing::debug!(streams, lasted = ?began.elapsed(), "consumes no more");
             return Ok(if streams { Ended::Streams } else { Ended::Idle });
         }
     }

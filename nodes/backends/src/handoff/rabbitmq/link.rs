@@ -6,16 +6,23 @@
 
 use super::Options;
 use callboard_ports::handoff::Error;
+use futures::FutureExt as _;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
-/// How long connecting, opening a channel or declaring a queue may take.
+/// How long opening a channel or declaring a queue may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long connecting may take. Short: what was sent while a cable was cut is sent again later and later, a new
+/// try at once.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long a broker that is well may take to answer a question. Past it the connection is given up: its other end
+/// may be gone, which heartbeats would tell much later.
+const ANSWER: Duration = Duration::from_secs(2);
 /// After a failure nobody tries to connect for so long.
 const PAUSE: Duration = Duration::from_millis(300);
 const PASSIVE: QueueDeclareOptions =
@@ -34,7 +41,15 @@ pub(super) fn away(error: impl std::fmt::Display) -> Error {
 
 /// What a future answers in time. `what` it does is told when it does not.
 pub(super) async fn soon<T>(what: &str, future: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
-    match tokio::time::timeout(TIMEOUT, future).await {
+    within(TIMEOUT, what, future).await
+}
+
+async fn within<T>(
+    span: Duration,
+    what: &str,
+    future: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(span, future).await {
         Ok(answer) => answer.map_err(|error| away(format_args!("{what}: {error}"))),
         Err(_) => Err(away(format_args!("{what}: rabbitmq does not answer"))),
     }
@@ -51,6 +66,8 @@ pub(super) struct Link {
     uri: AMQPUri,
     name: &'static str,
     state: Mutex<State>,
+    /// How many connections were given up because their other end fell silent.
+    silent: watch::Sender<u64>,
 }
 
 impl Link {
@@ -58,13 +75,34 @@ impl Link {
         // The address is not repeated: it may hold a password.
         let mut uri: AMQPUri = options.url.parse().map_err(|_| away("the address of rabbitmq is not one"))?;
         uri.query.heartbeat.get_or_insert(heartbeat);
-        Ok(Self { uri, name, state: Mutex::default() })
+        Ok(Self { uri, name, state: Mutex::default(), silent: watch::Sender::new(0) })
     }
 
     /// A new channel.
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
         let connection = self.connection().await?;
-        soon("opening a channel", connection.create_channel()).await
+        match tokio::time::timeout(TIMEOUT, connection.create_channel()).await {
+            Ok(channel) => channel.map_err(|error| away(format_args!("opening a channel: {error}"))),
+            Err(_) => Err(self.give_up(&connection).await),
+        }
+    }
+
+    /// Tells when a connection was given up: nothing that is on its way over it will be answered.
+    pub(super) fn silent(&self) -> watch::Receiver<u64> {
+        self.silent.subscribe()
+    }
+
+    /// Gives a connection up whose other end does not answer.
+    async fn give_up(&self, connection: &Arc<Connection>) -> Error {
+        let mut state = self.state.lock().await;
+        if state.connection.as_ref().is_some_and(|held| Arc::ptr_eq(held, connection)) {
+            state.connection = None;
+            drop(state);
+            self.silent.send_modify(|count| *count += 1);
+            // Nobody waits for the answer: there will be none. Polled once, it is on its way.
+            let _ = Box::pin(connection.close(200, "".into())).now_or_never();
+        }
+        away("rabbitmq does not answer")
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, Error> {
@@ -77,7 +115,7 @@ impl Link {
             return Err(away("rabbitmq was away a moment ago"));
         }
         let properties = ConnectionProperties::default().with_connection_name(self.name.into());
-        match soon("connecting", Connection::connect_uri(self.uri.clone(), properties)).await {
+        match within(CONNECT, "connecting", Connection::connect_uri(self.uri.clone(), properties)).await {
             Ok(connection) => {
                 *state = State { connection: Some(Arc::new(connection)), failed_at: None };
                 state.connection.clone().ok_or(Error::Closed)
@@ -104,10 +142,20 @@ impl Link {
         state.connection.as_ref().map(|c| c.status().clone())
     }
 
-    /// Whether the broker can be reached and takes messages now.
+    /// Whether the broker can be reached and takes messages now. It is asked: a connection over a cable that was
+    /// cut looks well for a long time.
     pub(super) async fn check(&self) -> Result<(), Error> {
         let connection = self.connection().await?;
-        if connection.status().blocked() { Err(away("rabbitmq takes nothing for now")) } else { Ok(()) }
+        if connection.status().blocked() {
+            return Err(away("rabbitmq takes nothing for now"));
+        }
+        let ask = async { connection.create_channel().await?.close(200, "".into()).await };
+        match tokio::time::timeout(ANSWER, ask).await {
+            Ok(answer) => answer.map_err(|error| away(format_args!("asking rabbitmq: {error}"))),
+            // It reads nothing from those that publish while it is short of memory or disk.
+            Err(_) if connection.status().blocked() => Err(away("rabbitmq takes nothing for now")),
+            Err(_) => Err(self.give_up(&connection).await),
+        }
     }
 
     /// How many messages wait in a queue, and how many consume it.

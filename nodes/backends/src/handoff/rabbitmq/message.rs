@@ -165,6 +165,25 @@ mod tests {
         assert_eq!(decode(newer.as_bytes()), None);
     }
 
+    /// What a node of the version before writes, and what one of the next may: while a cluster is upgraded both
+    /// are there. The bytes stand here for good: who changes them breaks every cluster that is being upgraded.
+    #[test]
+    fn messages_of_the_version_before_and_of_one_with_more_fields_are_read() {
+        let tasks = vec![Ready { handoff: 3, queue: "q".into(), ..ready(7) }];
+        let mut records = vec![7; 16];
+        records.extend([0, 0, 0, 0, 0, 0, 0, 3]);
+        let message = |line: &str| [line.as_bytes(), b"\n", &*records].concat();
+        let first = message(r#"{"v":1,"queue":"q","band":2,"alone":true}"#);
+        assert_eq!(encode(&tasks), first);
+        assert_eq!(decode(&first), Some(Body::Tasks(tasks.clone())));
+        let more = message(r#"{"v":1,"queue":"q","band":2,"alone":true,"tenant":"t","nested":{"a":[1]}}"#);
+        assert_eq!(decode(&more), Some(Body::Tasks(tasks)), "fields may be added");
+        let marker = Marker { number: 7, queue: "q".into(), band: Band::Low };
+        let first = br#"{"v":1,"queue":"q","band":0,"alone":false,"marker":7}"#;
+        assert_eq!(encode_marker(&marker), [&first[..], b"\n"].concat());
+        assert_eq!(decode(&encode_marker(&marker)), Some(Body::Marker(marker)));
+    }
+
     #[test]
     fn names_are_escaped_and_bounded() {
         assert_eq!(queue_name("cb", "a.b", Band::Low), "cb.a%2Eb.low");

@@ -65,9 +65,12 @@ pub(super) async fn run(link: Arc<Link>, notices: String, mut jobs: mpsc::Receiv
         returned: HashSet::new(),
     };
     let mut batch = Vec::new();
+    let mut silent = this.link.silent();
     loop {
         tokio::select! {
             biased;
+            // Its sender is the link, which lives as long as this.
+            Ok(()) = silent.changed() => this.abandon(),
             count = jobs.recv_many(&mut batch, 64) => {
                 if count == 0 {
                     return;
@@ -123,6 +126,17 @@ impl Publisher {
             .ok()?;
         self.channel = Some(channel.clone());
         Some(channel)
+    }
+
+    /// The connection was given up: no answer will come.
+    fn abandon(&mut self) {
+        self.channel = None;
+        self.open.clear();
+        self.returned.clear();
+        for (_, (sender, _place)) in self.waiting.drain() {
+            // Who waited may have gone: its row is published again.
+            let _ = sender.send(Outcome::Failed);
+        }
     }
 
     /// Tells the outcomes of all that are answered by now.

@@ -178,6 +178,7 @@ impl Shared {
     /// Publishes ids of one lane and passes on what became of them.
     async fn publish(self: Arc<Self>, lane: Lane, batch: Vec<Ready>) {
         let rows: Vec<_> = batch.iter().map(|ready| (ready.id, ready.handoff)).collect();
+        let began = Instant::now();
         let answers = self.options.handoff.publish(batch).await;
         let (mut confirmed, mut refused, mut away) = (Vec::new(), Vec::new(), None);
         for (row, answer) in rows.into_iter().zip(answers) {
@@ -187,6 +188,10 @@ impl Shared {
                 Err(error @ (Error::Unavailable(_) | Error::Closed)) => away = Some(error),
             }
         }
+        tracing::debug!(
+            queue = %lane.0, band = ?lane.1, confirmed = confirmed.len(), refused = refused.len(), error = ?away,
+            took = ?began.elapsed(), "published"
+        );
         if !confirmed.is_empty() {
             // Closed only at the end: then the rows are published again by others.
             let _ = self.confirmed.send(confirmed).await;

@@ -1,9 +1,10 @@
-//! Stands between a store and its server, and cuts a connection at its commit.
+//! Stands between a store and its server, and cuts a connection at its commit, or holds it still.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// When to cut.
@@ -13,11 +14,14 @@ pub(super) enum Cut {
     Before = 1,
     /// The server commits, and nobody hears its answer.
     After = 2,
+    /// The server hears nothing more, of the commit or of the connection's end, until it is released.
+    Hold = 3,
 }
 
 /// A proxy. Nothing is cut until it is armed, and then one connection.
 pub(super) struct Proxy {
     armed: Arc<AtomicU8>,
+    released: watch::Sender<bool>,
     /// A store's address of the same database through it.
     pub(super) url: String,
     _tasks: JoinSet<()>,
@@ -31,19 +35,30 @@ impl Proxy {
         let url = format!("{user}@{}/{name}", listener.local_addr().unwrap());
         let (server, armed) = (server.to_owned(), Arc::new(AtomicU8::new(0)));
         let (mut tasks, arm) = (JoinSet::new(), Arc::clone(&armed));
+        let (released, is_released) = watch::channel(false);
         tasks.spawn(async move {
             let connections = Mutex::new(JoinSet::new());
             while let Ok((client, _)) = listener.accept().await {
                 let upstream = TcpStream::connect(&server).await.unwrap();
-                connections.lock().unwrap().spawn(forward(client, upstream, Arc::clone(&arm)));
+                connections.lock().unwrap().spawn(forward(
+                    client,
+                    upstream,
+                    Arc::clone(&arm),
+                    is_released.clone(),
+                ));
             }
         });
-        Self { armed, url, _tasks: tasks }
+        Self { armed, released, url, _tasks: tasks }
     }
 
     /// Cuts the next connection that commits.
     pub(super) fn arm(&self, cut: Cut) {
         self.armed.store(cut as u8, Ordering::SeqCst);
+    }
+
+    /// Lets what is held go on.
+    pub(super) fn release(&self) {
+        self.released.send_replace(true);
     }
 
     /// Whether it has cut since it was armed.
@@ -52,7 +67,12 @@ impl Proxy {
     }
 }
 
-async fn forward(mut client: TcpStream, mut server: TcpStream, armed: Arc<AtomicU8>) {
+async fn forward(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    armed: Arc<AtomicU8>,
+    mut released: watch::Receiver<bool>,
+) {
     let (mut from_client, mut from_server) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     loop {
         tokio::select! {
@@ -62,6 +82,7 @@ async fn forward(mut client: TcpStream, mut server: TcpStream, armed: Arc<Atomic
                     match armed.swap(0, Ordering::SeqCst) {
                         0 => {}
                         1 => return,
+                        3 => drop(released.wait_for(|released| *released).await),
                         _ => {
                             server.write_all(bytes).await.unwrap();
                             // Its answer says that it is done.
