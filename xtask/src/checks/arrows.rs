@@ -40,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (TESTKIT, &["callboard-contracts", "callboard-domain", "callboard-ports", "callboard-services"]),
+    ("callboard-model", &["callboard-domain"]),
     ("callboard-services", &[]),
     ("xtask", &["callboard-services"]),
 ];

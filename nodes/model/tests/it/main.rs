@@ -1,0 +1,4 @@
+//! The hand-off holds in every scenario, and each planted bug is found.
+
+mod bugs;
+mod scenarios;
