@@ -5,6 +5,7 @@
 mod commits;
 mod database;
 mod faults;
+mod held;
 mod plans;
 mod proxy;
 mod server;
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use callboard_backends::store::postgres::{Options, Store};
 use callboard_domain::{Attempt, NewTask, Outcome, Priority, SessionId, Spec, TaskId, Timestamp};
-use callboard_ports::contract::{ManualClock, store::Fixture};
+use callboard_ports::contract::{ManualClock, store::Fixture, store::Held};
 use callboard_ports::sessions::{NewSession, SessionStore};
 use callboard_ports::store::{self, Claim, ClaimRequest, Finish, TaskStore};
 use callboard_ports::{Clock, Epochs, Outbox, SystemClock};
@@ -93,6 +94,10 @@ impl Fixture for Place {
         let id = Uuid::from_bytes(*session.as_bytes());
         let deleted = sqlx::query("DELETE FROM node_sessions WHERE id = $1").bind(id);
         assert_eq!(deleted.execute(&mut self.sql().await).await.unwrap().rows_affected(), 1);
+    }
+
+    async fn hold(&self, id: TaskId) -> Option<Box<dyn Held>> {
+        Some(Box::new(held::Row::hold(&self.url, id).await))
     }
 }
 

@@ -18,6 +18,12 @@ pub trait Fixture: Send + Sync + 'static {
     /// How many tasks one band of one queue holds before it is full: at least 2,000. A backend may go
     /// over it by a half.
     fn bound(&self) -> usize;
+
+    /// Loses a lane's queue behind the hand-off's back, with all it holds. Where the queues are in the process
+    /// itself there is none to lose.
+    async fn lose(&self, queue: &str, band: Band) {
+        let _ = (queue, band);
+    }
 }
 
 /// As many as come.
@@ -415,6 +421,34 @@ pub async fn a_full_band_refuses(fixture: impl Fixture) {
     assert_eq!(ids(&drain(&mut consumer, MANY, again.len()).await), ids(again));
 }
 
+/// What the hand-off answers for is in a queue, also when the queue was just lost.
+pub async fn what_is_answered_for_is_in_a_queue(fixture: impl Fixture) {
+    let kit = Kit::new(fixture);
+    kit.publish(&kit.many("fast", Band::Middle, 3)).await;
+    kit.fixture.lose("fast", Band::Middle).await;
+    let batch = kit.many("fast", Band::Middle, 300);
+    let answers = soon("publishing", kit.handoff.publish(batch.clone())).await;
+    let answered = batch.iter().zip(answers).filter(|(_, answer)| answer.is_ok());
+    let answered: BTreeSet<TaskId> = answered.map(|(ready, _)| ready.id).collect();
+    let mut consumer = kit.consume_all().await;
+    let (mut got, mut later, start) = (BTreeSet::new(), BTreeSet::new(), Instant::now());
+    // First in, first out: when one has come that was published later, all of these have.
+    while got.is_disjoint(&later) {
+        assert!(start.elapsed() < DEADLINE, "nothing is delivered any more");
+        let one = kit.ready("fast", Band::Middle);
+        later.insert(one.id);
+        // Refused or lost, another follows.
+        let _ = kit.handoff.publish(vec![one]).await;
+        while let Ok(delivery) = tokio::time::timeout(QUIET, consumer.next(MANY)).await {
+            let delivery = delivery.expect("an open hand-off delivers");
+            got.extend(ids(delivery.tasks()));
+            delivery.ack();
+        }
+    }
+    let missing = answered.difference(&got).count();
+    assert_eq!(missing, 0, "of {} that were answered for, so many are in no queue", answered.len());
+}
+
 /// Runs the contract of `Handoff` as one test for each property.
 ///
 /// `$make` is a function without arguments to a future of a [`Fixture`](crate::contract::handoff::Fixture).
@@ -440,6 +474,7 @@ macro_rules! handoff_contract {
                 a_task_that_must_be_alone_comes_alone,
                 a_newer_handoff_survives_an_older_ack,
                 a_full_band_refuses,
+                what_is_answered_for_is_in_a_queue,
             ]
         );
     };

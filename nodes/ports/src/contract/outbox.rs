@@ -144,6 +144,24 @@ pub async fn a_late_confirm_spares_a_later_handoff(fixture: impl Fixture) {
     kit.audit().await;
 }
 
+/// What a claim gives back is handed off by a number of its own: a confirm of the hand-off before, which may be
+/// late or come twice, does not delete its row.
+pub async fn a_late_confirm_spares_what_a_claim_gave_back(fixture: impl Fixture) {
+    let outbox = fixture.outbox();
+    let kit = Kit::new(fixture);
+    let session = kit.session("a").await;
+    let id = kit.admit_one().await;
+    // Published twice, for the first confirm was slow.
+    assert_eq!(confirm(&outbox, &[(id, 1)]).await, 1);
+    let give_back = ClaimRequest { give_back: vec![id], ..request(session, Vec::new()) };
+    kit.store.claim(give_back).await.expect("a live session claims");
+    assert_eq!(confirm(&outbox, &[(id, 1)]).await, 0, "the task has no row now, and is in no queue");
+    assert_eq!(backlog(&outbox).await, 1);
+    kit.fixture.advance(FRESH).await;
+    assert_eq!(lease(&outbox).await, [kit.nth_ready(id, 2).await]);
+    kit.audit().await;
+}
+
 /// Rows that could not be published are hidden for as long as was said.
 pub async fn a_row_is_postponed(fixture: impl Fixture) {
     let outbox = fixture.outbox();
@@ -365,6 +383,7 @@ macro_rules! outbox_contract {
                 a_row_waits_for_its_time,
                 a_confirm_deletes_exactly_its_rows,
                 a_late_confirm_spares_a_later_handoff,
+                a_late_confirm_spares_what_a_claim_gave_back,
                 a_row_is_postponed,
                 lanes_are_leased_each_for_itself,
                 leases_at_once_give_each_row_to_one,

@@ -3,13 +3,12 @@
 use super::{Place, claim, new_session, open, options, server, success, task, task_with};
 use callboard_backends::store::postgres::{OpenError, Options, Store};
 use callboard_domain::{SessionId, State, TaskId};
+use callboard_ports::contract::store::Fixture as _;
 use callboard_ports::sessions::SessionStore;
 use callboard_ports::store::{Claim, Error, Filter, TaskReader, TaskStore};
 use callboard_ports::{Clock, SystemClock};
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::Executor;
 use std::time::Duration;
-use tokio::time::Instant;
-use uuid::Uuid;
 
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
@@ -52,37 +51,23 @@ async fn nodes_that_start_at_once_migrate_once() {
     }
 }
 
-/// Waits until so many connections wait for a lock.
-async fn until_blocked(conn: &mut PgConnection, count: i64) {
-    let sql = "SELECT count(*) FROM pg_stat_activity \
-               WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *conn).await.unwrap() < count {
-        assert!(Instant::now() < deadline, "{count} wait for a lock");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
 #[tokio::test]
 async fn the_end_of_a_session_waits_for_its_claims_and_then_finds_them() {
     let place = Place::new().await;
     let (session, accuser) = (place.session(1).await, place.session(2).await);
     let ids = place.admit(0..3).await;
-    let (mut holder, mut looker) = (place.sql().await, place.sql().await);
-    let mut held = holder.begin().await.unwrap();
-    let lock = sqlx::query("SELECT 1 FROM tasks WHERE id = $1 FOR UPDATE");
-    lock.bind(Uuid::from_bytes(*ids[1].as_bytes())).execute(&mut *held).await.unwrap();
+    let mut held = place.hold(ids[1]).await.unwrap();
 
     let (store, take) = (place.store.clone(), claim(session, &ids));
     let claims = futures::future::join(async move { store.claim(take).await }, async {
         // The claim holds its session's row and waits for the task.
-        until_blocked(&mut looker, 1).await;
+        held.until_waiting(1).await;
         let renewed = tokio::time::timeout(Duration::from_secs(2), place.other.renew_session(session)).await;
         assert_eq!(renewed.expect("a renewal waits for no claim"), Ok(vec![]));
         let ending = place.other.end_session(session, "silent");
         let both = futures::future::join(ending, async {
-            until_blocked(&mut looker, 2).await;
-            held.commit().await.unwrap();
+            held.until_waiting(2).await;
+            held.let_go().await;
         });
         both.await.0
     });

@@ -167,6 +167,28 @@ pub async fn claims_at_once_give_each_task_to_one(fixture: impl Fixture) {
     kit.audit().await;
 }
 
+/// A claim waits for a task that another write has locked, and then takes it. To pass it over would be to call
+/// it gone, and to have its message acknowledged.
+pub async fn a_claim_waits_for_a_row_that_is_locked(fixture: impl Fixture) {
+    let kit = Kit::new(fixture);
+    let session = kit.session("a").await;
+    let ids = kit.admit_many(3).await;
+    let Some(mut held) = kit.fixture.hold(ids[1]).await else { return };
+    let mut claim = Box::pin(kit.claim(session, ids.clone()));
+    tokio::select! {
+        biased;
+        claims = &mut claim => {
+            let claimed = claims.into_iter().filter_map(claimed_of).count();
+            panic!("it did not wait, and took {claimed} of {}", ids.len());
+        }
+        () = held.until_waiting(1) => {}
+    }
+    held.let_go().await;
+    let claimed: Vec<_> = claim.await.into_iter().filter_map(claimed_of).map(|c| c.task.spec.id).collect();
+    assert_eq!(claimed, ids);
+    kit.audit().await;
+}
+
 /// A session's attempts are listed while it holds them.
 pub async fn lists_what_a_session_holds(fixture: impl Fixture) {
     let kit = Kit::new(fixture);

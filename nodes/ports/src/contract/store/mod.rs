@@ -9,6 +9,7 @@ pub mod cancel;
 pub mod claim;
 pub mod finish;
 pub(in crate::contract) mod kit;
+pub mod observe;
 pub mod read;
 pub mod registry;
 pub mod run;
@@ -17,7 +18,7 @@ pub mod sessions;
 
 use crate::store::Store;
 use async_trait::async_trait;
-use callboard_domain::{SessionId, Timestamp};
+use callboard_domain::{SessionId, TaskId, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,23 @@ pub trait Fixture: Send + Sync + 'static {
     /// Removes the row of a session behind the store's back, as a restored backup or a careless hand
     /// would: what it held is orphaned.
     async fn forget_session(&self, session: SessionId);
+
+    /// Holds a task's row locked, as a write of another node that takes long would. `None` where only one write
+    /// goes on at a time.
+    async fn hold(&self, id: TaskId) -> Option<Box<dyn Held>> {
+        let _ = id;
+        None
+    }
+}
+
+/// A row that is held locked. Dropped, it is let go, sooner or later.
+#[async_trait]
+pub trait Held: Send + Sync {
+    /// Waits until so many writes of the fixture's stores wait for locks.
+    async fn until_waiting(&mut self, count: usize);
+
+    /// Lets it go.
+    async fn let_go(self: Box<Self>);
 }
 
 /// Runs the contract of `Store` as one test for each property.
@@ -89,6 +107,7 @@ macro_rules! store_contract {
                 a_claim_gives_back_what_it_cannot_start,
                 only_a_live_session_claims,
                 claims_at_once_give_each_task_to_one,
+                a_claim_waits_for_a_row_that_is_locked,
                 lists_what_a_session_holds,
             ]
         );
@@ -109,6 +128,7 @@ macro_rules! store_contract {
                 an_attempt_stopped_by_its_node_waits_again,
             ]
         );
+        $crate::contract_tests!($make, store::observe, [what_is_told_is_committed]);
         $crate::contract_tests!(
             $make,
             store::read,
@@ -163,6 +183,7 @@ macro_rules! store_contract {
                 an_accusation_ends_a_session_that_is_silent,
                 orphans_are_recovered,
                 a_claim_and_the_end_of_its_session_agree,
+                the_end_of_a_session_finds_a_claim_under_way,
             ]
         );
     };

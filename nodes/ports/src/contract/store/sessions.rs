@@ -1,7 +1,7 @@
 //! Sessions, and what becomes of tasks when one ends.
 
 use super::Fixture;
-use super::kit::{Kit, success};
+use super::kit::{Kit, claimed_of, request, success};
 use crate::sessions::{Accusation, EndedSession};
 use crate::store::{Error, Fenced};
 use callboard_domain::{Happening, SessionId, State, TaskId, limits};
@@ -184,8 +184,7 @@ pub async fn a_suspect_stays_alone(fixture: impl Fixture) {
     let attempt = kit.claim_one(session, id).await;
     kit.store.give_back(session, vec![attempt]).await.expect("written");
     assert!(kit.nth_ready(id, 4).await.alone);
-    let give_back =
-        crate::store::ClaimRequest { give_back: vec![id], ..super::kit::request(session, vec![]) };
+    let give_back = crate::store::ClaimRequest { give_back: vec![id], ..request(session, vec![]) };
     kit.store.claim(give_back).await.expect("a live session claims");
     assert!(kit.nth_ready(id, 5).await.alone);
     kit.audit().await;
@@ -253,7 +252,7 @@ pub async fn a_claim_and_the_end_of_its_session_agree(fixture: impl Fixture) {
     for _ in 0..10 {
         let session = kit.session("a").await;
         let ids = kit.admit_many(4).await;
-        let claims = ids.iter().map(|id| kit.store.claim(super::kit::request(session, vec![*id])));
+        let claims = ids.iter().map(|id| kit.store.claim(request(session, vec![*id])));
         let both = futures::future::join(
             futures::future::join_all(claims),
             kit.other.end_session(session, "killed"),
@@ -268,5 +267,44 @@ pub async fn a_claim_and_the_end_of_its_session_agree(fixture: impl Fixture) {
             assert_eq!(kit.get(id).await.life.state, State::Queued);
         }
     }
+    kit.audit().await;
+}
+
+/// A session that ends while a claim of it is under way waits for it and then hands off again what it took, so
+/// that nothing is RUNNING under a session that is over.
+pub async fn the_end_of_a_session_finds_a_claim_under_way(fixture: impl Fixture) {
+    let kit = Kit::new(fixture);
+    let session = kit.session("a").await;
+    let ids = kit.admit_many(3).await;
+    let Some(mut held) = kit.fixture.hold(ids[1]).await else { return };
+    let claim = kit.store.claim(request(session, ids.clone()));
+    let end = async {
+        // The claim has seen that its session is live, and waits for the task.
+        held.until_waiting(1).await;
+        let mut end = kit.other.end_session(session, "silent");
+        let early = tokio::select! {
+            biased;
+            ended = &mut end => Some(ended),
+            () = held.until_waiting(2) => None,
+        };
+        held.let_go().await;
+        match early {
+            Some(ended) => ended,
+            None => end.await,
+        }
+    };
+    let (claims, ended) = futures::future::join(claim, end).await;
+    let claimed = claims.expect("it began before the end").into_iter().filter_map(claimed_of).count();
+    assert_eq!(claimed, ids.len());
+    for id in &ids {
+        let life = kit.get(*id).await.life;
+        assert_eq!(
+            (life.state, life.session),
+            (State::Queued, None),
+            "stranded under a session that is over"
+        );
+    }
+    let requeued: HashSet<TaskId> = ended.expect("a session ends").requeued.into_iter().collect();
+    assert_eq!(requeued, ids.into_iter().collect());
     kit.audit().await;
 }
