@@ -13,6 +13,7 @@ pub mod epochs;
 pub mod handoff;
 pub mod locks;
 pub mod outbox;
+pub mod planted;
 pub mod sessions;
 pub mod store;
 pub mod token_buckets;

@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::run;
 use callboard_domain::Attempt;
 use callboard_ports::handoff::{self, Consumer, Delivery, Want};
+use callboard_ports::planted::Bug;
 use callboard_ports::store::{Claim, ClaimRequest, Claimed, Error};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -90,7 +91,7 @@ async fn wanted(engine: &Engine) -> Want {
     }
 }
 
-async fn claim(engine: &Arc<Engine>, delivery: Delivery, want: Want) {
+async fn claim(engine: &Arc<Engine>, mut delivery: Delivery, want: Want) {
     let under_way = engine.claiming.lock().await;
     let Some(session) = engine.session() else { return };
     let fences = engine.fences();
@@ -108,6 +109,9 @@ async fn claim(engine: &Arc<Engine>, delivery: Delivery, want: Want) {
         give_back: claiming.rest().to_vec(),
     };
     let (take, rest, began) = (request.take.len(), request.give_back.len(), Instant::now());
+    if Bug::AckBeforeClaimCommits.is_planted() {
+        std::mem::replace(&mut delivery, Delivery::new(Vec::new(), |_, _| ())).ack();
+    }
     let answer = engine.deps.store.claim(request).await;
     tracing::debug!(take, rest, wanted = want.tasks, took = ?began.elapsed(), "claimed");
     engine.heard(&answer);

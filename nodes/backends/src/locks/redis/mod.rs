@@ -10,6 +10,7 @@
 use crate::redis_link::{self, Link, Script};
 use async_trait::async_trait;
 use callboard_ports::locks::{self, Error};
+use callboard_ports::planted::Bug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,10 +35,15 @@ impl Locks {
     /// Locks behind a connection.
     #[must_use]
     pub fn new(link: Link) -> Self {
+        let release = if Bug::BlindLockDelete.is_planted() {
+            "return redis.call('DEL', KEYS[1])"
+        } else {
+            include_str!("release.lua")
+        };
         let scripts = Scripts {
             acquire: Script::new(include_str!("acquire.lua")),
             renew: Script::new(include_str!("renew.lua")),
-            release: Script::new(include_str!("release.lua")),
+            release: Script::new(release),
         };
         Self { link, scripts: Arc::new(scripts) }
     }

@@ -8,12 +8,14 @@ use super::events;
 use super::fault::Fault;
 use super::group;
 use super::line::{Line, Work};
+use super::rows::Row;
 use super::tx::Tx;
 use bytes::Bytes;
 use callboard_domain::{
     Attempt, Command, Event, Happening, Outcome, Progress, Refused, RetryPolicy, SessionId, State, TaskError,
     TaskId, Timestamp, limits,
 };
+use callboard_ports::planted::Bug;
 use callboard_ports::store::{Error, Fenced, Finish};
 use std::collections::HashMap;
 
@@ -145,7 +147,7 @@ impl Reports {
         let now = tx.now();
         let Some(row) = tx.draft.rows.get_mut(&task_id) else { return Ok(Decided::Answer(Fenced::Stale)) };
         let refused = blamed.cloned().or_else(|| too_large(&report.said));
-        let command = command(report, refused.as_deref(), row.max_attempts, now);
+        let command = command(report, refused.as_deref(), row, now);
         let what = match row.life.decide(command) {
             Ok(what) => what,
             Err(Refused::NoChange) => {
@@ -174,8 +176,8 @@ impl Reports {
     }
 }
 
-fn command(report: &Report, refused: Option<&str>, max_attempts: u32, now: Timestamp) -> Command {
-    let (session, attempt) = (report.session, report.attempt.number);
+fn command(report: &Report, refused: Option<&str>, row: &Row, now: Timestamp) -> Command {
+    let (mut session, mut attempt) = (report.session, report.attempt.number);
     match &report.said {
         Said::Started(at) => Command::Start { session, attempt, at: *at },
         Said::Progress(progress) => Command::Progress { session, attempt, progress: progress.clone() },
@@ -190,7 +192,10 @@ fn command(report: &Report, refused: Option<&str>, max_attempts: u32, now: Times
                     jitter: 0.0,
                 },
             };
-            Command::Finish { session, attempt, outcome, max_attempts, now }
+            if let Some(holder) = row.life.session.filter(|_| Bug::NoFenceOnFinish.is_planted()) {
+                (session, attempt) = (holder, row.life.attempt);
+            }
+            Command::Finish { session, attempt, outcome, max_attempts: row.max_attempts, now }
         }
     }
 }

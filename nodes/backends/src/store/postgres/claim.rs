@@ -10,6 +10,7 @@ use bytes::Bytes;
 use callboard_domain::{
     Command, Outcome, RetryPolicy, SessionId, Spec, State, Task, TaskError, TaskId, Timestamp,
 };
+use callboard_ports::planted::Bug;
 use callboard_ports::store::{Claim, Claimed, Error};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -133,6 +134,9 @@ impl Claims {
         if !item.take {
             if row.life.state == State::Queued {
                 let not_before = row.not_before;
+                if Bug::ReturnReusesHandoff.is_planted() {
+                    row.handoff -= 1;
+                }
                 tx.draft.hand_off_again(item.id, not_before);
             }
             return Ok(gone);

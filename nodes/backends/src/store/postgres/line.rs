@@ -10,6 +10,7 @@ use super::teller::Teller;
 use super::tx::Tx;
 use callboard_domain::Timestamp;
 use callboard_ports::Clock;
+use callboard_ports::planted::Bug;
 use callboard_ports::store::{Commit, Error};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, Row as _};
@@ -146,12 +147,17 @@ impl Line {
         };
         let (out, draft) = within(self.patience, run).await.and_then(|done| done).map_err(Failed::Before)?;
         let turn = context.teller.turn(&draft.commit);
+        if Bug::PublishBeforeCommit.is_planted() {
+            context.teller.tell(&draft.commit);
+        }
         let end = end(&draft.totals, self.shard);
         let committed = within(self.patience, conn.execute(sqlx::raw_sql(AssertSqlSafe(end)))).await;
         match committed.and_then(|done| Ok(done?)) {
             Ok(_) => {
                 context.commits.fetch_add(1, Ordering::Relaxed);
-                turn.tell(&draft.commit).await;
+                if !Bug::PublishBeforeCommit.is_planted() {
+                    turn.tell(&draft.commit).await;
+                }
                 Ok(out)
             }
             Err(fault) if fault.blame() == Blame::Connection => {

@@ -5,6 +5,7 @@ use super::line::Work;
 use super::rows;
 use super::tx::Tx;
 use callboard_domain::{Command, SessionId, State, TaskId};
+use callboard_ports::planted::Bug;
 use callboard_ports::sessions::{Accusation, EndedSession, NewSession, Session};
 use callboard_ports::store::Error;
 use sqlx::postgres::PgRow;
@@ -18,6 +19,10 @@ const LOCK: &str = "SELECT counter FROM node_sessions WHERE id = $1 AND ended_at
 const HOLD: &str = "SELECT counter FROM node_sessions WHERE id = $1 AND ended_at IS NULL FOR KEY SHARE";
 const END: &str = "UPDATE node_sessions SET ended_at = $2, ended_reason = $3 WHERE id = $1";
 const HELD: &str = "SELECT id FROM tasks WHERE state = 3 AND session = $1 ORDER BY id";
+const END_AND_HELD: &str = "WITH ended AS ( \
+        UPDATE node_sessions SET ended_at = $2, ended_reason = $3 WHERE id = $1 AND ended_at IS NULL \
+        RETURNING id) \
+    SELECT t.id FROM tasks t JOIN ended ON t.session = ended.id WHERE t.state = 3 ORDER BY t.id";
 const ORPHANS: &str = "SELECT t.id, t.session FROM tasks t WHERE t.state = 3 AND NOT EXISTS ( \
         SELECT 1 FROM node_sessions s WHERE s.id = t.session AND s.ended_at IS NULL) \
     LIMIT $1 FOR UPDATE OF t SKIP LOCKED";
@@ -67,6 +72,9 @@ impl Work for End {
     type Out = EndedSession;
 
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<EndedSession, Fault> {
+        if Bug::SessionEndedInOneStatement.is_planted() {
+            return end(tx, self.id, &self.reason).await;
+        }
         let locked = sqlx::query(LOCK).bind(rows::session_uuid(self.id)).fetch_optional(&mut *tx.conn);
         match locked.await? {
             Some(_) => end(tx, self.id, &self.reason).await,
@@ -139,10 +147,15 @@ impl Work for RecoverOrphans {
 
 /// The session's row is locked FOR UPDATE: no claim under it is in flight, and none can follow.
 async fn end(tx: &mut Tx<'_>, id: SessionId, reason: &str) -> Result<EndedSession, Fault> {
-    let session = rows::session_uuid(id);
-    sqlx::query(END).bind(session).bind(tx.now().micros()).bind(reason).execute(&mut *tx.conn).await?;
-    // A statement of its own, so with a snapshot that sees every claim the lock was waited for.
-    let held: Vec<Uuid> = sqlx::query_scalar(HELD).bind(session).fetch_all(&mut *tx.conn).await?;
+    let (session, now) = (rows::session_uuid(id), tx.now().micros());
+    let held: Vec<Uuid> = if Bug::SessionEndedInOneStatement.is_planted() {
+        let both = sqlx::query_scalar(END_AND_HELD).bind(session).bind(now).bind(reason);
+        both.fetch_all(&mut *tx.conn).await?
+    } else {
+        sqlx::query(END).bind(session).bind(now).bind(reason).execute(&mut *tx.conn).await?;
+        // A statement of its own, so with a snapshot that sees every claim the lock was waited for.
+        sqlx::query_scalar(HELD).bind(session).fetch_all(&mut *tx.conn).await?
+    };
     let held: Vec<TaskId> = held.into_iter().map(TaskId::new).collect();
     tx.load(held.iter().copied()).await?;
     let mut ended = EndedSession::default();

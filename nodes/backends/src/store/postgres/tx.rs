@@ -10,6 +10,7 @@ use super::fault::Fault;
 use super::rows::{self, Note, Row, row_columns, task_columns};
 use crate::store::names::Names;
 use callboard_domain::{Event, Happening, Lifecycle, Spec, TaskId, Timestamp};
+use callboard_ports::planted::Bug;
 use sqlx::PgConnection;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -26,6 +27,11 @@ const LOAD_WHOLE: &str = concat!(
     "SELECT ",
     task_columns!(),
     " FROM tasks t WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3 ORDER BY t.id FOR UPDATE"
+);
+const LOAD_WHOLE_SKIPPING: &str = concat!(
+    "SELECT ",
+    task_columns!(),
+    " FROM tasks t WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3 ORDER BY t.id FOR UPDATE SKIP LOCKED"
 );
 /// What a row is rebuilt with beside its log.
 const KEY: &str = "SELECT greatest(handoff, 0), queue, band, max_attempts FROM tasks WHERE id = $1";
@@ -112,9 +118,10 @@ impl<'c> Tx<'c> {
         &mut self,
         ids: impl IntoIterator<Item = TaskId>,
     ) -> Result<HashMap<TaskId, Result<Spec, String>>, Fault> {
+        let sql = if Bug::ClaimSkipsLocked.is_planted() { LOAD_WHOLE_SKIPPING } else { LOAD_WHOLE };
         let mut specs = HashMap::new();
         for day in Day::split(ids) {
-            let found = sqlx::query(LOAD_WHOLE).bind(&day.ids).bind(day.first).bind(day.last);
+            let found = sqlx::query(sql).bind(&day.ids).bind(day.first).bind(day.last);
             for sql in found.fetch_all(&mut *self.conn).await? {
                 let id = rows::id(&sql, 0)?;
                 match rows::row(&sql, &mut self.names) {
