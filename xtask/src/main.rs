@@ -7,6 +7,8 @@ mod bench;
 mod checks;
 mod ci;
 mod faults;
+mod planted;
+mod servers;
 mod services;
 mod shell;
 mod test;
@@ -26,6 +28,7 @@ commands:
                  PostgreSQL, RabbitMQ and Redis on private ports, for a cluster by hand
   faults [--seed N] [--short] [--tasks N]
                  three replicas, real servers, and faults that hit their windows; needs root
+  planted        deliberate bugs, each of which a test must find
   bench [ARGS]   measure the embedded node in a release build; ARGS go to the bench
   help           print this
 
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(&rest),
         "services" => services::run(&rest),
         "faults" => faults::run(&rest),
+        "planted" => planted::run(&rest),
         "bench" => bench::run(&rest),
         "help" | "-h" | "--help" => {
             shell::say(HELP);

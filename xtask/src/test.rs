@@ -4,9 +4,10 @@
 //! free ports for all tests, and gone afterwards. What a machine cannot run is named at the end as **not run**;
 //! with `--all` that is a failure.
 
-use crate::{faults, shell, workspace};
+use crate::servers::Servers;
+use crate::{faults, planted, shell, workspace};
 use anyhow::{Context as _, Result, bail};
-use callboard_services::{Postgres, Programs, RabbitMq, Redis, shared, target_folder};
+use callboard_services::Programs;
 use std::time::{Duration, Instant};
 
 /// Something that must be on the machine before anything can be built.
@@ -42,30 +43,15 @@ struct Step {
     run: fn() -> Result<()>,
 }
 
-const STEPS: &[Step] = &[Step {
-    name: "the fault run",
-    enabled: false,
-    possible: fault_run_possible,
-    run: || faults::run(&["--short".to_owned()]),
-}];
-
-/// The servers of one run.
-struct Servers {
-    programs: Programs,
-    postgres: Postgres,
-    rabbitmq: RabbitMq,
-    redis: Redis,
-}
-
-impl Servers {
-    fn start() -> Result<Self, callboard_services::Error> {
-        let programs = Programs::find(&target_folder())?;
-        let postgres = Postgres::start(&programs)?;
-        let rabbitmq = RabbitMq::start(&programs)?;
-        let redis = Redis::start(&programs, &std::env::temp_dir())?;
-        Ok(Self { programs, postgres, rabbitmq, redis })
-    }
-}
+const STEPS: &[Step] = &[
+    Step { name: "planted bugs", enabled: true, possible: servers_there, run: || planted::run(&[]) },
+    Step {
+        name: "the fault run",
+        enabled: false,
+        possible: fault_run_possible,
+        run: || faults::run(&["--short".to_owned()]),
+    },
+];
 
 /// Checks what the tests need, starts the servers, then runs `cargo test --workspace`. `--all` is taken, the
 /// other `args` go to `cargo test`.
@@ -88,11 +74,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let began = Instant::now();
     let mut test = shell::cargo(&root, ["test", "--workspace"]);
     match &servers {
-        Ok(servers) => {
-            test.env(shared::POSTGRES_URL, servers.postgres.url("postgres"));
-            test.env(shared::RABBITMQ_URL, servers.rabbitmq.url());
-            test.env(shared::REDIS_URL, servers.redis.url(0));
-        }
+        Ok(servers) => servers.tell(&mut test),
         Err(error) => {
             shell::complain(&format!("{error}"));
             for name in WITH_SERVERS {
@@ -129,6 +111,11 @@ fn verdict(all: bool, not_run: &[String]) -> Result<()> {
         bail!("--all was asked for, and some tests were not run");
     }
     Ok(())
+}
+
+/// The planted bugs are tried on real servers.
+fn servers_there(programs: Option<&Programs>) -> Result<(), String> {
+    programs.map(|_| ()).ok_or_else(|| "it needs PostgreSQL, RabbitMQ and Redis".into())
 }
 
 /// The fault run has network namespaces of its own, with the servers in them.

@@ -18,6 +18,9 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("callboard", "openssl-sys", "the binary needs no library of the system"),
 ];
 
+/// The feature of the deliberate bugs.
+const PLANTED: &str = "planted-bugs";
+
 /// Whether something is compiled into a crate that must not be.
 pub(super) fn dependencies(workspace: &Workspace) -> Result<Problems> {
     let mut problems = Vec::new();
@@ -31,12 +34,22 @@ pub(super) fn dependencies(workspace: &Workspace) -> Result<Problems> {
             ));
         }
     }
+    let args =
+        ["tree", "--package", "callboard", "--edges", "normal,build", "--prefix", "none", "--format", "{f}"];
+    if has_feature(&shell::read(shell::cargo(&workspace.root, args))?, PLANTED) {
+        problems.push("callboard is built with the planted bugs, which are for tests only".to_owned());
+    }
     Ok(problems)
 }
 
 /// Whether a line of `cargo tree --prefix none --format {p}` is about a package.
 fn contains(tree: &str, package: &str) -> bool {
     tree.lines().any(|line| line.split_whitespace().next() == Some(package))
+}
+
+/// Whether a line of `cargo tree --prefix none --format {f}` names a feature.
+fn has_feature(tree: &str, feature: &str) -> bool {
+    tree.lines().flat_map(|line| line.split([',', ' '])).any(|named| named == feature)
 }
 
 /// Whether every file is formatted.
@@ -65,5 +78,12 @@ mod tests {
         assert!(!contains(tree, "ring"));
         assert!(contains(tree, "aws-lc-rs"));
         assert!(contains("callboard v0.1.0\nring v0.17.14 (*)\n", "ring"));
+    }
+
+    #[test]
+    fn a_feature_is_found_by_its_whole_name() {
+        assert!(has_feature("default,std\n\ncontract,planted-bugs\n", PLANTED));
+        assert!(has_feature("planted-bugs (*)\n", PLANTED));
+        assert!(!has_feature("default,not-planted-bugs\n", PLANTED));
     }
 }
