@@ -3,7 +3,8 @@
 use crate::load::{all_end, all_succeeded, eventually, quantile, say, sleep};
 use crate::replica::{Cluster, Settings};
 use crate::room;
-use callboard_client::{Client, Code, Options};
+use callboard_client::v1::task_service_client::TaskServiceClient;
+use callboard_client::{Client, Code, Error};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,21 +33,20 @@ struct Seen {
     refused: u64,
 }
 
-/// Submits until it is told to stop, as fast as it is answered. A refusal is waited for as it asks, for a
-/// while: most clients do not.
+/// Submits until it is told to stop, as fast as it is answered. It is not our client library, which would wait
+/// as it is asked to and try again.
 async fn press(address: String, stop: Arc<AtomicBool>) -> Seen {
-    let patience = Duration::ZERO;
-    let options = Options { addresses: vec![address], patience, ..Options::default() };
-    let client = Client::connect(options).unwrap();
+    let mut client = TaskServiceClient::connect(format!("http://{address}")).await.unwrap();
     let mut seen = Seen::default();
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
-        match client.submit(sleep(TASK)).await {
+        match client.submit_task(sleep(TASK)).await {
             Ok(done) => {
                 seen.took.push(began.elapsed());
-                seen.ids.push(done.task.id);
+                seen.ids.push(done.into_inner().task.unwrap().id);
             }
-            Err(error) => {
+            Err(status) => {
+                let error = Error::from(status);
                 assert_eq!(error.code, Code::ResourceExhausted, "{error:?}");
                 let wait = error.retry_after.unwrap_or_else(|| panic!("no time to try again: {error:?}"));
                 assert!(wait > Duration::ZERO && wait <= Duration::from_secs(60), "{error:?}");

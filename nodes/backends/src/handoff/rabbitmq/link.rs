@@ -25,7 +25,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(2);
 /// After a failure nobody tries to connect for so long.
 const PAUSE: Duration = Duration::from_millis(300);
-const PASSIVE: QueueDeclareOptions =
+pub(super) const PASSIVE: QueueDeclareOptions =
     QueueDeclareOptions { passive: true, durable: true, exclusive: false, auto_delete: false, nowait: false };
 /// How often a message may be delivered: more than ever will be.
 const DELIVERIES: i64 = 1_000_000_000;

@@ -11,12 +11,14 @@
 
 mod buffer;
 mod consume;
+mod desk;
 mod link;
 mod markers;
 mod message;
 mod notices;
 mod pace;
 mod publish;
+mod session;
 
 use async_trait::async_trait;
 use callboard_domain::Timestamp;

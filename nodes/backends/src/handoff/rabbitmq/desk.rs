@@ -1,0 +1,121 @@
+//! What a consumer has: messages that wait, what settles them, and whether its owner waits.
+
+use super::buffer::Buffer;
+use futures::FutureExt as _;
+use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
+use lapin::{Acker, Channel};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// An owner that has not asked for so long gives back what it holds.
+pub(super) const IDLE: Duration = Duration::from_millis(50);
+
+/// What settles a message. The channel lives as long as one of its deliveries.
+pub(super) struct Hold {
+    pub(super) acker: Acker,
+    pub(super) channel: Channel,
+    pub(super) tracker: TaskTracker,
+}
+
+impl Hold {
+    /// Settles it behind the caller's back: nobody can do anything about a failure, after which the broker
+    /// delivers it again. In the order of the calls: the broker is told when this is first polled.
+    fn settle<F>(&self, settle: impl FnOnce(Acker) -> F)
+    where
+        F: Future<Output = lapin::Result<bool>> + Send + 'static,
+    {
+        let mut told = Box::pin(settle(self.acker.clone()));
+        if told.as_mut().now_or_never().is_none() {
+            // A channel that is dropped closes, and takes with it what is not yet written.
+            let channel = self.channel.clone();
+            self.tracker.spawn(async move {
+                let _ = told.await;
+                drop(channel);
+            });
+        }
+    }
+
+    pub(super) fn ack(&self) {
+        self.settle(|acker| async move { acker.ack(BasicAckOptions::default()).await });
+    }
+
+    pub(super) fn requeue(&self) {
+        let again = BasicNackOptions { requeue: true, multiple: false };
+        self.settle(|acker| async move { acker.nack(again).await });
+    }
+
+    pub(super) fn bury(&self) {
+        self.settle(|acker| async move { acker.reject(BasicRejectOptions { requeue: false }).await });
+    }
+}
+
+/// What a consumer's owner and what keeps it supplied share.
+pub(super) struct Desk {
+    pub(super) buffer: Mutex<Buffer<Hold>>,
+    /// Numbers the openings of lanes.
+    pub(super) openings: AtomicU64,
+    pub(super) arrived: Notify,
+    pub(super) asking: watch::Sender<Asks>,
+    pub(super) closing: CancellationToken,
+}
+
+/// Whether the owner waits.
+#[derive(Clone, Copy)]
+pub(super) struct Asks {
+    pub(super) waits: bool,
+    /// Since when that is so.
+    pub(super) since: Instant,
+    /// How many tasks it wanted last.
+    pub(super) tasks: usize,
+    /// How often it has asked without a break.
+    pub(super) times: u32,
+}
+
+impl Desk {
+    pub(super) fn buffer(&self) -> MutexGuard<'_, Buffer<Hold>> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the owner of what came.
+    pub(super) fn show(&self) {
+        self.arrived.notify_waiters();
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        let asks = *self.asking.borrow();
+        !asks.waits && asks.since.elapsed() >= IDLE
+    }
+
+    pub(super) fn give_back(&self) {
+        let held = self.buffer().drain();
+        tracing::debug!(messages = held.len(), "gives back");
+        held.iter().for_each(|m| m.hold.requeue());
+    }
+}
+
+/// Says that the owner waits, until it is dropped.
+pub(super) struct Asking<'a>(&'a Desk);
+
+impl<'a> Asking<'a> {
+    pub(super) fn new(desk: &'a Desk, tasks: usize) -> Self {
+        desk.asking.send_modify(|asks| {
+            let times = if asks.since.elapsed() < IDLE { asks.times.saturating_add(1) } else { 1 };
+            *asks = Asks { waits: true, since: Instant::now(), tasks, times };
+        });
+        Self(desk)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.asking.send_modify(|asks| {
+            asks.waits = false;
+            asks.since = Instant::now();
+        });
+    }
+}
