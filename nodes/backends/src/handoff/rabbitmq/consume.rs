@@ -8,11 +8,12 @@ use super::buffer::Message;
 use super::desk::{Asking, Asks, Desk, Hold};
 use super::message::Body;
 use super::notices::Notice;
-use super::session::{Ended, session};
+use super::session::{Ended, close, session};
 use async_trait::async_trait;
 use callboard_ports::handoff::{Consumer, Delivery, Error, Queues, Want};
 use callboard_ports::{Clock as _, SystemClock};
-use std::sync::atomic::AtomicU64;
+use futures::future::join_all;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -31,6 +32,7 @@ impl Subscription {
     pub(super) fn new(shared: &Arc<Shared>, queues: Queues) -> Self {
         let desk = Arc::new(Desk {
             buffer: Mutex::default(),
+            unsettled: AtomicUsize::new(0),
             openings: AtomicU64::new(0),
             arrived: Notify::new(),
             asking: watch::Sender::new(Asks { waits: false, since: Instant::now(), tasks: 1, times: 0 }),
@@ -91,7 +93,9 @@ impl Subscription {
             }
         }
         let desk = self.desk.clone();
+        desk.unsettled.fetch_add(1, Ordering::SeqCst);
         Delivery::new(tasks, move |_, acked| {
+            desk.unsettled.fetch_sub(1, Ordering::SeqCst);
             if !acked {
                 return holds.iter().for_each(|(.., hold)| hold.requeue());
             }
@@ -124,7 +128,14 @@ async fn feed(shared: Arc<Shared>, desk: Arc<Desk>, queues: Queues) {
             }
             match session(&shared, &desk, &queues).await {
                 Ok(Ended::Streams) => {}
-                Ok(Ended::Idle) => desk.give_back(),
+                Ok(Ended::Idle(channels)) => {
+                    desk.give_back();
+                    // Closed, all that was given back is in its queue: what is consumed next comes in its order.
+                    // Not while the owner still has to acknowledge something over one of them.
+                    if desk.unsettled.load(Ordering::SeqCst) == 0 {
+                        join_all(channels.iter().map(close)).await;
+                    }
+                }
                 Err(_) => return,
             }
         }

@@ -4,7 +4,7 @@ use super::buffer::Buffer;
 use futures::FutureExt as _;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 use lapin::{Acker, Channel};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -57,6 +57,8 @@ impl Hold {
 /// What a consumer's owner and what keeps it supplied share.
 pub(super) struct Desk {
     pub(super) buffer: Mutex<Buffer<Hold>>,
+    /// How many deliveries the owner has not settled yet.
+    pub(super) unsettled: AtomicUsize,
     /// Numbers the openings of lanes.
     pub(super) openings: AtomicU64,
     pub(super) arrived: Notify,

@@ -137,16 +137,17 @@ impl<'a> Lanes<'a> {
 }
 
 impl Lanes<'_> {
-    /// Stops consuming, and takes in what was on its way.
-    async fn end(&mut self) {
+    /// Stops consuming, and takes in what was on its way. Answers the channels it used.
+    async fn end(&mut self) -> Vec<Channel> {
         self.opening.clear();
         let ends = std::mem::take(&mut self.ends);
         for queue in &self.open {
             Band::ALL.into_iter().for_each(|band| self.desk.buffer().closed(&(queue.clone(), band)));
         }
-        join_all(ends.into_values().map(async |(channel, tag)| {
+        let channels = join_all(ends.into_values().map(async |(channel, tag)| {
             let cancelled = channel.basic_cancel(tag, BasicCancelOptions::default());
             let _ = soon("cancelling", cancelled).await;
+            channel
         }))
         .await;
         while let Some(Some(sent)) = self.deliveries.next().now_or_never() {
@@ -154,13 +155,20 @@ impl Lanes<'_> {
                 take(self.shared, self.desk, sent.opening, sent.channel, delivery);
             }
         }
+        channels
     }
+}
+
+/// Closes a channel. What it was sent and did not settle is in its queue again afterwards.
+pub(super) async fn close(channel: &Channel) {
+    // One that does not answer is closed when it is dropped.
+    let _ = soon("closing a channel", channel.close(200, "".into())).await;
 }
 
 /// How a session ended.
 pub(super) enum Ended {
-    /// Its owner has no free slot.
-    Idle,
+    /// Its owner has no free slot. The channels it used.
+    Idle(Vec<Channel>),
     /// Its owner takes one after the other: larger consumers serve it better.
     Streams,
 }
@@ -219,9 +227,9 @@ pub(super) async fn session(
         }
         let streams = desk.asking.borrow().times >= STREAMS && asks.times < STREAMS;
         if streams || desk.is_idle() {
-            lanes.end().await;
+            let channels = lanes.end().await;
             tracing::debug!(streams, lasted = ?began.elapsed(), "consumes no more");
-            return Ok(if streams { Ended::Streams } else { Ended::Idle });
+            return Ok(if streams { Ended::Streams } else { Ended::Idle(channels) });
         }
     }
 }
@@ -250,7 +258,7 @@ async fn open(shared: &Shared, lane: &Lane, opening: u64, asks: Asks) -> Result<
         Err(error) => {
             shared.forget(&name);
             // The broker may still begin to send.
-            let _ = soon("closing a channel", channel.close(200, "".into())).await;
+            close(&channel).await;
             return Err(error);
         }
     };
