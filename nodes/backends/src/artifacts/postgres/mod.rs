@@ -9,6 +9,7 @@
 
 mod sql;
 
+use crate::store::postgres::pool::Pool;
 use async_trait::async_trait;
 use bytes::Bytes;
 use callboard_domain::{ArtifactDigest, limits};
@@ -16,8 +17,8 @@ use callboard_ports::artifacts::{self, Artifact, Error};
 use futures::future::BoxFuture;
 use futures::{FutureExt, stream};
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// The most bytes of one chunk.
 const CHUNK: usize = 256 << 10;
@@ -29,18 +30,21 @@ const MEDIA_TYPE: usize = 127;
 const UNKNOWN: &str = "application/octet-stream";
 /// How often a call is tried: connections break, and every call may be repeated without harm.
 const TRIES: usize = 3;
+/// How long a try may take that reads, a chunk at the most, and how long one that writes all of an artifact.
+const READ: Duration = Duration::from_secs(10);
+const WRITE: Duration = Duration::from_secs(60);
 
 /// Artifacts in PostgreSQL. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
-    pool: PgPool,
+    pool: Pool,
 }
 
 impl Artifacts {
     /// Artifacts in the database of a pool. A put holds a connection until all is written, a reader only for
     /// each chunk: a pool of its own keeps them out of the way of tasks.
     #[must_use]
-    pub const fn new(pool: PgPool) -> Self {
+    pub(crate) const fn new(pool: Pool) -> Self {
         Self { pool }
     }
 }
@@ -56,12 +60,12 @@ impl artifacts::Artifacts for Artifacts {
         let media_type = sound(media_type);
         let (digest, sums) = hashed(data.clone()).await?;
         let put = sql::Put { digest, media_type, data: &data, sums: &sums };
-        again(|| put.run(&self.pool).boxed()).await?;
+        again(WRITE, || put.run(&self.pool).boxed()).await?;
         Ok(digest)
     }
 
     async fn get(&self, digest: ArtifactDigest) -> Result<Artifact, Error> {
-        let found = again(|| sql::head(&self.pool, digest).boxed()).await?;
+        let found = again(READ, || sql::head(&self.pool, digest).boxed()).await?;
         let (size, media_type) = found.ok_or(Error::NotFound)?;
         let reader = Reader {
             pool: self.pool.clone(),
@@ -103,11 +107,18 @@ async fn hashed(data: Bytes) -> Result<(ArtifactDigest, Vec<[u8; 32]>), Error> {
 }
 
 /// Tries a call again where the server may answer the next one. All calls here may be repeated, also those
-/// whose commit is in doubt.
-async fn again<'a, T>(call: impl Fn() -> BoxFuture<'a, Result<T, sqlx::Error>>) -> Result<T, Error> {
+/// whose commit is in doubt. One that gets no answer has had its time.
+async fn again<'a, T>(
+    limit: Duration,
+    call: impl Fn() -> BoxFuture<'a, Result<T, sqlx::Error>>,
+) -> Result<T, Error> {
     let mut tries = 1;
     loop {
-        match call().await {
+        let answer = tokio::time::timeout(limit, call()).await;
+        let answer = answer.map_err(|_| {
+            Error::Unavailable(format!("the server did not answer within {} s", limit.as_secs()))
+        })?;
+        match answer {
             Err(error) if tries < TRIES && sql::is_passing(&error) => tries += 1,
             answer => return answer.map_err(|error| Error::Unavailable(error.to_string())),
         }
@@ -116,7 +127,7 @@ async fn again<'a, T>(call: impl Fn() -> BoxFuture<'a, Result<T, sqlx::Error>>) 
 
 /// Reads an artifact chunk by chunk and checks what it has read.
 struct Reader {
-    pool: PgPool,
+    pool: Pool,
     digest: ArtifactDigest,
     hash: Sha256,
     /// The number of the next chunk.
@@ -139,7 +150,7 @@ impl Reader {
         if self.left == 0 {
             return Ok(None);
         }
-        let chunk = again(|| sql::chunk(&self.pool, self.digest, self.next).boxed()).await?;
+        let chunk = again(READ, || sql::chunk(&self.pool, self.digest, self.next).boxed()).await?;
         // It has become shorter than it was when it was opened.
         let chunk = Bytes::from(chunk.ok_or(Error::Damaged)?);
         self.hash.update(&chunk);

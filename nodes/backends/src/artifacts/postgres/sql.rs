@@ -1,8 +1,9 @@
 //! The statements of the artifacts.
 
 use super::chunks;
+use crate::store::postgres::pool::Pool;
 use callboard_domain::ArtifactDigest;
-use sqlx::{Acquire, PgConnection, PgPool, Row};
+use sqlx::{Connection as _, PgConnection, Row as _};
 use std::collections::HashMap;
 
 /// Somebody else may be putting the same bytes: that takes as long as it takes to write them.
@@ -29,8 +30,8 @@ pub(super) struct Put<'a> {
 
 impl Put<'_> {
     /// Writes it, or what is missing or wrong of it.
-    pub(super) async fn run(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
-        let mut connection = pool.acquire().await?;
+    pub(super) async fn run(&self, pool: &Pool) -> Result<(), sqlx::Error> {
+        let mut connection = pool.take().await?;
         let mut tx = connection.begin().await?;
         sqlx::query(PATIENT).execute(&mut *tx).await?;
         let now: i64 = sqlx::query_scalar(NOW).fetch_one(&mut *tx).await?;
@@ -52,7 +53,9 @@ impl Put<'_> {
             let end = i32::try_from(self.sums.len()).unwrap_or(i32::MAX);
             sqlx::query(CUT).bind(&digest[..]).bind(end).execute(&mut *tx).await?;
         }
-        tx.commit().await
+        tx.commit().await?;
+        connection.give_back();
+        Ok(())
     }
 
     async fn stored(&self, tx: &mut PgConnection) -> Result<HashMap<i32, Vec<u8>>, sqlx::Error> {
@@ -62,11 +65,8 @@ impl Put<'_> {
 }
 
 /// The size and the media type of an artifact.
-pub(super) async fn head(
-    pool: &PgPool,
-    digest: ArtifactDigest,
-) -> Result<Option<(u64, String)>, sqlx::Error> {
-    let row = sqlx::query(HEAD).bind(&digest.as_bytes()[..]).fetch_optional(pool).await?;
+pub(super) async fn head(pool: &Pool, digest: ArtifactDigest) -> Result<Option<(u64, String)>, sqlx::Error> {
+    let row = pool.first(sqlx::query(HEAD).bind(&digest.as_bytes()[..])).await?;
     let read = |row: sqlx::postgres::PgRow| {
         let size: i64 = row.try_get(0)?;
         Ok((u64::try_from(size).unwrap_or(0), row.try_get(1)?))
@@ -76,11 +76,12 @@ pub(super) async fn head(
 
 /// The bytes of a chunk.
 pub(super) async fn chunk(
-    pool: &PgPool,
+    pool: &Pool,
     digest: ArtifactDigest,
     number: i32,
 ) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    sqlx::query_scalar(CHUNK).bind(&digest.as_bytes()[..]).bind(number).fetch_optional(pool).await
+    let row = pool.first(sqlx::query(CHUNK).bind(&digest.as_bytes()[..]).bind(number)).await?;
+    row.map(|row| row.try_get(0)).transpose()
 }
 
 /// Whether the next try may succeed at once: a connection that broke, a deadlock, a lock that was waited for.

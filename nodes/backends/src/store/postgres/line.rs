@@ -182,7 +182,8 @@ pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, 
     Ok(within(CONNECT, options.connect()).await??)
 }
 
-async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Fault> {
+/// Waits no longer than that.
+pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Fault> {
     tokio::time::timeout(limit, future).await.map_err(|_| Fault::TimedOut(limit.as_secs()))
 }
 

@@ -29,6 +29,7 @@ mod lease;
 mod line;
 mod outbox;
 mod partitions;
+pub(crate) mod pool;
 mod port;
 mod read;
 mod registry;
@@ -52,10 +53,10 @@ use callboard_ports::store::{Admitted, Claim, CommitObserver, Error, Fenced};
 use claim::Claimer;
 use fault::Fault;
 use group::{Bounds, Group};
-use line::{Context, Line, Work};
+use line::{Context, Line, Work, within};
+use pool::Pool;
 use schema::Ways;
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -75,8 +76,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
 /// How many connections carry artifacts.
 const ARTIFACTS: u32 = 2;
-/// How long a read waits for a connection.
-const ACQUIRE: Duration = Duration::from_secs(2);
+/// How long a read may take in all; a statement of it has less, on the server.
+const READ: Duration = Duration::from_secs(12);
 
 /// How to open a store.
 #[derive(Clone)]
@@ -136,7 +137,7 @@ pub struct Store {
     outbox: Arc<Lines>,
     health: Arc<Lines>,
     sessions: Arc<Sessions>,
-    pool: PgPool,
+    pool: Pool,
     tracker: TaskTracker,
 }
 
@@ -166,10 +167,7 @@ impl Store {
         let direct = ways.writes_direct.clone();
         let renews = Line::new(direct.clone(), Arc::clone(&context), shard.next(), RENEWAL_PATIENCE);
         let pings = Line::new(direct, Arc::clone(&context), shard.next(), RENEWAL_PATIENCE);
-        let pool = PgPoolOptions::new()
-            .max_connections(options.max_connections.saturating_sub(WRITERS).max(2))
-            .acquire_timeout(ACQUIRE)
-            .connect_lazy_with(ways.reads.clone());
+        let pool = Pool::new(ways.reads.clone(), options.max_connections.saturating_sub(WRITERS).max(2));
         Ok(Arc::new(Self {
             admits,
             claims,
@@ -195,8 +193,7 @@ impl Store {
     /// The artifacts of the same database, on connections of their own: a large one holds up no task.
     #[must_use]
     pub fn artifacts(&self) -> Artifacts {
-        let options = PgPoolOptions::new().max_connections(ARTIFACTS).acquire_timeout(ACQUIRE);
-        Artifacts::new(options.connect_lazy_with(self.ways.direct.clone()))
+        Artifacts::new(Pool::new(self.ways.direct.clone(), ARTIFACTS))
     }
 
     /// Whether the database answers, on a connection that nothing else uses; within about two seconds.
@@ -260,9 +257,9 @@ impl Store {
         self.own(async move { lines.run(&mut work).await }).await
     }
 
-    /// Answers a read.
+    /// Answers a read, within an end: an answer that was lost on its way is not waited for.
     async fn read<T>(&self, read: impl Future<Output = Result<T, Fault>>) -> Result<T, Error> {
-        read.await.map_err(|fault| {
+        within(READ, read).await.and_then(|answer| answer).map_err(|fault| {
             tracing::warn!(error = %fault, "a read of the store failed");
             Error::from(&fault)
         })

@@ -1,7 +1,7 @@
 //! Partitions: made ahead of time, dropped when their tasks are past retention.
 
 use super::fault::Fault;
-use super::line::connect;
+use super::line::{connect, within};
 use super::rows;
 use callboard_ports::store::Error;
 use sqlx::postgres::PgConnectOptions;
@@ -11,6 +11,8 @@ use std::time::Duration;
 /// How many days are made ahead.
 const AHEAD: i64 = 7;
 const DAY: Duration = Duration::from_secs(86_400);
+/// How long all of it may take. What was not done then is done the next time.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// How many request ids are forgotten in one statement.
 const FORGOTTEN: i64 = 10_000;
 /// Only one node at a time: any number, the same in all of them.
@@ -65,7 +67,7 @@ pub(super) async fn maintain(
         let _ = conn.close().await;
         Ok(done)
     };
-    run.await.map_err(|fault: Fault| Error::from(&fault))
+    within(PATIENCE, run).await.and_then(|done| done).map_err(|fault| Error::from(&fault))
 }
 
 async fn drop_old(

@@ -155,7 +155,7 @@ impl TaskReader for Store {
 
     async fn kinds(&self) -> Result<Vec<KindSpec>, Error> {
         self.read(async {
-            let found = sqlx::query(registry::KINDS).fetch_all(&self.pool).await?;
+            let found = self.pool.all(sqlx::query(registry::KINDS)).await?;
             found.iter().map(registry::kind).collect()
         })
         .await
@@ -189,7 +189,7 @@ impl SessionStore for Store {
 
     async fn live_sessions(&self) -> Result<Vec<Session>, Error> {
         self.read(async {
-            let found = sqlx::query(super::sessions::LIVE).fetch_all(&self.pool).await?;
+            let found = self.pool.all(sqlx::query(super::sessions::LIVE)).await?;
             found.iter().map(super::sessions::session).collect()
         })
         .await
@@ -214,7 +214,7 @@ impl AlertStore for Store {
     ) -> Result<Vec<Alert>, Error> {
         let sql = if open_only { registry::OPEN_ALERTS } else { registry::ALL_ALERTS };
         self.read(async {
-            let found = sqlx::query(sql).bind(before).bind(rows::limit(limit)).fetch_all(&self.pool).await?;
+            let found = self.pool.all(sqlx::query(sql).bind(before).bind(rows::limit(limit))).await?;
             found.iter().map(registry::alert).collect()
         })
         .await
@@ -243,7 +243,7 @@ impl Outbox for Store {
 
     async fn backlog(&self) -> Result<u64, Error> {
         self.read(async {
-            let sql = sqlx::query(outbox::BACKLOG).fetch_one(&self.pool).await?;
+            let sql = self.pool.one(sqlx::query(outbox::BACKLOG)).await?;
             rows::count(&sql, 0)
         })
         .await
@@ -251,8 +251,8 @@ impl Outbox for Store {
 
     async fn suspect_lanes(&self) -> Result<Vec<Lane>, Error> {
         self.read(async {
-            let found =
-                sqlx::query(outbox::SUSPECT_LANES).bind(outbox::looked_at()).fetch_all(&self.pool).await?;
+            let lanes = sqlx::query(outbox::SUSPECT_LANES).bind(outbox::looked_at());
+            let found = self.pool.all(lanes).await?;
             let mut names = crate::store::names::Names::default();
             found.iter().map(|sql| outbox::lane_of(sql, &mut names)).collect()
         })
@@ -262,14 +262,12 @@ impl Outbox for Store {
     async fn suspects(&self, lane: &Lane, limit: usize) -> Result<Vec<Suspect>, Error> {
         let (queue, band) = outbox::lane_values(lane);
         self.read(async {
-            let found = sqlx::query(outbox::SUSPECTS)
+            let suspects = sqlx::query(outbox::SUSPECTS)
                 .bind(outbox::looked_at())
                 .bind(queue)
                 .bind(band)
-                .bind(rows::limit(limit))
-                .fetch_all(&self.pool)
-                .await?;
-            found.iter().map(outbox::suspect).collect()
+                .bind(rows::limit(limit));
+            self.pool.all(suspects).await?.iter().map(outbox::suspect).collect()
         })
         .await
     }

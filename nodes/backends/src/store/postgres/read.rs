@@ -2,13 +2,14 @@
 
 use super::events::{self, event_columns};
 use super::fault::Fault;
+use super::pool::Pool;
 use super::rows::{self, AFTER_TASK, task_columns};
 use crate::store::names::Names;
 use bytes::Bytes;
 use callboard_domain::{Attempt, Band, Event, SessionId, State, Task, TaskId, Timestamp};
 use callboard_ports::handoff::Ready;
 use callboard_ports::store::{Error, Filter, FullTask, QueueDepth};
-use sqlx::{PgPool, Postgres, QueryBuilder};
+use sqlx::{Postgres, QueryBuilder};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -41,19 +42,19 @@ const QUEUED: &str = "SELECT id, queued_at, handoff, alone, not_before FROM task
 const HELD: &str = "SELECT id, attempt FROM tasks WHERE state = 3 AND session = $1 ORDER BY id";
 
 /// The tasks with these ids.
-pub(super) async fn get(pool: &PgPool, ids: Vec<TaskId>) -> Result<Vec<Task>, Fault> {
+pub(super) async fn get(pool: &Pool, ids: Vec<TaskId>) -> Result<Vec<Task>, Fault> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<Uuid> = ids.into_iter().map(rows::uuid).collect();
     let mut names = Names::default();
-    let found = sqlx::query(TASKS).bind(ids).fetch_all(pool).await?;
+    let found = pool.all(sqlx::query(TASKS).bind(ids)).await?;
     found.iter().map(|sql| rows::task(sql, &mut names)).collect()
 }
 
 /// One task with input and result.
-pub(super) async fn get_full(pool: &PgPool, id: TaskId) -> Result<Result<FullTask, Error>, Fault> {
-    let found = sqlx::query(FULL).bind(rows::uuid(id)).fetch_optional(pool).await?;
+pub(super) async fn get_full(pool: &Pool, id: TaskId) -> Result<Result<FullTask, Error>, Fault> {
+    let found = pool.first(sqlx::query(FULL).bind(rows::uuid(id))).await?;
     let Some(sql) = found else { return Ok(Err(Error::NotFound)) };
     Ok(Ok(FullTask {
         task: rows::task(&sql, &mut Names::default())?,
@@ -63,22 +64,22 @@ pub(super) async fn get_full(pool: &PgPool, id: TaskId) -> Result<Result<FullTas
 }
 
 /// The one task whose id ends in these digits.
-pub(super) async fn find(pool: &PgPool, suffix: &str) -> Result<Result<TaskId, Error>, Fault> {
+pub(super) async fn find(pool: &Pool, suffix: &str) -> Result<Result<TaskId, Error>, Fault> {
     let digits = i32::try_from(suffix.len()).unwrap_or(i32::MAX);
     if !(1..=32).contains(&digits) || !suffix.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(Err(Error::NotFound));
     }
-    let found: Vec<Uuid> = sqlx::query_scalar(ENDING).bind(digits).bind(suffix).fetch_all(pool).await?;
+    let found = pool.all(sqlx::query(ENDING).bind(digits).bind(suffix)).await?;
     Ok(match found.as_slice() {
         [] => Err(Error::NotFound),
-        [id] => Ok(TaskId::new(*id)),
+        [sql] => Ok(rows::id(sql, 0)?),
         _ => Err(Error::Ambiguous),
     })
 }
 
 /// Tasks that fit, newest first. One search per state, so that a rare state is read from its own index.
 pub(super) async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     filter: Filter,
     before: Option<TaskId>,
     limit: usize,
@@ -101,7 +102,7 @@ pub(super) async fn list(
 }
 
 async fn search(
-    pool: &PgPool,
+    pool: &Pool,
     state: Option<State>,
     filter: &Filter,
     before: Option<TaskId>,
@@ -130,7 +131,7 @@ async fn search(
     }
     sql.push(" ORDER BY t.id DESC LIMIT ").push_bind(rows::limit(limit));
     let (mut tasks, mut names) = (Vec::new(), Names::default());
-    for sql in sql.build().fetch_all(pool).await? {
+    for sql in pool.all(sql.build()).await? {
         match rows::task(&sql, &mut names) {
             Ok(task) => tasks.push(task),
             // One row that cannot be read must not hide all the others.
@@ -141,39 +142,26 @@ async fn search(
 }
 
 /// Events of a task after a seq.
-pub(super) async fn log(
-    pool: &PgPool,
-    id: TaskId,
-    after_seq: u64,
-    limit: usize,
-) -> Result<Vec<Event>, Fault> {
-    let found = sqlx::query(EVENTS)
-        .bind(rows::uuid(id))
-        .bind(rows::stored(after_seq))
-        .bind(rows::limit(limit))
-        .fetch_all(pool)
-        .await?;
+pub(super) async fn log(pool: &Pool, id: TaskId, after_seq: u64, limit: usize) -> Result<Vec<Event>, Fault> {
+    let events =
+        sqlx::query(EVENTS).bind(rows::uuid(id)).bind(rows::stored(after_seq)).bind(rows::limit(limit));
+    let found = pool.all(events).await?;
     let mut names = Names::default();
     found.iter().map(|sql| events::read(sql, &mut names)).collect()
 }
 
 /// Events of many tasks, each after a seq.
-pub(super) async fn logs(
-    pool: &PgPool,
-    tasks: Vec<(TaskId, u64)>,
-    limit: usize,
-) -> Result<Vec<Event>, Fault> {
+pub(super) async fn logs(pool: &Pool, tasks: Vec<(TaskId, u64)>, limit: usize) -> Result<Vec<Event>, Fault> {
     let (ids, seqs): (Vec<Uuid>, Vec<i64>) =
         tasks.into_iter().map(|(id, seq)| (rows::uuid(id), rows::stored(seq))).unzip();
-    let found =
-        sqlx::query(EVENTS_AFTER).bind(ids).bind(seqs).bind(rows::limit(limit)).fetch_all(pool).await?;
+    let found = pool.all(sqlx::query(EVENTS_AFTER).bind(ids).bind(seqs).bind(rows::limit(limit))).await?;
     let mut names = Names::default();
     found.iter().map(|sql| events::read(sql, &mut names)).collect()
 }
 
 /// How many tasks are in each state.
-pub(super) async fn counts(pool: &PgPool) -> Result<[u64; 6], Fault> {
-    let sql = sqlx::query(COUNTS).fetch_one(pool).await?;
+pub(super) async fn counts(pool: &Pool) -> Result<[u64; 6], Fault> {
+    let sql = pool.one(sqlx::query(COUNTS)).await?;
     let mut counts = [0; 6];
     for (i, count) in counts.iter_mut().enumerate() {
         *count = rows::count(&sql, i)?;
@@ -182,9 +170,9 @@ pub(super) async fn counts(pool: &PgPool) -> Result<[u64; 6], Fault> {
 }
 
 /// How deep each queue is.
-pub(super) async fn queue_depths(pool: &PgPool) -> Result<Vec<QueueDepth>, Fault> {
+pub(super) async fn queue_depths(pool: &Pool) -> Result<Vec<QueueDepth>, Fault> {
     let (mut depths, mut names): (Vec<QueueDepth>, _) = (Vec::new(), Names::default());
-    for sql in sqlx::query(DEPTHS).fetch_all(pool).await? {
+    for sql in pool.all(sqlx::query(DEPTHS)).await? {
         let queue = rows::name(&sql, 0, &mut names)?;
         let (band, count) = (rows::band(&sql, 1)?, rows::count(&sql, 2)?);
         if depths.last().is_none_or(|last| last.queue != queue) {
@@ -195,7 +183,7 @@ pub(super) async fn queue_depths(pool: &PgPool) -> Result<Vec<QueueDepth>, Fault
             *slot = count;
         }
         let first = sqlx::query(QUEUED).bind(&*queue).bind(i16::from(band.index())).bind(1_i64);
-        if let Some(sql) = first.fetch_optional(pool).await? {
+        if let Some(sql) = pool.first(first).await? {
             let this = (rows::id(&sql, 0)?, rows::time(&sql, 1)?);
             let age = |(id, at): &(TaskId, Timestamp)| (*at, *id);
             depth.oldest = depth.oldest.into_iter().chain([this]).min_by_key(age);
@@ -205,23 +193,18 @@ pub(super) async fn queue_depths(pool: &PgPool) -> Result<Vec<QueueDepth>, Fault
 }
 
 /// The oldest QUEUED tasks of each queue and band.
-pub(super) async fn queued(pool: &PgPool, only: Vec<Arc<str>>, limit: usize) -> Result<Vec<Ready>, Fault> {
+pub(super) async fn queued(pool: &Pool, only: Vec<Arc<str>>, limit: usize) -> Result<Vec<Ready>, Fault> {
     let lanes: Vec<(Arc<str>, Band)> = if only.is_empty() {
         let mut names = Names::default();
-        let found = sqlx::query(DEPTHS).fetch_all(pool).await?;
+        let found = pool.all(sqlx::query(DEPTHS)).await?;
         found.iter().map(|sql| super::outbox::lane_of(sql, &mut names)).collect::<Result<_, _>>()?
     } else {
         only.into_iter().flat_map(|queue| Band::ALL.map(|band| (Arc::clone(&queue), band))).collect()
     };
     let mut waiting = Vec::new();
     for (queue, band) in lanes {
-        let found = sqlx::query(QUEUED)
-            .bind(&*queue)
-            .bind(i16::from(band.index()))
-            .bind(rows::limit(limit))
-            .fetch_all(pool)
-            .await?;
-        for sql in &found {
+        let oldest = sqlx::query(QUEUED).bind(&*queue).bind(i16::from(band.index())).bind(rows::limit(limit));
+        for sql in &pool.all(oldest).await? {
             waiting.push(Ready {
                 id: rows::id(sql, 0)?,
                 handoff: rows::count(sql, 2)?,
@@ -236,7 +219,7 @@ pub(super) async fn queued(pool: &PgPool, only: Vec<Arc<str>>, limit: usize) -> 
 }
 
 /// The attempts a session holds.
-pub(super) async fn held_by(pool: &PgPool, session: SessionId) -> Result<Vec<Attempt>, Fault> {
-    let found = sqlx::query(HELD).bind(rows::session_uuid(session)).fetch_all(pool).await?;
+pub(super) async fn held_by(pool: &Pool, session: SessionId) -> Result<Vec<Attempt>, Fault> {
+    let found = pool.all(sqlx::query(HELD).bind(rows::session_uuid(session))).await?;
     found.iter().map(|sql| Ok(Attempt { task_id: rows::id(sql, 0)?, number: rows::small(sql, 1)? })).collect()
 }

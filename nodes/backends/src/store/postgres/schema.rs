@@ -130,7 +130,7 @@ const WRITES: [(&str, &str); 6] = [
 ];
 
 const READS: [(&str, &str); 2] =
-    [("idle_in_transaction_session_timeout", "10s"), ("statement_timeout", "20s")];
+    [("idle_in_transaction_session_timeout", "10s"), ("statement_timeout", "10s")];
 
 impl Ways {
     pub(super) fn new(options: &Options) -> Result<Self, OpenError> {

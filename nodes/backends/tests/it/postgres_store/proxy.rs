@@ -1,4 +1,5 @@
 //! Stands between a store and its server, and cuts a connection at its commit, or holds it still.
+//! Or it lets an answer disappear.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,9 @@ pub(super) enum Cut {
     After = 2,
     /// The server hears nothing more, of the commit or of the connection's end, until it is released.
     Hold = 3,
+    /// The server answers the next statement, whatever it is, and nobody hears of it; nor of anything else: the
+    /// connection stays open and silent, as one whose server was cut off and has forgotten it.
+    Swallow = 4,
 }
 
 /// A proxy. Nothing is cut until it is armed, and then one connection.
@@ -51,7 +55,7 @@ impl Proxy {
         Self { armed, released, url, _tasks: tasks }
     }
 
-    /// Cuts the next connection that commits.
+    /// Cuts the next connection that commits; or that runs a statement, if an answer is to be swallowed.
     pub(super) fn arm(&self, cut: Cut) {
         self.armed.store(cut as u8, Ordering::SeqCst);
     }
@@ -78,10 +82,19 @@ async fn forward(
         tokio::select! {
             read = client.read(&mut from_client) => {
                 let Some(bytes) = read.ok().filter(|n| *n > 0).map(|n| &from_client[..n]) else { return };
+                if runs_a_statement(bytes)
+                    && armed.compare_exchange(4, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+                {
+                    server.write_all(bytes).await.unwrap();
+                    while server.read(&mut from_server).await.is_ok_and(|n| n > 0) {}
+                    // Not even its end is told.
+                    std::future::pending().await
+                }
                 if bytes.windows(6).any(|word| word == b"COMMIT") {
                     match armed.swap(0, Ordering::SeqCst) {
                         0 => {}
                         1 => return,
+                        4 => unreachable!("a commit is a statement"),
                         3 => drop(released.wait_for(|released| *released).await),
                         _ => {
                             server.write_all(bytes).await.unwrap();
@@ -99,4 +112,9 @@ async fn forward(
             }
         }
     }
+}
+
+/// Whether it is a query, or prepares or binds one; and not a beginning or a question whether all is well.
+fn runs_a_statement(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(b'Q' | b'P' | b'B'))
 }
