@@ -148,8 +148,8 @@ impl Store {
     /// # Errors
     /// [`OpenError`].
     pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
-        let ways = Ways::new(&options)?;
-        schema::prepare(&ways, options.connect_within).await?;
+        let mut ways = Ways::new(&options)?;
+        schema::prepare(&mut ways, options.connect_within).await?;
         let context = Arc::new(Context {
             clock: options.clock,
             jitter: options.jitter,

@@ -5,7 +5,7 @@ use super::line::connect;
 use super::{fault::Blame, fault::Fault};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use std::str::FromStr;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -118,11 +118,19 @@ const ALL: [(&str, &str); 6] = [
     ("tcp_keepalives_count", "3"),
 ];
 
+/// Longer than a silent client may hold a lock, so that whoever waits for one gets it in the end; and no longer:
+/// a statement of a client that is cut off while it waits holds what its transaction has locked before.
+const LOCK_TIMEOUT: &str = "3s";
+
+/// Has the server look whether the client of a statement that runs or waits is still there. Set apart: not every
+/// system that a server runs on can.
+const WATCH: (&str, &str) = ("client_connection_check_interval", "1s");
+
 /// What writes set beside. They look up rows by id and nothing else: whatever the statistics say of a table
 /// that was analysed while it was empty, the index is right.
 const WRITES: [(&str, &str); 6] = [
     ("idle_in_transaction_session_timeout", "2s"),
-    ("lock_timeout", "5s"),
+    ("lock_timeout", LOCK_TIMEOUT),
     ("statement_timeout", "9s"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -146,6 +154,13 @@ impl Ways {
             direct,
         })
     }
+
+    /// Has the server look after those whose client is gone.
+    fn watch_clients(&mut self) {
+        for way in [&mut self.writes, &mut self.writes_direct, &mut self.reads] {
+            *way = way.clone().options([WATCH]);
+        }
+    }
 }
 
 fn parse(option: &'static str, url: &str) -> Result<PgConnectOptions, OpenError> {
@@ -162,9 +177,16 @@ fn address(options: &PgConnectOptions) -> String {
 }
 
 /// Connects, looks the server over and brings the schema to this version.
-pub(super) async fn prepare(ways: &Ways, within: Duration) -> Result<(), OpenError> {
+pub(super) async fn prepare(ways: &mut Ways, within: Duration) -> Result<(), OpenError> {
     let mut direct = open(&ways.direct, within).await?;
     check_server(&mut direct, &ways.direct).await?;
+    let (name, value) = WATCH;
+    match direct.execute(AssertSqlSafe(format!("SET {name} = '{value}'"))).await {
+        Ok(_) => ways.watch_clients(),
+        Err(error) => {
+            tracing::info!(%error, "the server cannot see that a client is gone while a statement runs");
+        }
+    }
     migrate(&mut direct).await?;
     // Ends by itself if this fails.
     let _ = direct.close().await;

@@ -1,8 +1,11 @@
-//! A client that falls silent inside a transaction: paused, or at the end of a cable that was pulled.
+//! A client that falls silent inside a transaction: paused, or at the end of a cable that was pulled; and one that
+//! ends while the server works for it.
 
+use super::held;
 use super::proxy::{Cut, Proxy};
 use super::{Place, claim, open, options};
 use callboard_domain::State;
+use callboard_ports::contract::store::Held;
 use callboard_ports::sessions::SessionStore;
 use callboard_ports::store::{Claim, Error, TaskReader, TaskStore};
 use std::time::Duration;
@@ -44,4 +47,29 @@ async fn the_server_ends_the_claim_of_a_client_that_falls_silent_and_frees_its_t
     assert!(matches!(late, Err(Error::Unknown(_) | Error::SessionEnded)), "{late:?}");
     let held = place.other.get(ids).await.unwrap();
     assert!(held.iter().all(|t| t.life.state == State::Running && t.life.session == Some(next)), "{held:?}");
+}
+
+/// Less than it may wait for a lock.
+const SEEN_WITHIN: Duration = Duration::from_millis(2_500);
+
+#[tokio::test]
+async fn the_server_ends_a_claim_that_waits_for_a_lock_once_its_client_is_gone() {
+    let place = Place::new().await;
+    let proxy = Proxy::new(&place.url).await;
+    let store = open(&options(&proxy.url)).await;
+    let session = place.session(1).await;
+    let ids = place.admit(0..1).await;
+    let mut held: Box<dyn Held> = Box::new(held::Row::hold(&place.url, ids[0]).await);
+    let (claimer, take) = (store.clone(), claim(session, &ids));
+    let claiming = tokio::spawn(async move { claimer.claim(take).await });
+    held.until_waiting(1).await;
+    let began = Instant::now();
+    // As by the end of the process: all its connections are closed.
+    drop(proxy);
+    let ended = place.other.end_session(session, "gone").await.unwrap();
+    let took = began.elapsed();
+    assert!(took < SEEN_WITHIN, "its session's row was held for {took:?}");
+    assert_eq!(ended.requeued, []);
+    held.let_go().await;
+    assert!(matches!(claiming.await.unwrap(), Err(Error::Unavailable(_))));
 }
