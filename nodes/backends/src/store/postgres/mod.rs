@@ -56,7 +56,6 @@ use group::{Bounds, Group};
 use line::{Context, Line, Work, within};
 use pool::Pool;
 use schema::Ways;
-use sqlx::postgres::PgConnectOptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -193,7 +192,7 @@ impl Store {
     /// The artifacts of the same database, on connections of their own: a large one holds up no task.
     #[must_use]
     pub fn artifacts(&self) -> Artifacts {
-        Artifacts::new(Pool::new(self.ways.direct.clone(), ARTIFACTS))
+        Artifacts::new(Pool::new(self.ways.artifacts.clone(), ARTIFACTS))
     }
 
     /// Whether the database answers, on a connection that nothing else uses; within about two seconds.
@@ -211,8 +210,8 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn maintain_partitions(&self, retention: Option<Duration>) -> Result<Maintained, Error> {
-        let direct: PgConnectOptions = self.ways.direct.clone();
-        self.own(async move { partitions::maintain(&direct, retention).await }).await
+        let options = self.ways.maintains.clone();
+        self.own(async move { partitions::maintain(&options, retention).await }).await
     }
 
     /// How many transactions were committed since it was opened.

@@ -44,13 +44,11 @@ pub struct Maintained {
 
 /// Makes the days ahead and drops those past retention. Nothing if another node is at it.
 pub(super) async fn maintain(
-    direct: &PgConnectOptions,
+    options: &PgConnectOptions,
     retention: Option<Duration>,
 ) -> Result<Maintained, Error> {
     let run = async {
-        let mut conn = connect(direct).await?;
-        // To wait for a lock on the parent is to make everybody else wait behind us.
-        conn.execute("SET lock_timeout = '200ms'; SET statement_timeout = '5min'").await?;
+        let mut conn = connect(options).await?;
         let mine: bool = sqlx::query_scalar(LOCK).fetch_one(&mut conn).await?;
         let mut done = Maintained::default();
         if mine {

@@ -103,8 +103,12 @@ pub(super) struct Ways {
     pub(super) writes_direct: PgConnectOptions,
     /// Those that read.
     pub(super) reads: PgConnectOptions,
-    /// For changes of the schema.
-    pub(super) direct: PgConnectOptions,
+    /// Those that carry artifacts: past a pooler, which they would hold up.
+    pub(super) artifacts: PgConnectOptions,
+    /// Those that make and drop partitions.
+    pub(super) maintains: PgConnectOptions,
+    /// For changes of the schema, which take what they take: nothing is set.
+    direct: PgConnectOptions,
 }
 
 /// What every connection sets. A node that is paused or cut off must not hold locks: the server ends a
@@ -140,6 +144,18 @@ const WRITES: [(&str, &str); 6] = [
 const READS: [(&str, &str); 2] =
     [("idle_in_transaction_session_timeout", "10s"), ("statement_timeout", "10s")];
 
+const ARTIFACTS: [(&str, &str); 2] =
+    [("idle_in_transaction_session_timeout", "10s"), ("statement_timeout", "20s")];
+
+/// To wait for a lock on a table's parent is to make everybody else wait behind us. A node that falls silent while
+/// it is at it must not keep the others from it.
+const MAINTAINS: [(&str, &str); 4] = [
+    ("idle_session_timeout", "5s"),
+    ("idle_in_transaction_session_timeout", "5s"),
+    ("lock_timeout", "200ms"),
+    ("statement_timeout", "5min"),
+];
+
 impl Ways {
     pub(super) fn new(options: &Options) -> Result<Self, OpenError> {
         let url = parse("url", &options.url)?;
@@ -151,13 +167,16 @@ impl Ways {
             writes: url.clone().options(ALL).options(WRITES),
             writes_direct: direct.clone().options(ALL).options(WRITES),
             reads: url.options(ALL).options(READS),
+            artifacts: direct.clone().options(ALL).options(ARTIFACTS),
+            maintains: direct.clone().options(ALL).options(MAINTAINS),
             direct,
         })
     }
 
     /// Has the server look after those whose client is gone.
     fn watch_clients(&mut self) {
-        for way in [&mut self.writes, &mut self.writes_direct, &mut self.reads] {
+        let Self { writes, writes_direct, reads, artifacts, maintains, direct: _ } = self;
+        for way in [writes, writes_direct, reads, artifacts, maintains] {
             *way = way.clone().options([WATCH]);
         }
     }
