@@ -40,6 +40,7 @@ impl Fault {
             Self::Moved { .. } => Blame::Clash,
             Self::TimedOut(_) => Blame::Connection,
             Self::Sql(error) => match error {
+                _ if self.lacks_partition() => Blame::Server,
                 sqlx::Error::Database(error) => blame(&error.code().unwrap_or(Cow::Borrowed(""))),
                 sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => {
                     Blame::Data
@@ -51,6 +52,13 @@ impl Fault {
                 _ => Blame::Connection,
             },
         }
+    }
+
+    /// Whether there is no partition for the day of a task. It has the code of a check that failed, and names
+    /// none.
+    fn lacks_partition(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(e))
+            if e.code().as_deref() == Some("23514") && e.constraint().is_none())
     }
 
     /// Whether a task with the same id is there already.
@@ -91,6 +99,10 @@ impl From<&Fault> for Error {
 fn describe(fault: &Fault) -> String {
     let Fault::Sql(sqlx::Error::Database(error)) = fault else { return fault.to_string() };
     match error.code().as_deref() {
+        Some("23514") if fault.lacks_partition() => format!(
+            "{}: partitions are made for 8 days when a node starts and each hour, see its log, and its clock",
+            error.message()
+        ),
         Some("26000" | "42P05") => format!(
             "{}: a connection pooler in transaction mode must support prepared statements (PgBouncer from 1.21)",
             error.message()

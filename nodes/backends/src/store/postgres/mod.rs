@@ -141,14 +141,15 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects, brings the schema to this version and starts the writers. Must be called within a runtime
-    /// that outlives the store.
+    /// Connects, brings the schema to this version, makes the partitions of the days ahead and starts the
+    /// writers. Must be called within a runtime that outlives the store.
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
         let mut ways = Ways::new(&options)?;
         schema::prepare(&mut ways, options.connect_within).await?;
+        partitions::prepare(&ways.maintains, options.connect_within).await;
         let context = Arc::new(Context {
             clock: options.clock,
             jitter: options.jitter,

@@ -7,12 +7,16 @@ use callboard_ports::store::Error;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How many days are made ahead.
 const AHEAD: i64 = 7;
 const DAY: Duration = Duration::from_secs(86_400);
 /// How long all of it may take. What was not done then is done the next time.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How long a try may take to make days before anything is served, and the wait before the next.
+const PREPARE: Duration = Duration::from_secs(10);
+const PREPARE_AGAIN: Duration = Duration::from_millis(100);
 /// How many request ids are forgotten in one statement.
 const FORGOTTEN: i64 = 10_000;
 /// Only one node at a time: any number, the same in all of them.
@@ -49,16 +53,11 @@ pub(super) async fn maintain(
 ) -> Result<Maintained, Error> {
     let run = async {
         let mut conn = connect(options).await?;
-        let mine: bool = sqlx::query_scalar(LOCK).fetch_one(&mut conn).await?;
         let mut done = Maintained::default();
-        if mine {
-            let today: i64 = sqlx::query_scalar(TODAY).fetch_one(&mut conn).await?;
-            for day in today - 1..=today + AHEAD {
-                let made: bool = sqlx::query_scalar(MAKE).bind(day).fetch_one(&mut conn).await?;
-                done.made += usize::from(made);
-            }
+        if let Some(ahead) = make_ahead(&mut conn).await? {
+            done.made = ahead.made;
             if let Some(retention) = retention {
-                drop_old(&mut conn, today, retention, &mut done).await?;
+                drop_old(&mut conn, ahead.today, retention, &mut done).await?;
             }
         }
         // The lock goes with the connection.
@@ -66,6 +65,56 @@ pub(super) async fn maintain(
         Ok(done)
     };
     within(PATIENCE, run).await.and_then(|done| done).map_err(|fault| Error::from(&fault))
+}
+
+/// Makes the days ahead before anything is served: nobody may have been there to do it for long. Without it
+/// tasks are refused for now, so whoever cannot do it goes on.
+pub(super) async fn prepare(options: &PgConnectOptions, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    loop {
+        let run = async {
+            let mut conn = connect(options).await?;
+            let ahead = make_ahead(&mut conn).await?;
+            let _ = conn.close().await;
+            Ok(ahead.is_some())
+        };
+        let failed = match within(PREPARE, run).await.and_then(|done| done) {
+            Ok(true) => return,
+            Ok(false) => None,
+            Err(fault) => Some(fault),
+        };
+        if Instant::now() >= deadline {
+            match failed {
+                Some(error) => tracing::warn!(%error, "cannot make the partitions of the days ahead"),
+                None => tracing::info!("another node is making the partitions of the days ahead"),
+            }
+            return;
+        }
+        tokio::time::sleep(PREPARE_AGAIN).await;
+    }
+}
+
+/// What [`make_ahead`] found and did.
+struct Ahead {
+    /// Counted from 1970-01-01.
+    today: i64,
+    /// How many days it made.
+    made: usize,
+}
+
+/// Makes the days ahead; none if another node is at it. The connection keeps others from it from now on.
+async fn make_ahead(conn: &mut PgConnection) -> Result<Option<Ahead>, Fault> {
+    let mine: bool = sqlx::query_scalar(LOCK).fetch_one(&mut *conn).await?;
+    if !mine {
+        return Ok(None);
+    }
+    let today: i64 = sqlx::query_scalar(TODAY).fetch_one(&mut *conn).await?;
+    let mut made = 0;
+    for day in today - 1..=today + AHEAD {
+        let is_new: bool = sqlx::query_scalar(MAKE).bind(day).fetch_one(&mut *conn).await?;
+        made += usize::from(is_new);
+    }
+    Ok(Some(Ahead { today, made }))
 }
 
 async fn drop_old(

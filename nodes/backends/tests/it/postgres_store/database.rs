@@ -7,7 +7,7 @@ use callboard_ports::contract::store::Fixture as _;
 use callboard_ports::sessions::SessionStore;
 use callboard_ports::store::{Claim, Error, Filter, TaskReader, TaskStore};
 use callboard_ports::{Clock, SystemClock};
-use sqlx::Executor;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::time::Duration;
 
 #[tokio::test]
@@ -190,6 +190,37 @@ async fn days_are_made_ahead_and_dropped_past_retention_once_their_tasks_have_en
     place.store.cancel(ids[1]).await.unwrap();
     let done = place.store.maintain_partitions(retention).await.unwrap();
     assert_eq!((done.dropped, done.held_back), (1, 0), "{done:?}");
+}
+
+/// Drops the partitions of all days from today on.
+async fn drop_days(sql: &mut PgConnection) {
+    let ahead = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^task.*_[0-9]{8}$' \
+                 AND right(relname, 8) >= to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')";
+    let ahead: Vec<String> = sqlx::query_scalar(ahead).fetch_all(&mut *sql).await.unwrap();
+    assert!(ahead.len() >= 4 * 7, "{ahead:?}");
+    sql.execute(AssertSqlSafe(format!("DROP TABLE {}", ahead.join(", ")))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_was_not_open_for_weeks_takes_tasks_at_once() {
+    let url = server::fresh_database().await;
+    open(&options(&url)).await.close().await;
+    drop_days(&mut PgConnection::connect(&url).await.unwrap()).await;
+    let stores = futures::future::join_all((0..3).map(|_| Store::open(options(&url)))).await;
+    for (number, store) in (0..).zip(stores) {
+        store.unwrap().admit(vec![task(number)]).await.remove(0).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_task_of_a_day_without_a_partition_is_refused_for_now_only() {
+    let place = Place::new().await;
+    place.admit(0..1).await;
+    drop_days(&mut place.sql().await).await;
+    let refused = place.store.admit(vec![task(1)]).await.remove(0);
+    assert!(matches!(&refused, Err(Error::Unavailable(why)) if why.contains("partition")), "{refused:?}");
+    assert_eq!(place.store.maintain_partitions(None).await.unwrap().made, 8);
+    place.admit(1..2).await;
 }
 
 #[tokio::test]
