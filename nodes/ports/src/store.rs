@@ -82,7 +82,8 @@ pub struct ClaimRequest {
 pub enum Claim {
     /// The worker holds it now.
     Claimed(Box<Claimed>),
-    /// It was cancelled, taken or has ended: dropped.
+    /// It was cancelled, taken or has ended: dropped. Or it was handed off again, as one of those that were given
+    /// back is: there was no room for its input in this claim.
     Gone(TaskId),
     /// This node does not host its kind: handed off again after a delay.
     NotMine(TaskId),

@@ -6,6 +6,7 @@ mod commits;
 mod database;
 mod faults;
 mod held;
+mod large;
 mod lost_answers;
 mod plans;
 mod proxy;

@@ -24,8 +24,12 @@ const NOT_MINE: Duration = Duration::from_secs(5);
 /// It does not stop a renewal.
 const LIVE: &str = "SELECT id FROM node_sessions WHERE id = ANY($1) AND ended_at IS NULL ORDER BY id \
                     FOR KEY SHARE";
-const INPUTS: &str =
-    "SELECT task_id, input FROM task_inputs WHERE task_id = ANY($1) AND task_id BETWEEN $2 AND $3";
+/// An input is read if those before it have not reached the bound. The size of one is known without reading it.
+const INPUTS: &str = "SELECT task_id, \
+        CASE WHEN sum(octet_length(input)) OVER (ORDER BY task_id) - octet_length(input) < $4 THEN input END \
+    FROM task_inputs WHERE task_id = ANY($1) AND task_id BETWEEN $2 AND $3";
+/// Once the inputs of one transaction have so many bytes, the rest of its tasks is handed off again.
+const BYTES: usize = 8 << 20;
 
 /// One id of a claim.
 #[derive(Clone, Debug)]
@@ -82,40 +86,27 @@ impl Batch for Claims {
     }
 }
 
-/// What was decided about an item.
-enum Decided {
-    Answer(Answer),
-    Claimed(Spec),
-}
+/// What never changes about each task, or why that cannot be read.
+type Specs = HashMap<TaskId, Result<Spec, String>>;
+/// The input of each task; none if it was too much at once.
+type Inputs = HashMap<TaskId, Option<Bytes>>;
 
 impl Work for Claims {
     type Out = Vec<Answer>;
 
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Vec<Answer>, Fault> {
         let live = live(tx, &self.items).await?;
-        let of_live = self.items.iter().filter(|item| live.contains(&item.session));
-        let specs = tx.load_whole(of_live.map(|item| item.id)).await?;
-        let mut decided = Vec::with_capacity(self.items.len());
+        let of_live = || self.items.iter().filter(|item| live.contains(&item.session));
+        let specs = tx.load_whole(of_live().map(|item| item.id)).await?;
+        let wanted: Vec<TaskId> =
+            of_live().filter(|item| self.needs_input(tx, item, &specs)).map(|item| item.id).collect();
+        let mut inputs = inputs(tx, wanted).await?;
+        let mut answers = Vec::with_capacity(self.items.len());
         for item in self.items.iter() {
-            decided.push(if live.contains(&item.session) {
-                self.decide(tx, item, &specs)?
+            answers.push(if live.contains(&item.session) {
+                self.decide(tx, item, &specs, &mut inputs)?
             } else {
-                Decided::Answer(Err(Error::SessionEnded))
-            });
-        }
-        let claimed = decided.iter().filter_map(|d| match d {
-            Decided::Claimed(spec) => Some(spec.id),
-            Decided::Answer(_) => None,
-        });
-        let mut inputs = inputs(tx, claimed).await?;
-        let mut answers = Vec::with_capacity(decided.len());
-        for (decided, item) in decided.into_iter().zip(self.items.iter()) {
-            answers.push(match decided {
-                Decided::Answer(answer) => answer,
-                Decided::Claimed(spec) => match inputs.remove(&spec.id) {
-                    Some(input) => claimed_answer(tx, spec, input),
-                    None => unreadable(tx, item, "its input is missing")?,
-                },
+                Err(Error::SessionEnded)
             });
         }
         Ok(answers)
@@ -123,43 +114,61 @@ impl Work for Claims {
 }
 
 impl Claims {
+    /// Whether a task will be claimed, if its input can be had.
+    fn needs_input(&self, tx: &Tx<'_>, item: &Item, specs: &Specs) -> bool {
+        let is_hosted = matches!(specs.get(&item.id), Some(Ok(spec)) if item.hosted.contains(&*spec.kind));
+        let Some(row) = tx.draft.rows.get(&item.id) else { return false };
+        item.take && is_hosted && row.life.decide(Command::Claim { session: item.session }).is_ok()
+    }
+
     fn decide(
         &self,
         tx: &mut Tx<'_>,
         item: &Item,
-        specs: &HashMap<TaskId, Result<Spec, String>>,
-    ) -> Result<Decided, Fault> {
-        let gone = Decided::Answer(Ok(Claim::Gone(item.id)));
+        specs: &Specs,
+        inputs: &mut Inputs,
+    ) -> Result<Answer, Fault> {
+        let gone = Ok(Claim::Gone(item.id));
         let Some(row) = tx.draft.rows.get_mut(&item.id) else { return Ok(gone) };
         if !item.take {
-            if row.life.state == State::Queued {
-                let not_before = row.not_before;
-                if Bug::ReturnReusesHandoff.is_planted() {
-                    row.handoff -= 1;
-                }
-                tx.draft.hand_off_again(item.id, not_before);
+            if Bug::ReturnReusesHandoff.is_planted() && row.life.state == State::Queued {
+                row.handoff -= 1;
             }
-            return Ok(gone);
+            return Ok(given_back(tx, item.id));
         }
         let Ok(what) = row.life.decide(Command::Claim { session: item.session }) else { return Ok(gone) };
         if let Mode::Blamed(why) = &self.mode {
-            return unreadable(tx, item, why).map(Decided::Answer);
+            return unreadable(tx, item, why);
         }
-        match specs.get(&item.id) {
-            Some(Ok(spec)) if item.hosted.contains(&*spec.kind) => {
-                row.node = Some(Arc::clone(&item.node));
-                tx.draft.happen(item.id, what)?;
-                Ok(Decided::Claimed(spec.clone()))
-            }
+        let spec = match specs.get(&item.id) {
+            Some(Ok(spec)) if item.hosted.contains(&*spec.kind) => spec.clone(),
             Some(Ok(_)) => {
                 let not_before = tx.now().after(NOT_MINE);
                 tx.draft.hand_off_again(item.id, Some(not_before));
-                Ok(Decided::Answer(Ok(Claim::NotMine(item.id))))
+                return Ok(Ok(Claim::NotMine(item.id)));
             }
-            Some(Err(why)) => unreadable(tx, item, why).map(Decided::Answer),
-            None => Ok(gone),
+            Some(Err(why)) => return unreadable(tx, item, why),
+            None => return Ok(gone),
+        };
+        match inputs.remove(&item.id) {
+            Some(Some(input)) => {
+                row.node = Some(Arc::clone(&item.node));
+                tx.draft.happen(item.id, what)?;
+                Ok(claimed(tx, spec, input))
+            }
+            Some(None) => Ok(given_back(tx, item.id)),
+            None => unreadable(tx, item, "its input is missing"),
         }
     }
+}
+
+/// Hands a task off again, if it is still to be run.
+fn given_back(tx: &mut Tx<'_>, id: TaskId) -> Answer {
+    let queued = tx.draft.rows.get(&id).filter(|row| row.life.state == State::Queued);
+    if let Some(not_before) = queued.map(|row| row.not_before) {
+        tx.draft.hand_off_again(id, not_before);
+    }
+    Ok(Claim::Gone(id))
 }
 
 /// The sessions that are live, held so until the commit.
@@ -170,19 +179,22 @@ async fn live(tx: &mut Tx<'_>, items: &[Item]) -> Result<HashSet<SessionId>, Fau
     Ok(live.into_iter().map(SessionId::new).collect())
 }
 
-async fn inputs(tx: &mut Tx<'_>, ids: impl Iterator<Item = TaskId>) -> Result<HashMap<TaskId, Bytes>, Fault> {
-    let mut inputs = HashMap::new();
+async fn inputs(tx: &mut Tx<'_>, ids: Vec<TaskId>) -> Result<Inputs, Fault> {
+    let (mut inputs, mut left) = (Inputs::new(), BYTES);
     for day in Day::split(ids) {
         let found = sqlx::query(INPUTS).bind(&day.ids).bind(day.first).bind(day.last);
+        let found = found.bind(i64::try_from(left).unwrap_or(i64::MAX));
         for sql in found.fetch_all(&mut *tx.conn).await? {
+            let input: Option<&[u8]> = rows::get(&sql, 1)?;
+            left = left.saturating_sub(input.map_or(0, <[u8]>::len));
             // A copy: a part of the whole answer would hold all of it in memory.
-            inputs.insert(rows::id(&sql, 0)?, Bytes::copy_from_slice(rows::get(&sql, 1)?));
+            inputs.insert(rows::id(&sql, 0)?, input.map(Bytes::copy_from_slice));
         }
     }
     Ok(inputs)
 }
 
-fn claimed_answer(tx: &Tx<'_>, spec: Spec, input: Bytes) -> Answer {
+fn claimed(tx: &Tx<'_>, spec: Spec, input: Bytes) -> Answer {
     let Some(row) = tx.draft.rows.get(&spec.id) else { return Ok(Claim::Gone(spec.id)) };
     let task = Task {
         spec,

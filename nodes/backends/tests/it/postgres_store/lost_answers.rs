@@ -88,7 +88,8 @@ async fn a_node_that_loses_its_answer_keeps_no_other_from_making_partitions() {
     let newest = "SELECT right(max(relname), 8) FROM pg_class WHERE relname ~ '^tasks_[0-9]{8}$'";
     let mut sql = place.sql().await;
     let newest: String = sqlx::query_scalar(newest).fetch_one(&mut sql).await.unwrap();
-    let drop = ["tasks", "task_inputs", "task_results", "task_events"].map(|table| format!("{table}_{newest}"));
+    let drop =
+        ["tasks", "task_inputs", "task_results", "task_events"].map(|table| format!("{table}_{newest}"));
     sql.execute(AssertSqlSafe(format!("DROP TABLE {}", drop.join(", ")))).await.unwrap();
     let lost = proxy.lose(store.maintain_partitions(None)).await;
     assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
