@@ -56,18 +56,22 @@ use group::{Bounds, Group};
 use line::{Context, Line, Work, within};
 use pool::Pool;
 use schema::Ways;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use teller::Teller;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 use tx::Tx;
 
 /// How many connections do what is neither hot nor a read.
 const WORKERS: usize = 2;
-/// How many connections write in all: three queues, the workers, the outbox, sessions, health.
-const WRITERS: u32 = 6 + WORKERS as u32;
+/// How many connections write in all: three queues, the workers, the outbox, sessions, what their end leaves,
+/// health.
+const WRITERS: u32 = 7 + WORKERS as u32;
+/// How many calls may use or wait for the connections of one sort before more are refused.
+const CALLS: usize = 256;
 /// The shards that the totals are spread over; as many as the schema has rows of.
 const SHARDS: i32 = 64;
 /// How long a write may wait for the server, and how long a renewal may.
@@ -86,7 +90,7 @@ pub struct Options {
     /// The same database past a connection pooler, if `url` leads through one: for changes of the schema
     /// and for renewals.
     pub direct_url: Option<String>,
-    /// The most connections; at least 10 are used.
+    /// The most connections; at least 11 are used.
     pub max_connections: u32,
     /// How long [`Store::open`] waits for a server that is not there yet.
     pub connect_within: Duration,
@@ -134,6 +138,8 @@ pub struct Store {
     reports: Group<Report, Result<Fenced, Error>>,
     workers: Arc<Lines>,
     outbox: Arc<Lines>,
+    /// Ends sessions and recovers their tasks: that waits for no other work.
+    recovery: Arc<Lines>,
     health: Arc<Lines>,
     sessions: Arc<Sessions>,
     pool: Pool,
@@ -174,6 +180,7 @@ impl Store {
             reports,
             workers: Arc::new(Lines::new((0..WORKERS).map(|_| line()).collect())),
             outbox: Arc::new(Lines::new(vec![line()])),
+            recovery: Arc::new(Lines::new(vec![line()])),
             health: Arc::new(Lines::new(vec![pings])),
             sessions: Arc::new(Sessions::new(renews)),
             pool,
@@ -228,7 +235,7 @@ impl Store {
         self.reports.close();
         self.tracker.close();
         self.tracker.wait().await;
-        for lines in [&self.workers, &self.outbox, &self.health] {
+        for lines in [&self.workers, &self.outbox, &self.recovery, &self.health] {
             lines.close().await;
         }
         self.sessions.close().await;
@@ -254,7 +261,7 @@ impl Store {
         W::Out: 'static,
     {
         let lines = Arc::clone(lines);
-        self.own(async move { lines.run(&mut work).await }).await
+        self.own(async move { Ok(lines.take().await?.run(&mut work).await?) }).await
     }
 
     /// Answers a read, within an end: an answer that was lost on its way is not waited for.
@@ -272,32 +279,56 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// A few lines that share work.
+/// A few lines that share work, and a bound of the calls that wait for them.
 struct Lines {
     lines: Vec<Mutex<Line>>,
     next: AtomicUsize,
+    calls: Semaphore,
+}
+
+/// One line, for one call.
+struct Taken<'l> {
+    line: MutexGuard<'l, Line>,
+    _call: SemaphorePermit<'l>,
 }
 
 impl Lines {
     fn new(lines: Vec<Line>) -> Self {
-        Self { lines: lines.into_iter().map(Mutex::new).collect(), next: AtomicUsize::new(0) }
+        let lines = lines.into_iter().map(Mutex::new).collect();
+        Self { lines, next: AtomicUsize::new(0), calls: Semaphore::new(CALLS) }
     }
 
-    async fn run<W: Work>(&self, work: &mut W) -> Result<W::Out, Error> {
-        if let Some(mut free) = self.lines.iter().find_map(|line| line.try_lock().ok()) {
-            return Ok(free.run(work).await?);
-        }
+    async fn take(&self) -> Result<Taken<'_>, Error> {
+        let call = self.calls.try_acquire().map_err(|_| Error::Overloaded)?;
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.lines.len().max(1);
-        match self.lines.get(turn) {
-            Some(line) => Ok(line.lock().await.run(work).await?),
-            None => Err(Error::Unavailable("the store has no connection for this".into())),
-        }
+        let line = match self.lines.iter().find_map(|line| line.try_lock().ok()) {
+            Some(free) => free,
+            None => match self.lines.get(turn) {
+                Some(line) => line.lock().await,
+                None => return Err(Error::Unavailable("the store has no connection for this".into())),
+            },
+        };
+        Ok(Taken { line, _call: call })
     }
 
     async fn close(&self) {
         for line in &self.lines {
             line.lock().await.close().await;
         }
+    }
+}
+
+impl Deref for Taken<'_> {
+    type Target = Line;
+
+    fn deref(&self) -> &Line {
+        &self.line
+    }
+}
+
+impl DerefMut for Taken<'_> {
+    fn deref_mut(&mut self) -> &mut Line {
+        &mut self.line
     }
 }
 

@@ -176,15 +176,15 @@ impl SessionStore for Store {
 
     async fn end_session(&self, id: SessionId, reason: &str) -> Result<EndedSession, Error> {
         let reason = reason.to_owned();
-        self.work(&self.workers, super::sessions::End { id, reason }).await
+        self.work(&self.recovery, super::sessions::End { id, reason }).await
     }
 
     async fn accuse(&self, accusation: Accusation) -> Result<Option<EndedSession>, Error> {
-        self.work(&self.workers, super::sessions::Accuse(accusation)).await?
+        self.work(&self.recovery, super::sessions::Accuse(accusation)).await?
     }
 
     async fn recover_orphans(&self, limit: usize) -> Result<usize, Error> {
-        self.work(&self.workers, super::sessions::RecoverOrphans(limit)).await
+        self.work(&self.recovery, super::sessions::RecoverOrphans(limit)).await
     }
 
     async fn live_sessions(&self) -> Result<Vec<Session>, Error> {
