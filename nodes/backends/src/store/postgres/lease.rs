@@ -2,9 +2,9 @@
 
 use super::fault::Fault;
 use super::line::{Line, Work};
-use super::rows;
-use super::sessions::{Accuse, End, LIVE, Open, RENEW, RecoverOrphans, session};
+use super::sessions::{LIVE, Open, RENEW, session};
 use super::tx::Tx;
+use super::{recovery, rows};
 use async_trait::async_trait;
 use callboard_domain::{SessionId, TaskId};
 use callboard_ports::sessions::{Accusation, EndedSession, NewSession, Session, SessionStore};
@@ -72,15 +72,15 @@ impl SessionStore for Sessions {
     }
 
     async fn end_session(&self, id: SessionId, reason: &str) -> Result<EndedSession, Error> {
-        self.run(End { id, reason: reason.to_owned() }).await
+        recovery::end(&mut *self.0.lock().await, id, reason.to_owned()).await
     }
 
     async fn accuse(&self, accusation: Accusation) -> Result<Option<EndedSession>, Error> {
-        self.run(Accuse(accusation)).await?
+        recovery::accuse(&mut *self.0.lock().await, accusation).await
     }
 
     async fn recover_orphans(&self, limit: usize) -> Result<usize, Error> {
-        self.run(RecoverOrphans(limit)).await
+        recovery::orphans(&mut *self.0.lock().await, limit).await
     }
 
     async fn live_sessions(&self) -> Result<Vec<Session>, Error> {

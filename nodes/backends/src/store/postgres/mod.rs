@@ -32,6 +32,7 @@ mod partitions;
 pub(crate) mod pool;
 mod port;
 mod read;
+mod recovery;
 mod registry;
 mod rows;
 mod schema;

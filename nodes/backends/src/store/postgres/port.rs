@@ -4,7 +4,7 @@ use super::attempts::{Report, Said};
 use super::outbox::{Confirm, Postpone, Repair, TakeLease};
 use super::registry::{self, NextEpoch, SaveAlerts, SaveKinds};
 use super::waiting::{Cancel, ReleaseDue};
-use super::{Store, claim, outbox, read, rows};
+use super::{Store, claim, outbox, read, recovery, rows};
 use async_trait::async_trait;
 use callboard_domain::alert::Alert;
 use callboard_domain::{Attempt, Event, KindSpec, NewTask, SessionId, Task, TaskId};
@@ -175,16 +175,18 @@ impl SessionStore for Store {
     }
 
     async fn end_session(&self, id: SessionId, reason: &str) -> Result<EndedSession, Error> {
-        let reason = reason.to_owned();
-        self.work(&self.recovery, super::sessions::End { id, reason }).await
+        let (lines, reason) = (Arc::clone(&self.recovery), reason.to_owned());
+        self.own(async move { recovery::end(&mut *lines.take().await?, id, reason).await }).await
     }
 
     async fn accuse(&self, accusation: Accusation) -> Result<Option<EndedSession>, Error> {
-        self.work(&self.recovery, super::sessions::Accuse(accusation)).await?
+        let lines = Arc::clone(&self.recovery);
+        self.own(async move { recovery::accuse(&mut *lines.take().await?, accusation).await }).await
     }
 
     async fn recover_orphans(&self, limit: usize) -> Result<usize, Error> {
-        self.work(&self.recovery, super::sessions::RecoverOrphans(limit)).await
+        let lines = Arc::clone(&self.recovery);
+        self.own(async move { recovery::orphans(&mut *lines.take().await?, limit).await }).await
     }
 
     async fn live_sessions(&self) -> Result<Vec<Session>, Error> {

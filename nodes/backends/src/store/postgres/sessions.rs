@@ -9,7 +9,7 @@ use callboard_ports::planted::Bug;
 use callboard_ports::sessions::{Accusation, EndedSession, NewSession, Session};
 use callboard_ports::store::Error;
 use sqlx::postgres::PgRow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 const OPEN: &str = "INSERT INTO node_sessions (id, node, version, roles, addresses, started_at, revival) \
@@ -62,35 +62,49 @@ impl Work for Open {
     }
 }
 
+/// What the end of a session did.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    pub(super) ended: EndedSession,
+    /// Tasks it held that nothing was done about.
+    pub(super) left: Vec<TaskId>,
+}
+
 /// Ends a session and hands its tasks off again.
 pub(super) struct End {
     pub(super) id: SessionId,
     pub(super) reason: String,
+    /// Whether its tasks are left as they are.
+    pub(super) alone: bool,
 }
 
 impl Work for End {
-    type Out = EndedSession;
+    type Out = Ending;
 
-    async fn run(&mut self, tx: &mut Tx<'_>) -> Result<EndedSession, Fault> {
+    async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Ending, Fault> {
         if Bug::SessionEndedInOneStatement.is_planted() {
-            return end(tx, self.id, &self.reason).await;
+            return end(tx, self.id, &self.reason, self.alone).await;
         }
         let locked = sqlx::query(LOCK).bind(rows::session_uuid(self.id)).fetch_optional(&mut *tx.conn);
         match locked.await? {
-            Some(_) => end(tx, self.id, &self.reason).await,
-            None => Ok(EndedSession::default()),
+            Some(_) => end(tx, self.id, &self.reason, self.alone).await,
+            None => Ok(Ending::default()),
         }
     }
 }
 
 /// Ends a session on the word of another.
-pub(super) struct Accuse(pub(super) Accusation);
+pub(super) struct Accuse {
+    pub(super) accusation: Accusation,
+    /// Whether its tasks are left as they are.
+    pub(super) alone: bool,
+}
 
 impl Work for Accuse {
-    type Out = Result<Option<EndedSession>, Error>;
+    type Out = Result<Option<Ending>, Error>;
 
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Self::Out, Fault> {
-        let Accusation { accuser, accused, counter, reason } = self.0.clone();
+        let Accusation { accuser, accused, counter, reason } = self.accusation.clone();
         let (mut accuser_lives, mut standing) = (false, None);
         // In the order of the ids, so that two that accuse each other do not deadlock.
         let mut both = [accuser, accused];
@@ -112,7 +126,7 @@ impl Work for Accuse {
         }
         match standing {
             Some(found) if counter.is_none_or(|seen| rows::stored(seen) == found) => {
-                Ok(Ok(Some(end(tx, accused, &reason).await?)))
+                Ok(Ok(Some(end(tx, accused, &reason, self.alone).await?)))
             }
             _ => Ok(Ok(None)),
         }
@@ -126,27 +140,44 @@ impl Work for RecoverOrphans {
     type Out = usize;
 
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<usize, Fault> {
-        let found = sqlx::query(ORPHANS).bind(rows::limit(self.0)).fetch_all(&mut *tx.conn).await?;
-        let mut held = HashMap::new();
-        for sql in &found {
-            held.insert(rows::id(sql, 0)?, rows::get::<Uuid>(sql, 1)?);
-        }
+        let held = orphans(tx, self.0).await?;
         // While the row was waited for, a session may have taken the task that is younger than what that
         // statement saw. With the rows locked, a second look is certain.
-        let sessions: Vec<Uuid> = held.values().copied().collect::<HashSet<_>>().into_iter().collect();
-        let live: Vec<Uuid> = sqlx::query_scalar(ARE_LIVE).bind(sessions).fetch_all(&mut *tx.conn).await?;
-        held.retain(|_, session| !live.contains(session));
-        tx.load(held.keys().copied()).await?;
-        let mut count = 0;
-        for (id, session) in held {
-            count += usize::from(lose(tx, id, SessionId::new(session)).is_some());
-        }
-        Ok(count)
+        let live = live(tx, held.iter().map(|(_, session)| *session)).await?;
+        tx.load(held.iter().map(|(id, _)| *id)).await?;
+        let lost = held.into_iter().filter(|(_, session)| !live.contains(session));
+        Ok(lost.filter(|(id, session)| lose(tx, *id, *session).is_some()).count())
     }
 }
 
+/// Finds up to so many tasks whose session is not live, as far as can be seen without a lock on them.
+pub(super) struct Orphans(pub(super) usize);
+
+impl Work for Orphans {
+    type Out = Vec<(TaskId, SessionId)>;
+
+    async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Self::Out, Fault> {
+        orphans(tx, self.0).await
+    }
+}
+
+async fn orphans(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<(TaskId, SessionId)>, Fault> {
+    let found = sqlx::query(ORPHANS).bind(rows::limit(limit)).fetch_all(&mut *tx.conn).await?;
+    found.iter().map(|sql| Ok((rows::id(sql, 0)?, SessionId::new(rows::get::<Uuid>(sql, 1)?)))).collect()
+}
+
+/// Which of some sessions are live.
+pub(super) async fn live(
+    tx: &mut Tx<'_>,
+    sessions: impl Iterator<Item = SessionId>,
+) -> Result<HashSet<SessionId>, Fault> {
+    let sessions: Vec<Uuid> = sessions.map(rows::session_uuid).collect::<HashSet<_>>().into_iter().collect();
+    let live: Vec<Uuid> = sqlx::query_scalar(ARE_LIVE).bind(sessions).fetch_all(&mut *tx.conn).await?;
+    Ok(live.into_iter().map(SessionId::new).collect())
+}
+
 /// The session's row is locked FOR UPDATE: no claim under it is in flight, and none can follow.
-async fn end(tx: &mut Tx<'_>, id: SessionId, reason: &str) -> Result<EndedSession, Fault> {
+async fn end(tx: &mut Tx<'_>, id: SessionId, reason: &str, alone: bool) -> Result<Ending, Fault> {
     let (session, now) = (rows::session_uuid(id), tx.now().micros());
     let held: Vec<Uuid> = if Bug::SessionEndedInOneStatement.is_planted() {
         let both = sqlx::query_scalar(END_AND_HELD).bind(session).bind(now).bind(reason);
@@ -157,20 +188,26 @@ async fn end(tx: &mut Tx<'_>, id: SessionId, reason: &str) -> Result<EndedSessio
         sqlx::query_scalar(HELD).bind(session).fetch_all(&mut *tx.conn).await?
     };
     let held: Vec<TaskId> = held.into_iter().map(TaskId::new).collect();
-    tx.load(held.iter().copied()).await?;
     let mut ended = EndedSession::default();
+    if alone {
+        return Ok(Ending { ended, left: held });
+    }
+    tx.load(held.iter().copied()).await?;
     for task in held {
-        match lose(tx, task, id) {
-            Some(state) if state.is_terminal() => ended.ended.push(task),
-            Some(_) => ended.requeued.push(task),
-            None => {}
+        if let Some(state) = lose(tx, task, id) {
+            note(&mut ended, task, state);
         }
     }
-    Ok(ended)
+    Ok(Ending { ended, left: Vec::new() })
+}
+
+/// Notes what became of a lost task.
+pub(super) fn note(ended: &mut EndedSession, id: TaskId, state: State) {
+    if state.is_terminal() { ended.ended.push(id) } else { ended.requeued.push(id) }
 }
 
 /// The state a lost task is in now; none if it was not lost after all.
-fn lose(tx: &mut Tx<'_>, id: TaskId, session: SessionId) -> Option<State> {
+pub(super) fn lose(tx: &mut Tx<'_>, id: TaskId, session: SessionId) -> Option<State> {
     let (now, jitter) = (tx.now(), (tx.jitter)());
     let what = tx.draft.rows.get(&id)?.life.decide(Command::Lose { session, now, jitter }).ok()?;
     if let Err(fault) = tx.draft.happen(id, what) {

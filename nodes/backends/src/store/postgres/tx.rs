@@ -137,7 +137,7 @@ impl<'c> Tx<'c> {
     }
 
     /// A row that cannot be read, from the task's log. One that has no sound log is passed over.
-    async fn rebuild(&mut self, id: TaskId, cause: &Fault) -> Result<(), Fault> {
+    pub(super) async fn rebuild(&mut self, id: TaskId, cause: impl std::fmt::Display) -> Result<(), Fault> {
         tracing::error!(task.id = %id, error = %cause, "a task's row cannot be read, rebuilding it from its log");
         let log = events::of_task(self.conn, id, &mut self.names).await;
         let life = log.and_then(|log| Ok((replay(&log)?, log.iter().rev().find_map(|e| e.node.clone()))));

@@ -2,9 +2,9 @@
 
 use super::{Place, claim, success, task};
 use callboard_domain::{Happening, State, TaskId};
-use callboard_ports::sessions::SessionStore;
+use callboard_ports::sessions::{Accusation, SessionStore};
 use callboard_ports::store::{Claim, Error, Fenced, Filter, TaskReader, TaskStore};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Executor};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -118,4 +118,47 @@ async fn a_spoilt_task_does_not_hold_up_the_end_of_its_session_or_what_is_due() 
     place.spoil("UPDATE tasks SET failures = -1 WHERE id = $1", ids[2]).await;
     let ended = place.store.end_session(session, "test").await.unwrap();
     assert_eq!(ended.requeued.len(), 3, "{ended:?}");
+}
+
+impl Place {
+    /// Has the server refuse every change of a task.
+    async fn refuse_changes(&self, id: TaskId) {
+        let sql = format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '22000'; END $$; \
+             CREATE TRIGGER refuse BEFORE UPDATE ON tasks FOR EACH ROW WHEN (OLD.id = '{}') \
+                 EXECUTE FUNCTION refuse()",
+            Uuid::from_bytes(*id.as_bytes())
+        );
+        self.sql().await.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_task_whose_change_fails_does_not_keep_its_session_from_being_ended() {
+    let place = Place::new().await;
+    let (session, other, accuser) = (place.session(1).await, place.session(2).await, place.session(3).await);
+    let ids = place.admit(0..8).await;
+    place.claim(session, &ids[..4]).await;
+    place.claim(other, &ids[4..]).await;
+    // What it would append is there already: its row is behind its log.
+    place.spoil("UPDATE tasks SET last_seq = last_seq - 1 WHERE id = $1", ids[1]).await;
+    let ended = place.store.end_session(session, "test").await.unwrap();
+    assert_eq!(ended.requeued, ids[..4], "rebuilt from its log");
+
+    place.refuse_changes(ids[5]).await;
+    let accusation = Accusation { accuser, accused: other, counter: None, reason: "test".into() };
+    let ended = place.store.accuse(accusation).await.unwrap().unwrap();
+    assert_eq!(ended.requeued, [ids[4], ids[6], ids[7]]);
+    let live = place.store.live_sessions().await.unwrap();
+    assert_eq!(live.iter().map(|s| s.opened.id).collect::<Vec<_>>(), [accuser]);
+    assert_eq!(place.store.counts().await, Ok([0, 7, 1, 0, 0, 0]), "nothing was done twice");
+
+    // It keeps no other orphan from being found either, and is found itself once it can be.
+    place.claim(accuser, &ids[6..]).await;
+    callboard_ports::contract::store::Fixture::forget_session(&place, accuser).await;
+    assert_eq!(place.store.recover_orphans(10).await, Ok(2));
+    place.sql().await.execute("DROP TRIGGER refuse ON tasks").await.unwrap();
+    assert_eq!(place.store.recover_orphans(10).await, Ok(1));
+    assert_eq!(place.store.counts().await, Ok([0, 8, 0, 0, 0, 0]));
 }
