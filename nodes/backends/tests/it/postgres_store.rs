@@ -9,6 +9,7 @@ mod held;
 mod large;
 mod lost_answers;
 mod plans;
+mod pooler;
 mod proxy;
 mod server;
 mod silence;

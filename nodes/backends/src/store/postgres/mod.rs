@@ -30,6 +30,7 @@ mod line;
 mod outbox;
 mod partitions;
 pub(crate) mod pool;
+mod pooler;
 mod port;
 mod read;
 mod recovery;

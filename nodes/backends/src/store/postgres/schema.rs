@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::line::connect;
+use super::pooler::{self, Found};
 use super::{fault::Blame, fault::Fault};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
@@ -62,13 +63,44 @@ pub enum OpenError {
     /// A connection pooler stands between, and is not set up for it.
     #[error(
         "a connection pooler answers at {address} and refuses what the store sets on its connections: \
-             let it ignore the startup parameter `options`, set plan_cache_mode for the role, and give a direct_url"
+             let it ignore the startup parameters `options` and `extra_float_digits` \
+             (ignore_startup_parameters), set plan_cache_mode for the role, and give a direct_url"
     )]
     Pooler {
         /// The host and port.
         address: String,
         /// What it said.
         source: Source,
+    },
+    /// A connection pooler in transaction mode forgets what a client has prepared.
+    #[error(
+        "the connection pooler at {address} forgets prepared statements: PgBouncer from 1.21 with \
+             max_prepared_statements above zero is needed; or leave it out, by a url that leads past it as direct_url does"
+    )]
+    OldPooler {
+        /// The host and port.
+        address: String,
+    },
+    /// A connection pooler drops what the store sets on its connections, and the role does not have it either.
+    #[error(
+        "behind the connection pooler at {address} a setting is missing: ALTER ROLE {user} SET {setting}, \
+             then have the pooler connect anew"
+    )]
+    PoolerSettings {
+        /// The host and port.
+        address: String,
+        /// The user.
+        user: String,
+        /// The setting and its value.
+        setting: &'static str,
+    },
+    /// There is a connection pooler and no way past it.
+    #[error(
+        "a connection pooler in transaction mode answers at {address}: give a direct_url that leads past it"
+    )]
+    NoDirectUrl {
+        /// The host and port.
+        address: String,
     },
     /// The server is too old.
     #[error("the server at {address} has version {found}, at least 14 is needed")]
@@ -107,6 +139,8 @@ pub(super) struct Ways {
     pub(super) artifacts: PgConnectOptions,
     /// Those that make and drop partitions.
     pub(super) maintains: PgConnectOptions,
+    /// Whether there is an address of its own for those that must not go through a pooler.
+    past_pooler: bool,
     /// For changes of the schema, which take what they take: nothing is set.
     direct: PgConnectOptions,
 }
@@ -169,13 +203,14 @@ impl Ways {
             reads: url.options(ALL).options(READS),
             artifacts: direct.clone().options(ALL).options(ARTIFACTS),
             maintains: direct.clone().options(ALL).options(MAINTAINS),
+            past_pooler: options.direct_url.is_some(),
             direct,
         })
     }
 
     /// Has the server look after those whose client is gone.
     fn watch_clients(&mut self) {
-        let Self { writes, writes_direct, reads, artifacts, maintains, direct: _ } = self;
+        let Self { writes, writes_direct, reads, artifacts, maintains, .. } = self;
         for way in [writes, writes_direct, reads, artifacts, maintains] {
             *way = way.clone().options([WATCH]);
         }
@@ -197,6 +232,7 @@ fn address(options: &PgConnectOptions) -> String {
 
 /// Connects, looks the server over and brings the schema to this version.
 pub(super) async fn prepare(ways: &mut Ways, within: Duration) -> Result<(), OpenError> {
+    check_pooler(ways, within).await?;
     let mut direct = open(&ways.direct, within).await?;
     check_server(&mut direct, &ways.direct).await?;
     let (name, value) = WATCH;
@@ -209,10 +245,27 @@ pub(super) async fn prepare(ways: &mut Ways, within: Duration) -> Result<(), Ope
     migrate(&mut direct).await?;
     // Ends by itself if this fails.
     let _ = direct.close().await;
-    // As the work will connect: a pooler in between would refuse here.
+    // As the work will connect.
     let worker = open(&ways.writes, within).await?;
     let _ = worker.close().await;
     Ok(())
+}
+
+/// Whether what stands between, if anything, is fit for it. Before anything is changed: without a way past it,
+/// a pooler would be in the middle of that.
+async fn check_pooler(ways: &Ways, within: Duration) -> Result<(), OpenError> {
+    let _ = open(&ways.writes, within).await?.close().await;
+    let address = address(&ways.writes);
+    match pooler::look(&ways.writes).await.map_err(|fault| explain(&ways.writes, fault).1)? {
+        Found::Nothing => Ok(()),
+        Found::Forgets => Err(OpenError::OldPooler { address }),
+        Found::Unset(setting) => {
+            let user = ways.writes.get_username().to_owned();
+            Err(OpenError::PoolerSettings { address, user, setting })
+        }
+        Found::Pooler if !ways.past_pooler => Err(OpenError::NoDirectUrl { address }),
+        Found::Pooler => Ok(()),
+    }
 }
 
 /// Connects, patiently while the server is not there yet.
