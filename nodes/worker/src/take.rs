@@ -63,6 +63,8 @@ async fn next(engine: &Engine, consumer: &mut dyn Consumer) -> Result<(Want, Del
             biased;
             // Whoever waits for a delivery now would take it from a node that may claim.
             Ok(_) = may.wait_for(|may| !*may) => {}
+            // What was wanted while a suspect ran would leave the next one waiting for other traffic.
+            Ok(_) = engine.alone.acquire(), if !want.alone => {}
             delivery = consumer.next(want) => return Ok((want, delivery?)),
         }
     }
