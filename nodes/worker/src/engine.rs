@@ -151,6 +151,11 @@ impl Engine {
         *self.deps.session.borrow()
     }
 
+    /// The session, as soon as there is one. `None`: there will be none, for the node is gone.
+    pub(crate) async fn session_soon(&self) -> Option<SessionId> {
+        *self.deps.session.clone().wait_for(Option::is_some).await.ok()?
+    }
+
     /// Passes cancel requests on to the handlers that run. Returns how many are held here.
     #[must_use]
     pub fn cancel(&self, ids: &[TaskId]) -> usize {
