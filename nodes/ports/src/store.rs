@@ -174,7 +174,8 @@ pub trait TaskStore: Send + Sync + 'static {
     /// An id that another claim holds a lock on is waited for, never skipped.
     ///
     /// # Errors
-    /// [`Error::SessionEnded`], or that the store cannot be reached; then nothing was taken.
+    /// After [`Error::SessionEnded`] and [`Error::Overloaded`] the session holds none of them. After any other
+    /// it may hold some: what it holds is read with [`TaskReader::held_by`].
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claim>, Error>;
 
     /// Records that handlers have started.

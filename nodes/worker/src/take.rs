@@ -155,15 +155,18 @@ async fn not_claimed(engine: &Engine, error: &Error, claiming: Claiming, deliver
     tracing::warn!(%error, "cannot claim tasks");
     let session = claiming.session();
     match error {
-        Error::Unknown(_) | Error::Unavailable(_) => {
-            claiming.doubt();
-            engine.look.notify_one();
-        }
+        // Nothing was taken.
+        Error::Overloaded => drop(claiming),
+        // Whoever ended it has handed off again what was taken.
         Error::SessionEnded => {
             drop(claiming);
             engine.session_ended(session);
         }
-        _ => drop(claiming),
+        // One row may be refused where those beside it were taken.
+        _ => {
+            claiming.doubt();
+            engine.look.notify_one();
+        }
     }
     drop(delivery);
     tokio::time::sleep(PAUSE).await;

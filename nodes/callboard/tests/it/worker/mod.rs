@@ -1,6 +1,8 @@
 //! The worker on the embedded backends, with what stands around it under the test's control.
 
+mod doubt;
 mod panic;
+mod store;
 mod suspects;
 
 use callboard_backends::handoff::embedded;
