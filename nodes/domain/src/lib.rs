@@ -17,6 +17,7 @@ pub mod llm;
 pub mod retry;
 pub mod task;
 pub mod time;
+pub mod trace;
 
 pub use error::{Code, Error, Violation};
 pub use event::{Event, Happening};
@@ -26,3 +27,4 @@ pub use lifecycle::{Attempt, Command, Lifecycle, Outcome, Refused, State};
 pub use retry::RetryPolicy;
 pub use task::{Band, NewTask, Priority, Progress, Spec, Task, TaskError};
 pub use time::Timestamp;
+pub use trace::TraceContext;

@@ -98,7 +98,8 @@ pub struct Spec {
     pub created_at: Timestamp,
     /// The caller's idempotency key.
     pub request_id: Option<Arc<str>>,
-    /// The W3C traceparent it was submitted under.
+    /// The W3C traceparent it was submitted under; one of its own if its caller named none. Only a task that an
+    /// older version admitted may have none.
     pub traceparent: Option<Arc<str>>,
     /// The task it retries.
     pub retry_of: Option<TaskId>,

@@ -53,6 +53,8 @@ pub struct Deps {
     pub on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>,
     /// Random numbers in `0.0..1.0`.
     pub jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
+    /// Random numbers: the span of each attempt in its task's trace.
+    pub new_span: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// What keeps track of the runners.
     pub tracker: TaskTracker,
 }

@@ -4,8 +4,13 @@ use crate::claims::Hold;
 use crate::engine::{Engine, WaitingResult};
 use crate::notes::Sink;
 use bytes::Bytes;
-use callboard_domain::{Outcome, RetryPolicy, SessionId, TaskError, Timestamp, limits};
+use callboard_contracts::mesh::v1;
+use callboard_domain::task::Spec;
+use callboard_domain::{
+    Attempt, Outcome, RetryPolicy, SessionId, TaskError, Timestamp, TraceContext, limits,
+};
 use callboard_ports::store::{self, Claimed, Fenced, Finish, ProgressReport, Started};
+use callboard_runtime::mesh;
 use callboard_sdk::{Failure, Parts, TaskContext};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -128,9 +133,9 @@ async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold) -> End {
         progress: Arc::new(Sink::new(Arc::clone(engine), hold.session, hold.attempt)),
     });
     let handler = Arc::clone(&entry.handler);
-    // A task of its own: a handler that blocks its thread does not keep the deadline from passing.
     let job = async move { AssertUnwindSafe(handler.run(&context, input)).catch_unwind().await };
-    let mut job = engine.deps.tracker.spawn(job);
+    // A task of its own: a handler that blocks its thread does not keep the deadline from passing.
+    let mut job = engine.deps.tracker.spawn(cause(engine, &task.spec, hold).scope(job));
     let _abort = AbortOnDrop(job.abort_handle());
     tokio::select! {
         biased;
@@ -139,6 +144,28 @@ async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold) -> End {
         () = hold.cancel.cancelled() => after_cancel(engine, hold, &mut job, deadline).await,
         () = engine.stop.cancelled() => End::GivenBack,
         () = tokio::time::sleep_until(deadline) => End::Failed(timed_out(task.spec.timeout)),
+    }
+}
+
+/// What the calls of an attempt carry: its span in the trace of its task, and the attempt as their fence. The
+/// request that caused them is the attempt, named `task/attempt`.
+fn cause(engine: &Engine, spec: &Spec, hold: &Hold) -> mesh::Context {
+    let Attempt { task_id, number } = hold.attempt;
+    let span = (engine.deps.new_span)();
+    let task = spec.traceparent.as_deref().and_then(|text| text.parse::<TraceContext>().ok());
+    // Admitted by an older version, it has none: its id serves as its trace's, the same for each attempt.
+    let own = || TraceContext::root(u128::from_be_bytes(*task_id.as_bytes()), span);
+    let trace = task.map_or_else(own, |task| task.child(span));
+    tracing::debug!(task.id = %task_id, attempt = number, traceparent = %trace, "an attempt starts");
+    mesh::Context {
+        request_id: format!("{task_id}/{number}"),
+        traceparent: Some(trace.to_string()),
+        tracestate: None,
+        fence: Some(v1::Fence {
+            session_id: hold.session.to_string(),
+            task_id: task_id.to_string(),
+            attempt: number,
+        }),
     }
 }
 

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Calls to models, through a ProviderBroker on this node or another. Its configuration bounds each call,
-/// and the attempt's timeout bounds the handler.
+/// and the attempt's timeout bounds the handler. Called by a handler, each names its attempt: the worker runs
+/// handlers in a [`mesh::Context`] that says so.
 pub struct BrokerLlm {
     broker: BrokerClient,
 }

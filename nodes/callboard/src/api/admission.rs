@@ -1,12 +1,12 @@
 //! From a request to a task: every check, before anything is stored.
 
 use super::catalog::Catalog;
-use super::{Deps, errors};
+use super::{Deps, NewTrace, errors};
 use bytes::Bytes;
 use callboard_contracts::v1::SubmitTaskRequest;
 use callboard_domain::convert::{duration_from_proto, time_from_proto};
 use callboard_domain::task::Spec;
-use callboard_domain::{Code, Error, NewTask, Priority, TaskId, Timestamp, Violation, limits};
+use callboard_domain::{Code, Error, NewTask, Priority, TaskId, Timestamp, TraceContext, Violation, limits};
 use callboard_ports::store::Admitted;
 use callboard_ports::{Clock, Store};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ pub struct Admission {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     new_task_id: Arc<dyn Fn() -> TaskId + Send + Sync>,
+    new_trace: NewTrace,
     catalog: Catalog,
     namespace: Arc<str>,
     waiting: Arc<Waiting>,
@@ -43,6 +44,7 @@ impl Admission {
             store: Arc::clone(&deps.store),
             clock: Arc::clone(&deps.clock),
             new_task_id: Arc::clone(&deps.new_task_id),
+            new_trace: Arc::clone(&deps.new_trace),
             catalog,
             namespace: "default".into(),
             waiting: Arc::default(),
@@ -51,7 +53,8 @@ impl Admission {
         }
     }
 
-    /// Checks and stores tasks: an outcome per request, in order.
+    /// Checks and stores tasks: an outcome per request, in order. `traceparent` is that of the call: a request
+    /// that names its own has that one.
     pub(super) async fn admit(
         &self,
         requests: Vec<SubmitTaskRequest>,
@@ -88,14 +91,14 @@ impl Admission {
         old: &Spec,
         input: Bytes,
         request_id: Option<Arc<str>>,
-        traceparent: Option<Arc<str>>,
+        traceparent: Option<&str>,
     ) -> Result<Admitted, Error> {
         self.check_room()?;
         let spec = Spec {
             id: (self.new_task_id)(),
             created_at: self.clock.now(),
             request_id,
-            traceparent,
+            traceparent: Some(self.trace(traceparent)),
             retry_of: Some(old.id),
             ..old.clone()
         };
@@ -110,7 +113,9 @@ impl Admission {
         let kind = self.catalog.get(&request.kind).await.map_err(errors::of_store)?;
         let now = self.clock.now();
         let mut wrong = Vec::new();
-        let fields = Fields::read(&request, now, traceparent, &mut wrong);
+        let fields = Fields::read(&request, now, &mut wrong);
+        let named = Some(request.traceparent.as_str()).filter(|named| !named.is_empty());
+        let traceparent = self.trace(named.or(traceparent));
         let input = if request.input.is_empty() { Bytes::from_static(b"{}") } else { request.input };
         let too_large = input.len() > limits::INPUT_BYTES;
         if too_large {
@@ -140,10 +145,17 @@ impl Admission {
             timeout: fields.timeout.unwrap_or(kind.spec.timeout),
             created_at: now,
             request_id: fields.request_id,
-            traceparent: fields.traceparent,
+            traceparent: Some(traceparent),
             retry_of: None,
         };
         Ok(NewTask { spec, run_at: fields.run_at, input })
+    }
+
+    /// The traceparent of a task: the one its caller names. As the standard asks, one that is malformed is ignored;
+    /// then the task begins a trace.
+    fn trace(&self, named: Option<&str>) -> Arc<str> {
+        let named = named.and_then(|text| text.parse::<TraceContext>().ok());
+        named.unwrap_or_else(|| (self.new_trace)()).to_string().into()
     }
 
     fn unknown_kind(&self, kind: &str, mut wrong: Vec<Violation>) -> Error {
@@ -187,16 +199,10 @@ struct Fields {
     timeout: Option<Duration>,
     max_attempts: Option<u32>,
     request_id: Option<Arc<str>>,
-    traceparent: Option<Arc<str>>,
 }
 
 impl Fields {
-    fn read(
-        request: &SubmitTaskRequest,
-        now: Timestamp,
-        traceparent: Option<&str>,
-        wrong: &mut Vec<Violation>,
-    ) -> Self {
+    fn read(request: &SubmitTaskRequest, now: Timestamp, wrong: &mut Vec<Violation>) -> Self {
         let mut bad =
             |field: &str, description: String| wrong.push(Violation { field: field.into(), description });
         let priority = request.priority.map(|p| Priority::new(p).ok_or(p));
@@ -216,7 +222,6 @@ impl Fields {
         let run_at = run_at(request, now, &mut bad);
         wrong.extend(request_id_violation(&request.request_id));
         let text = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
-        let own = text(&request.traceparent).or_else(|| traceparent.and_then(text));
         Self {
             priority: priority.and_then(Result::ok).unwrap_or(Priority::DEFAULT),
             queue: text(&request.queue),
@@ -224,8 +229,6 @@ impl Fields {
             timeout,
             max_attempts: request.max_attempts,
             request_id: text(&request.request_id),
-            // As the standard asks: one that is malformed is ignored.
-            traceparent: own.filter(|t| is_traceparent(t)),
         }
     }
 }
@@ -266,12 +269,4 @@ pub(super) fn request_id_violation(text: &str) -> Option<Violation> {
 fn is_name(text: &str) -> bool {
     text.len() <= limits::NAME_CHARS
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
-}
-
-/// A traceparent of version 00 of W3C Trace Context.
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<_> = text.split('-').collect();
-    let hex =
-        |part: &str, len| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    matches!(parts[..], [v, trace, span, flags] if hex(v, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2))
 }

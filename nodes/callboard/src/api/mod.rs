@@ -3,6 +3,7 @@
 mod admission;
 mod artifacts;
 mod catalog;
+mod cause;
 mod cluster;
 mod errors;
 mod page;
@@ -13,6 +14,7 @@ mod watch;
 
 pub use admission::Admission;
 pub use catalog::Catalog;
+pub use cause::{NewTrace, scoped};
 
 use callboard_domain::id::TaskRef;
 use callboard_domain::{Code, Error};
@@ -36,6 +38,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Makes ids of tasks: UUIDv7, rising.
     pub new_task_id: Arc<dyn Fn() -> TaskId + Send + Sync>,
+    /// Makes the first span of a new trace, from random numbers.
+    pub new_trace: NewTrace,
     /// Who watches on this node.
     pub hub: Hub,
     /// The Worker of the node that holds a session, this one's among them; none if it cannot be reached.
@@ -87,6 +91,12 @@ impl Api {
         let catalog = Catalog::new(Arc::clone(&deps.store));
         let admission = Admission::new(&deps, catalog);
         Self { deps: Arc::new(deps), admission: Arc::new(admission) }
+    }
+
+    /// What makes the traces of requests that come without one.
+    #[must_use]
+    pub fn new_trace(&self) -> NewTrace {
+        Arc::clone(&self.deps.new_trace)
     }
 
     /// The task a caller names by its id, or by the end of it.

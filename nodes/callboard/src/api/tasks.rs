@@ -117,7 +117,7 @@ impl TaskService for Api {
         &self,
         request: Request<v1::RetryTaskRequest>,
     ) -> Result<Response<v1::RetryTaskResponse>, Status> {
-        let traceparent = traceparent(request.metadata()).map(Into::into);
+        let traceparent = traceparent(request.metadata());
         let request = request.into_inner();
         if let Some(violation) = request_id_violation(&request.request_id) {
             return Err(Error::invalid(vec![violation]).into());
@@ -129,7 +129,8 @@ impl TaskService for Api {
             return Err(Error::new(Code::TaskNotEnded, message).with("id", id.to_string()).into());
         }
         let request_id = (!request.request_id.is_empty()).then(|| request.request_id.as_str().into());
-        let admitted = self.admission.admit_again(&old.task.spec, old.input, request_id, traceparent).await?;
+        let (old, input, traceparent) = (old.task.spec, old.input, traceparent.as_deref());
+        let admitted = self.admission.admit_again(&old, input, request_id, traceparent).await?;
         Ok(Response::new(v1::RetryTaskResponse { task: Some(task_to_proto(&admitted.task)) }))
     }
 

@@ -14,7 +14,7 @@ pub use wiring::{Actors, VERSION};
 
 use wiring::{Backends, Cluster, Leave};
 
-use crate::api::{Api, NodeInfo};
+use crate::api::{self, Api, NodeInfo};
 use crate::config::{Backend, Config};
 use callboard_backends::store::{postgres, sqlite};
 use callboard_contracts::mesh::v1::{DrainRequest, DrainResponse};
@@ -280,7 +280,8 @@ async fn routes(api: &Api) -> Result<(tonic_health::server::HealthReporter, Rout
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)
         .add_service(reflection().build_v1alpha().map_err(failed)?);
-    Ok((reporter, routes))
+    let scoped = axum::middleware::from_fn_with_state(api.new_trace(), api::scoped);
+    Ok((reporter, routes.into_axum_router().layer(scoped).into()))
 }
 
 impl Running {

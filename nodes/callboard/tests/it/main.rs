@@ -15,5 +15,6 @@ mod kill;
 mod node;
 mod resilience;
 mod tasks_api;
+mod traces;
 mod watch;
 mod worker;

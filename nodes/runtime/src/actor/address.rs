@@ -1,4 +1,5 @@
 use super::shell::{Behaviour, Call, Handle, Ping, Request, Shell};
+use crate::mesh;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -69,7 +70,8 @@ impl<B: Behaviour> Address<B> {
         B: Handle<M>,
     {
         let (reply, answer) = oneshot::channel();
-        self.addr.try_send(Call { message, reply }).map_err(|e| not_sent::<B, _>(&e))?;
+        let context = mesh::current();
+        self.addr.try_send(Call { message, context, reply }).map_err(|e| not_sent::<B, _>(&e))?;
         await_answer::<B, _>(answer, deadline)
             .await?
             .map_err(|why| CallError::MayHaveRun { actor: B::NAME, why })

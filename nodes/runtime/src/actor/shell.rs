@@ -1,4 +1,5 @@
 use super::address::Address;
+use crate::mesh;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -210,6 +211,8 @@ impl<B: Behaviour> Supervised for Shell<B> {
 
 pub(super) struct Call<M: Request> {
     pub(super) message: M,
+    /// What the caller's work is part of, and so the call's.
+    pub(super) context: mesh::Context,
     pub(super) reply: oneshot::Sender<Result<M::Reply, &'static str>>,
 }
 
@@ -229,7 +232,7 @@ impl<B: Handle<M>, M: Request> actix::Handler<Call<M>> for Shell<B> {
             Ok(Handling::Now(answer)) => {
                 let _ = call.reply.send(Ok(answer));
             }
-            Ok(Handling::Later(work)) => self.later(work, call.reply, ctx),
+            Ok(Handling::Later(work)) => self.later(call.context.scope(work).boxed(), call.reply, ctx),
             Err(panic) => {
                 let _ = call.reply.send(Err("it panicked"));
                 self.fail(panic_text(&*panic), ctx);

@@ -1,8 +1,10 @@
 //! What a call carries beside its message, and how it is passed on from the call that caused it.
 //!
-//! The request id and the caller's name travel in the message (`CallContext`), the W3C trace context in the
-//! metadata. While a call of the mesh is served, [`current`] is its context, so that the calls it makes in
-//! turn carry the same. Another entry to the node (its public API) sets one with [`Context::scope`].
+//! The request id and the caller's name travel in the message (`CallContext`), and so does the attempt that calls
+//! (`Fence`) where the message has a place for it; the W3C trace context travels in the metadata. While a call of
+//! the mesh is served, [`current`] is its context, so that the calls it makes in turn carry the same, through the
+//! mailboxes of actors too. Other places where work begins (the public API, an attempt of a task) set one with
+//! [`Context::scope`].
 
 use callboard_contracts::mesh::v1;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ pub struct Context {
     pub traceparent: Option<String>,
     /// The W3C tracestate.
     pub tracestate: Option<String>,
+    /// The attempt that calls, if one does.
+    pub fence: Option<v1::Fence>,
 }
 
 tokio::task_local! {
@@ -40,14 +44,21 @@ impl Context {
     /// The trace context in the metadata of a call. Values that are too long are left out.
     #[must_use]
     pub fn from_metadata(metadata: &MetadataMap) -> Self {
-        let read = |key, limit| {
-            let text = metadata.get(key)?.to_str().ok()?;
+        Self::from_headers(metadata.as_ref())
+    }
+
+    /// The trace context in the headers of a request. Values that are too long are left out.
+    #[must_use]
+    pub fn from_headers(headers: &http::HeaderMap) -> Self {
+        let read = |key: &str, limit| {
+            let text = headers.get(key)?.to_str().ok()?;
             (text.len() <= limit).then(|| text.to_owned())
         };
         Self {
             request_id: String::new(),
             traceparent: read(TRACEPARENT, TRACEPARENT_BYTES),
             tracestate: read(TRACESTATE, TRACESTATE_BYTES),
+            fence: None,
         }
     }
 
@@ -92,7 +103,11 @@ impl Caller {
     pub(super) fn sign<M: Contextual>(&self, request: &mut tonic::Request<M>) {
         let current = current();
         current.write(request.metadata_mut());
-        let call = request.get_mut().context_mut().get_or_insert_default();
+        let message = request.get_mut();
+        if let (Some(place @ None), Some(fence)) = (message.fence_mut(), current.fence) {
+            *place = Some(fence);
+        }
+        let call = message.context_mut().get_or_insert_default();
         if call.caller.is_empty() {
             call.caller = self.name.as_ref().into();
         }
@@ -110,11 +125,31 @@ impl Caller {
 pub(super) trait Contextual {
     fn context(&self) -> Option<&v1::CallContext>;
     fn context_mut(&mut self) -> &mut Option<v1::CallContext>;
+
+    /// The attempt it speaks for.
+    fn fence(&self) -> Option<&v1::Fence> {
+        None
+    }
+
+    /// Where the attempt it speaks for is named, if it can speak for one.
+    fn fence_mut(&mut self) -> Option<&mut Option<v1::Fence>> {
+        None
+    }
 }
 
 macro_rules! contextual {
-    ($($message:ident),* $(,)?) => {$(
+    ($($message:ident $($fence:ident)?),* $(,)?) => {$(
         impl Contextual for v1::$message {
+            $(
+                fn fence(&self) -> Option<&v1::Fence> {
+                    self.$fence.as_ref()
+                }
+
+                fn fence_mut(&mut self) -> Option<&mut Option<v1::Fence>> {
+                    Some(&mut self.$fence)
+                }
+            )?
+
             fn context(&self) -> Option<&v1::CallContext> {
                 self.context.as_ref()
             }
@@ -130,7 +165,7 @@ contextual! {
     CancelTasksRequest, DrainRequest, GetLoadRequest,
     GetStatusRequest, DrainNodeRequest, WatchEventsRequest,
     ReportRequest,
-    GenerateRequest, GenerateStreamRequest, GenerateImageRequest, ListProvidersRequest,
+    GenerateRequest fence, GenerateStreamRequest fence, GenerateImageRequest fence, ListProvidersRequest,
 }
 
 #[cfg(test)]
@@ -173,6 +208,20 @@ mod tests {
         let mut request = tonic::Request::new(v1::GetLoadRequest { context: Some(set.clone()) });
         caller.sign(&mut request);
         assert_eq!(request.get_ref().context, Some(set));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_an_attempt_makes_names_it() {
+        let fence = |attempt| v1::Fence { session_id: "s".into(), task_id: "t".into(), attempt };
+        let context = Context { fence: Some(fence(2)), ..Context::default() };
+        let sign = async |set: Option<v1::Fence>| {
+            let mut request = tonic::Request::new(v1::GenerateRequest { fence: set, ..Default::default() });
+            Caller::new("b").sign(&mut request);
+            request.into_inner().fence
+        };
+        assert_eq!(sign(None).await, None, "a direct call speaks for no attempt");
+        assert_eq!(context.clone().scope(sign(None)).await, Some(fence(2)));
+        assert_eq!(context.scope(sign(Some(fence(7)))).await, Some(fence(7)), "what is set stays");
     }
 
     #[test]

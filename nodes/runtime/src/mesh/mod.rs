@@ -4,8 +4,8 @@
 //!   object of the actor in this process, remotely the same service over a [`Link`]; a *routed* client calls
 //!   whichever node hosts the role.
 //! - A call answers with a result, with *did not run* or with *may have run* ([`Error`]), never ambiguously.
-//! - Every call carries its deadline, who calls, the id of the request that caused it and the W3C trace
-//!   context ([`Context`]).
+//! - Every call carries its deadline, who calls, the id of the request that caused it, the W3C trace context and,
+//!   where it can speak for one, the attempt that calls ([`Context`]).
 //! - [`serve`] is the other end: the services of the roles a node hosts, on its mesh listener. Between nodes
 //!   everything is verified in both directions ([`tls`]), unless the cluster is configured without.
 //!

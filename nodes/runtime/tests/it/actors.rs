@@ -3,6 +3,7 @@
 use callboard_runtime::actor::{
     self, Behaviour, CallError, Crash, Handle, Handling, Request, Restart, Scope,
 };
+use callboard_runtime::mesh::{self, Context};
 use futures::FutureExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -64,6 +65,19 @@ impl Handle<AddLater> for Counter {
     }
 }
 
+/// What the work of a call is part of.
+struct Cause;
+
+impl Request for Cause {
+    type Reply = Context;
+}
+
+impl Handle<Cause> for Counter {
+    fn handle(&mut self, _: Cause) -> Handling<Context> {
+        Handling::Later(async { mesh::current() }.boxed())
+    }
+}
+
 struct Fixture {
     system: actor::System,
     restarts: Arc<Mutex<Vec<Restart>>>,
@@ -99,6 +113,15 @@ impl Fixture {
         };
         tokio::time::timeout(SOON, seen).await.unwrap()
     }
+}
+
+#[tokio::test]
+async fn what_a_call_makes_an_actor_do_is_part_of_what_caused_the_call() {
+    let fixture = Fixture::new();
+    let actor = fixture.start(64, Counter::default);
+    let context = Context { request_id: "r1".into(), ..Context::default() };
+    assert_eq!(context.clone().scope(actor.call(Cause, SOON)).await, Ok(context));
+    assert_eq!(actor.call(Cause, SOON).await, Ok(Context::default()));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::config::{Config, Role};
 use actors::{Shells, child, start_alert, start_broker};
 use callboard_alert as alert;
 use callboard_contracts::mesh::v1::{DrainNodeRequest, WorkerLoad};
-use callboard_domain::{SessionId, TaskId};
+use callboard_domain::{SessionId, TaskId, TraceContext};
 use callboard_ports::handoff::Queues;
 use callboard_ports::store::CommitObserver;
 use callboard_runtime::actor;
@@ -137,6 +137,7 @@ pub(super) async fn build(
                     }
                 }),
                 jitter: Arc::new(rand::random::<f64>),
+                new_span: Arc::new(rand::random::<u64>),
                 tracker: tracker.clone(),
             },
             match &cluster {
@@ -260,6 +261,7 @@ pub(super) async fn build(
         artifacts: backends.artifacts.clone(),
         clock,
         new_task_id: Arc::new(|| TaskId::new(uuid::Uuid::now_v7())),
+        new_trace: Arc::new(|| TraceContext::root(rand::random(), rand::random())),
         hub,
         workers: Arc::new(move |id| match &workers {
             Some(peers) if !own_worker(id) => peers.worker(id),

@@ -1,7 +1,7 @@
 //! A claim whose answer says less than what was done.
 
 use super::store::Tampering;
-use super::{NEVER, Stage};
+use super::{NEVER, Stage, task};
 use callboard_ports::store::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,8 +18,8 @@ async fn a_claim_that_committed_in_part_is_given_back_at_once() {
     ] {
         let stage = Stage::new().await;
         let store = Arc::new(Tampering::first_claim(stage.store.clone(), error.clone()));
-        let ids = stage.admit((0..4).map(|n| format!(r#"{{"n":{n}}}"#))).await;
-        let running = stage.start(store.clone(), stage.handoff.clone(), NEVER, |_| ());
+        let ids = stage.admit((0..4).map(|n| task(format!(r#"{{"n":{n}}}"#)))).await;
+        let running = stage.start(NEVER, |_| (), |deps| deps.store = store.clone());
         let tasks = stage.all_succeed(&ids).await;
         assert_eq!(store.tampered.load(Ordering::SeqCst), 1, "{error}");
         assert!(tasks.iter().any(|t| t.life.attempt == 2), "the claim had committed: {error}");

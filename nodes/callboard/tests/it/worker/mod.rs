@@ -1,5 +1,6 @@
 //! The worker on the embedded backends, with what stands around it under the test's control.
 
+mod calls;
 mod doubt;
 mod panic;
 mod store;
@@ -9,9 +10,9 @@ use callboard_backends::handoff::embedded;
 use callboard_backends::store::sqlite;
 use callboard_domain::task::Spec;
 use callboard_domain::{Attempt, NewTask, Priority, SessionId, State, Task, TaskId, Timestamp};
+use callboard_ports::SystemClock;
 use callboard_ports::sessions::{NewSession, SessionStore};
-use callboard_ports::store::{Claim, ClaimRequest, Started, Store, TaskReader, TaskStore};
-use callboard_ports::{Handoff, SystemClock};
+use callboard_ports::store::{Claim, ClaimRequest, Started, Store as _, TaskReader, TaskStore};
 use callboard_runtime::actor::{self, Address, Restart};
 use callboard_sdk::llm::{ImageRequest, ImageResponse, TextRequest, TextResponse};
 use callboard_sdk::{ArtifactSink, Failure, Llm};
@@ -57,13 +58,12 @@ impl Stage {
         Self { store, handoff, session, _folder: folder }
     }
 
-    /// Starts its worker.
+    /// Starts its worker, with what it stands on changed for the test.
     fn start(
         &self,
-        store: Arc<dyn Store>,
-        handoff: Arc<dyn Handoff>,
         reconcile_every: Duration,
         on_restart: impl Fn(Restart) + Send + Sync + 'static,
+        change: impl FnOnce(&mut Deps),
     ) -> Running {
         let tracker = TaskTracker::new();
         let (keep, session) = watch::channel(Some(self.session));
@@ -74,18 +74,20 @@ impl Stage {
             cancel_grace: Duration::from_secs(1),
             reconcile_every,
         };
-        let deps = Deps {
-            store,
-            handoff,
+        let mut deps = Deps {
+            store: self.store.clone(),
+            handoff: self.handoff.clone(),
             registry: callboard_kinds::all().unwrap(),
             llm: Arc::new(NoTools),
             artifacts: Arc::new(NoTools),
             clock: Arc::new(SystemClock),
             session,
             on_session_ended: Arc::new(|_| panic!("the session lives")),
-            jitter: Arc::new(|| 0.5),
+            jitter: Arc::new(|| 0.0),
+            new_span: Arc::new(rand::random::<u64>),
             tracker: tracker.clone(),
         };
+        change(&mut deps);
         let engine = Engine::new(options, deps);
         let shell = actor::Options {
             mailbox: 16,
@@ -102,9 +104,9 @@ impl Stage {
         Running { engine, _actor: worker, _system: system, _session: keep }
     }
 
-    /// Admits `echo` tasks.
-    async fn admit(&self, inputs: impl IntoIterator<Item = String>) -> Vec<TaskId> {
-        let admitted = self.store.admit(inputs.into_iter().map(task).collect()).await;
+    /// Admits tasks.
+    async fn admit(&self, tasks: impl IntoIterator<Item = NewTask>) -> Vec<TaskId> {
+        let admitted = self.store.admit(tasks.into_iter().collect()).await;
         admitted.into_iter().map(|a| a.unwrap().task.spec.id).collect()
     }
 
@@ -134,10 +136,11 @@ impl Stage {
         assert!(tasks.iter().all(|t| t.life.is_suspect() && t.life.state == State::Queued), "{tasks:?}");
     }
 
-    /// Waits until all have succeeded.
+    /// Waits until all have succeeded. Nobody else here releases those whose time has come.
     async fn all_succeed(&self, ids: &[TaskId]) -> Vec<Task> {
         let all = async {
             loop {
+                self.store.release_due(100).await.unwrap();
                 let tasks = self.store.get(ids.to_vec()).await.unwrap();
                 if tasks.iter().all(|t| t.life.state == State::Succeeded) {
                     return tasks;
@@ -163,7 +166,8 @@ async fn open_session(store: &sqlite::Store) -> SessionId {
     id
 }
 
-fn task(input: String) -> NewTask {
+/// An `echo` task.
+fn task(input: impl Into<String>) -> NewTask {
     let spec = Spec {
         id: TaskId::new(uuid::Uuid::now_v7()),
         namespace: "default".into(),
@@ -177,7 +181,7 @@ fn task(input: String) -> NewTask {
         traceparent: None,
         retry_of: None,
     };
-    NewTask { spec, run_at: None, input: input.into() }
+    NewTask { spec, run_at: None, input: input.into().into() }
 }
 
 struct NoTools;

@@ -1,10 +1,11 @@
 //! A hand-off that panics where it hurts most: after a claim has committed and before any of its tasks has a
 //! runner.
 
-use super::Stage;
+use super::{Stage, task};
 use callboard_backends::handoff::embedded;
 use callboard_ports::Handoff;
 use callboard_ports::handoff::{Consumer, Delivery, Error, Queues, Ready, Want};
+use callboard_runtime::actor::Restart;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -59,11 +60,12 @@ async fn a_panic_between_claim_and_run_strands_no_task() {
     let restarts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&restarts);
     let every = Duration::from_secs(1);
-    let running = stage.start(stage.store.clone(), Arc::new(handoff), every, move |restart| {
+    let restarted = move |restart: Restart| {
         assert!(restart.reason.starts_with("planted"), "{restart:?}");
         counted.fetch_add(1, Ordering::SeqCst);
-    });
-    let ids = stage.admit((0..40).map(|n| format!(r#"{{"n":{n},"sleep_ms":30}}"#))).await;
+    };
+    let running = stage.start(every, restarted, |deps| deps.handoff = Arc::new(handoff));
+    let ids = stage.admit((0..40).map(|n| task(format!(r#"{{"n":{n},"sleep_ms":30}}"#)))).await;
     let tasks = stage.all_succeed(&ids).await;
     assert_eq!(restarts.load(Ordering::SeqCst), 1, "the planted panic happened");
     let again = tasks.iter().filter(|t| t.life.attempt == 2).count();

@@ -32,9 +32,19 @@ async fn as_caused<M: Contextual, T>(
     request: Request<M>,
     call: impl AsyncFnOnce(Request<M>) -> Result<Response<T>, Status>,
 ) -> Result<Response<T>, Status> {
-    let context = Context::from_metadata(request.metadata()).with_call(request.get_ref().context());
+    let mut context = Context::from_metadata(request.metadata()).with_call(request.get_ref().context());
+    context.fence = request.get_ref().fence().cloned();
     let caller = request.get_ref().context().map(|c| c.caller.as_str()).unwrap_or_default();
-    let span = tracing::debug_span!("mesh", method, caller, request.id = context.request_id);
+    let attempt = context.fence.as_ref();
+    let span = tracing::debug_span!(
+        "mesh",
+        method,
+        caller,
+        request.id = context.request_id,
+        traceparent = context.traceparent,
+        task.id = attempt.map(|fence| fence.task_id.as_str()),
+        attempt = attempt.map(|fence| fence.attempt),
+    );
     context.scope(call(request).instrument(span)).await
 }
 

@@ -1,0 +1,96 @@
+//! What a request is part of: the calls that are made for it carry it on.
+
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response;
+use callboard_domain::{TraceContext, limits};
+use callboard_runtime::mesh::Context;
+use std::sync::Arc;
+
+/// Where a caller, or a proxy before it, names its request.
+const REQUEST_ID: &str = "x-request-id";
+
+/// Makes the first span of a new trace, from random numbers.
+pub type NewTrace = Arc<dyn Fn() -> TraceContext + Send + Sync>;
+
+/// Serves a request as part of what caused it.
+pub async fn scoped(State(new_trace): State<NewTrace>, request: Request, next: Next) -> Response {
+    let context = of_request(request.headers(), new_trace());
+    context.scope(next.run(request)).await
+}
+
+/// The context of a request. What its caller does not say is made from a trace of its own; as the standard asks,
+/// a traceparent that is malformed is ignored, and the tracestate with it.
+fn of_request(headers: &HeaderMap, own: TraceContext) -> Context {
+    let said = Context::from_headers(headers);
+    let parent = said.traceparent.as_deref().and_then(|text| text.parse::<TraceContext>().ok());
+    let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let id = id.filter(|id| !id.is_empty() && id.len() <= limits::REQUEST_ID_CHARS);
+    Context {
+        request_id: id.map_or_else(|| format!("{:016x}", own.span_id()), str::to_owned),
+        traceparent: Some(parent.unwrap_or(own).to_string()),
+        tracestate: said.tracestate.filter(|_| parent.is_some()),
+        fence: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use callboard_runtime::mesh;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn context(headers: &[(&'static str, &str)]) -> Context {
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        of_request(&headers.collect(), TraceContext::root(1, 2))
+    }
+
+    #[tokio::test]
+    async fn what_a_request_causes_is_part_of_it() {
+        let new_trace: NewTrace = Arc::new(|| TraceContext::root(1, 2));
+        let served = || async { mesh::current().traceparent.unwrap_or_default() };
+        let scoped = axum::middleware::from_fn_with_state(new_trace, scoped);
+        let router = axum::Router::new().route("/", axum::routing::get(served)).layer(scoped);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let asks = async {
+            let ask =
+                format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntraceparent: {PARENT}\r\n\r\n");
+            stream.write_all(ask.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = tokio::select! {
+            answer = asks => answer,
+            ended = axum::serve(listener, router) => panic!("{ended:?}"),
+        };
+        assert!(answer.ends_with(PARENT), "{answer}");
+    }
+
+    #[test]
+    fn what_the_caller_says_is_carried_on() {
+        let said = context(&[("traceparent", PARENT), ("tracestate", "a=b"), (REQUEST_ID, "r1")]);
+        let (parent, state) = (Some(PARENT.to_owned()), Some("a=b".to_owned()));
+        assert_eq!(
+            said,
+            Context { request_id: "r1".into(), traceparent: parent, tracestate: state, fence: None }
+        );
+    }
+
+    #[test]
+    fn a_request_that_says_nothing_or_nonsense_has_a_trace_and_an_id_of_its_own() {
+        let own = Context {
+            request_id: "0000000000000002".into(),
+            traceparent: Some(TraceContext::root(1, 2).to_string()),
+            ..Context::default()
+        };
+        assert_eq!(context(&[]), own);
+        let long = "x".repeat(limits::REQUEST_ID_CHARS + 1);
+        assert_eq!(context(&[("traceparent", "00-1-2-3"), ("tracestate", "a=b"), (REQUEST_ID, &long)]), own);
+    }
+}

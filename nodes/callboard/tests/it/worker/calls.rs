@@ -1,0 +1,188 @@
+//! What the calls of a handler carry: the trace of its task, and its attempt as their fence.
+
+use super::{NEVER, Stage, task};
+use crate::node::scripted;
+use callboard_contracts::mesh::v1;
+use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
+use callboard_contracts::v1 as api;
+use callboard_domain::TraceContext;
+use callboard_runtime::mesh::{
+    self, BrokerClient, GenerateStream, Link, LinkOptions, ServeOptions, Services, Timing, Unobserved,
+};
+use callboard_sdk::llm::{ImageRequest, TextRequest};
+use callboard_sdk::{Failure, Registry};
+use callboard_worker::BrokerLlm;
+use futures::FutureExt;
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// What a call brought along: the trace, the request that caused it, who calls, the attempt, whether it has a
+/// deadline.
+#[derive(Clone, Debug)]
+struct Seen {
+    trace: TraceContext,
+    context: v1::CallContext,
+    fence: v1::Fence,
+    deadline: bool,
+}
+
+#[derive(Default)]
+struct Broker(Mutex<Vec<Seen>>);
+
+impl Broker {
+    fn note<T>(&self, request: &Request<T>, context: Option<v1::CallContext>, fence: Option<v1::Fence>) {
+        let header = |name| request.metadata().get(name).map(|value| value.to_str().unwrap());
+        self.0.lock().unwrap().push(Seen {
+            trace: header("traceparent").unwrap().parse().unwrap(),
+            context: context.unwrap(),
+            fence: fence.unwrap(),
+            deadline: header("grpc-timeout").is_some(),
+        });
+    }
+}
+
+#[tonic::async_trait]
+impl ProviderBrokerService for Broker {
+    type GenerateStreamStream = GenerateStream;
+
+    async fn generate(
+        &self,
+        request: Request<v1::GenerateRequest>,
+    ) -> Result<Response<v1::GenerateResponse>, Status> {
+        let message = request.get_ref();
+        self.note(&request, message.context.clone(), message.fence.clone());
+        let summary = Some(api::GenerateSummary::default());
+        let response = Some(api::GenerateResponse { text: "fine".into(), summary });
+        Ok(Response::new(v1::GenerateResponse { response }))
+    }
+
+    async fn generate_image(
+        &self,
+        request: Request<v1::GenerateImageRequest>,
+    ) -> Result<Response<v1::GenerateImageResponse>, Status> {
+        let message = request.get_ref();
+        self.note(&request, message.context.clone(), message.fence.clone());
+        let summary = Some(api::GenerateSummary::default());
+        Ok(Response::new(v1::GenerateImageResponse { summary, ..Default::default() }))
+    }
+
+    async fn generate_stream(
+        &self,
+        _: Request<v1::GenerateStreamRequest>,
+    ) -> Result<Response<GenerateStream>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn list_providers(
+        &self,
+        _: Request<v1::ListProvidersRequest>,
+    ) -> Result<Response<v1::ListProvidersResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+}
+
+/// Calls a broker over a listener.
+async fn over_the_wire(broker: Arc<Broker>, stop: CancellationToken) -> BrokerClient {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let tracker = TaskTracker::new();
+    let services = Services { supervisor: None, worker: None, broker: Some(broker), alert: None };
+    let serving = mesh::serve(listener, services, ServeOptions::default(), stop);
+    tracker.spawn(async move { serving.await.unwrap() });
+    BrokerClient::remote(Link::new(LinkOptions {
+        peer: "the broker".into(),
+        address,
+        identity: None,
+        timing: Timing::default(),
+        observer: Arc::new(Unobserved),
+        tracker,
+    }))
+}
+
+fn house() -> ImageRequest {
+    ImageRequest { prompt: "a house".into(), width: 64, height: 64, provider: None, idempotency_key: None }
+}
+
+/// A kind that makes a call of each sort, and fails its first attempt.
+fn calls() -> Registry {
+    let calls = scripted("calls", |ctx, input| {
+        async move {
+            ctx.llm().text(TextRequest::prompt("hello")).await.unwrap();
+            ctx.llm().image(house()).await.unwrap();
+            if ctx.failures() == 0 { Err(Failure::retryable("once more")) } else { Ok(input) }
+        }
+        .boxed()
+    });
+    Registry::new().with_handler(calls).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handlers_calls_carry_the_trace_of_its_task_and_its_attempt() {
+    let stop = CancellationToken::new();
+    for remote in [false, true] {
+        let stage = Stage::new().await;
+        let broker = Arc::new(Broker::default());
+        let client = match remote {
+            true => over_the_wire(broker.clone(), stop.clone()).await,
+            false => BrokerClient::local(broker.clone()),
+        };
+        let _running = stage.start(
+            NEVER,
+            |_| (),
+            |deps| {
+                deps.registry = calls();
+                deps.llm = Arc::new(BrokerLlm::new(client.called_by("a")));
+            },
+        );
+        let mut new = task("{}");
+        new.spec.kind = "calls".into();
+        new.spec.traceparent = Some(PARENT.into());
+        let ids = stage.admit([new]).await;
+        stage.all_succeed(&ids).await;
+        let seen = broker.0.lock().unwrap().clone();
+        let parent: TraceContext = PARENT.parse().unwrap();
+        assert_eq!(seen.iter().map(|s| s.fence.attempt).collect::<Vec<_>>(), [1, 1, 2, 2]);
+        for Seen { trace, context, fence, deadline } in &seen {
+            assert_eq!(trace.trace_id(), parent.trace_id());
+            assert_ne!(trace.span_id(), parent.span_id());
+            assert_eq!(fence.session_id, stage.session.to_string());
+            assert_eq!(fence.task_id, ids[0].to_string());
+            let request_id = format!("{}/{}", ids[0], fence.attempt);
+            assert_eq!(*context, v1::CallContext { request_id, caller: "a".into() });
+            assert!(deadline);
+        }
+        // A span for each attempt.
+        assert_eq!(seen[0].trace, seen[1].trace);
+        assert_ne!(seen[1].trace, seen[2].trace);
+        stage.store.close().await;
+    }
+    stop.cancel();
+}
+
+/// One that a version before traces admitted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_without_a_trace_has_the_same_one_on_each_attempt() {
+    let stage = Stage::new().await;
+    let broker = Arc::new(Broker::default());
+    let client = BrokerClient::local(broker.clone());
+    let _running = stage.start(
+        NEVER,
+        |_| (),
+        |deps| {
+            deps.registry = calls();
+            deps.llm = Arc::new(BrokerLlm::new(client));
+        },
+    );
+    let mut new = task("{}");
+    new.spec.kind = "calls".into();
+    let ids = stage.admit([new]).await;
+    stage.all_succeed(&ids).await;
+    let traces: Vec<_> = broker.0.lock().unwrap().iter().map(|seen| seen.trace.trace_id()).collect();
+    assert_eq!(traces, [u128::from_be_bytes(*ids[0].as_bytes()); 4]);
+    stage.store.close().await;
+}
