@@ -9,3 +9,4 @@ mod relay;
 mod repair;
 mod rows;
 mod support;
+mod trace;

@@ -19,6 +19,7 @@ mod notices;
 mod pace;
 mod publish;
 mod session;
+mod trace;
 
 use async_trait::async_trait;
 use callboard_domain::Timestamp;

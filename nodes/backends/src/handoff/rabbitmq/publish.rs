@@ -4,6 +4,7 @@
 //! ready is looked at before any is believed, and a returned message is known by its id.
 
 use super::link::Link;
+use super::trace;
 use callboard_ports::planted::Bug;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -95,7 +96,7 @@ impl Publisher {
         let seq = self.next;
         self.next += 1;
         let persistent = BasicProperties::default().with_delivery_mode(2);
-        let properties = persistent.with_message_id(seq.to_string().into());
+        let properties = trace::with(persistent.with_message_id(seq.to_string().into()), trace::new());
         let (exchange, key, mandatory) = match job.target {
             Target::Queue(name) => (String::new(), name, true),
             Target::Notice => (self.notices.clone(), String::new(), false),

@@ -5,6 +5,7 @@ use super::buffer::Message;
 use super::desk::{Asks, Desk, Hold, IDLE};
 use super::link::{PASSIVE, soon};
 use super::message::{decode, queue_name};
+use super::trace;
 use callboard_domain::Band;
 use callboard_ports::handoff::{Error, Queues};
 use callboard_ports::outbox::Lane;
@@ -292,6 +293,9 @@ fn take(shared: &Shared, desk: &Desk, opening: u64, channel: Channel, delivery: 
     let hold = Hold { acker: delivery.acker, channel, tracker: shared.tracker.clone() };
     if delivery.redelivered {
         shared.counts.redelivered.fetch_add(1, Ordering::Relaxed);
+    }
+    if let Some(link) = trace::link(&delivery.properties) {
+        tracing::debug!(queue = %delivery.routing_key, %link, "a message came");
     }
     match decode(&delivery.data) {
         Some(body) => desk.buffer().push(Message { body, hold, opening }, Instant::now()),

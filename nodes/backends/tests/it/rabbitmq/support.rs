@@ -3,7 +3,7 @@ use callboard_domain::{Band, TaskId, Timestamp};
 use callboard_ports::handoff::{Consumer, Ready, Want};
 use callboard_ports::{Clock as _, SystemClock};
 use callboard_testkit::services::{Error, RabbitMq, shared};
-use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use std::sync::Arc;
@@ -116,6 +116,21 @@ impl Operator {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
         let declared = self.channel().await.queue_declare(queue.into(), passive, FieldTable::default()).await;
         declared.ok().map(|queue| queue.message_count())
+    }
+
+    async fn take(&self, queue: &str) -> lapin::message::BasicGetMessage {
+        let options = BasicGetOptions { no_ack: true };
+        self.channel().await.basic_get(queue.into(), options).await.unwrap().expect("a message waits")
+    }
+
+    /// Takes a message, for its headers.
+    pub(super) async fn headers(&self, queue: &str) -> FieldTable {
+        self.take(queue).await.properties.headers().clone().unwrap_or_default()
+    }
+
+    /// Takes a message, for its body.
+    pub(super) async fn body(&self, queue: &str) -> Vec<u8> {
+        self.take(queue).await.data.clone()
     }
 
     pub(super) async fn publish(&self, queue: &str, body: &[u8]) {
