@@ -15,6 +15,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// What replicas say, as RUST_LOG.
+const LOG: &str = "CALLBOARD_TEST_LOG";
 /// How long a replica may take to start.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
@@ -118,7 +120,7 @@ impl Replica {
             ("CALLBOARD_RABBITMQ__PREFIX", servers.rabbitmq.1.clone()),
             ("CALLBOARD_REDIS__URL", servers.redis.0.clone()),
             ("CALLBOARD_REDIS__PREFIX", servers.redis.1.clone()),
-            ("CALLBOARD_LOG__FILTER", "info".into()),
+            ("CALLBOARD_LOG__FILTER", std::env::var(LOG).unwrap_or_else(|_| "info".into())),
             // A key in the environment of whoever runs the tests must not cost them anything.
             ("OPENAI_API_KEY", String::new()),
         ];
