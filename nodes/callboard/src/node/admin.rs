@@ -1,14 +1,15 @@
 //! What operators look at: `/livez`, `/readyz` and `/metrics` over HTTP.
 
 use super::Parts;
+use super::metrics::{Page, Servers};
+use super::wiring::Cluster;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use callboard_contracts::mesh::v1::{GetLoadRequest, GetStatusRequest};
-use callboard_domain::State as TaskState;
+use callboard_ports::{Outbox as _, store};
 use callboard_runtime::mesh::{SupervisorClient, WorkerClient};
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) struct Pages {
     store: Arc<dyn callboard_ports::Store>,
+    cluster: Option<Arc<Cluster>>,
     worker: Option<WorkerClient>,
     supervisor: SupervisorClient,
     stopping: CancellationToken,
@@ -28,6 +30,7 @@ impl Pages {
     pub(super) fn new(parts: &Parts) -> Self {
         Self {
             store: parts.backends.store.clone(),
+            cluster: parts.cluster.clone(),
             worker: parts.worker.clone(),
             supervisor: parts.supervisor.clone(),
             stopping: parts.stopping.clone(),
@@ -55,43 +58,33 @@ async fn readyz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
     }
 }
 
-/// In the text format of Prometheus.
-async fn metrics(State(pages): State<Pages>) -> (StatusCode, String) {
-    let Ok(counts) = pages.store.counts().await else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n".into());
+/// In the text format of Prometheus. What cannot be had in time is left out: also of a node whose servers are
+/// away something can be seen.
+async fn metrics(State(pages): State<Pages>) -> String {
+    let counts = within(pages.store.counts());
+    let backlog = async {
+        let cluster = pages.cluster.as_ref()?;
+        within(cluster.store.backlog()).await.ok()
     };
-    let load = match &pages.worker {
-        Some(worker) => worker.get_load(GetLoadRequest::default(), DEADLINE).await.unwrap_or_default(),
-        None => Default::default(),
+    let load = async {
+        let worker = pages.worker.as_ref()?;
+        worker.get_load(GetLoadRequest::default(), DEADLINE).await.ok()
     };
-    let status = pages.supervisor.get_status(GetStatusRequest::default(), DEADLINE).await.unwrap_or_default();
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, kind: &str, samples: &[(String, u64)]| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in samples {
-            let _ = writeln!(text, "{name}{labels} {value}");
-        }
-    };
-    let label = |key: &str, value: &str| format!("{{{key}=\"{value}\"}}");
-    let tasks: Vec<_> = TaskState::ALL
-        .iter()
-        .zip(counts)
-        .map(|(state, count)| (label("state", &format!("{state:?}").to_lowercase()), count))
-        .collect();
-    gauge("callboard_tasks", "Tasks in each state.", "gauge", &tasks);
-    gauge(
-        "callboard_worker_slots",
-        "Tasks that can run at once.",
-        "gauge",
-        &[(String::new(), load.slots.into())],
-    );
-    let used = [(String::new(), load.slots_used.into())];
-    gauge("callboard_worker_slots_used", "Tasks that run.", "gauge", &used);
-    let restarts: Vec<_> =
-        status.actor_restarts.iter().map(|(actor, count)| (label("actor", actor), *count)).collect();
-    gauge("callboard_actor_restarts_total", "Restarts of each actor.", "counter", &restarts);
-    let memory = super::memory::resident_bytes().unwrap_or(0);
-    gauge("callboard_memory_bytes", "Memory of this process.", "gauge", &[(String::new(), memory)]);
-    (StatusCode::OK, text)
+    let status = pages.supervisor.get_status(GetStatusRequest::default(), DEADLINE);
+    let (counts, backlog, load, status) = tokio::join!(counts, backlog, load, status);
+    let mut page = Page::default();
+    page.node(&load.unwrap_or_default(), &status.unwrap_or_default(), super::memory::resident_bytes());
+    page.tasks(&counts);
+    let servers = pages.cluster.as_ref().map(|cluster| Servers::of(cluster, backlog));
+    page.backends(&counts, servers.as_ref());
+    if let Some(servers) = &servers {
+        page.servers(servers);
+    }
+    page.text()
+}
+
+/// Asks the store, for a bounded time.
+async fn within<T>(asked: impl Future<Output = Result<T, store::Error>>) -> Result<T, store::Error> {
+    let late = |_| Err(store::Error::Unavailable("no answer in time".into()));
+    tokio::time::timeout(DEADLINE, asked).await.unwrap_or_else(late)
 }

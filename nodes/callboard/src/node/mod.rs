@@ -7,6 +7,7 @@
 mod admin;
 mod data_dir;
 pub mod memory;
+mod metrics;
 mod wiring;
 
 pub use data_dir::{DataDir, Error as DataDirError};

@@ -9,11 +9,14 @@ use crate::room::{self, Room};
 use callboard_client::{Client, Options};
 use callboard_testkit::process::{Process, Spec};
 use callboard_testkit::services::shared;
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// What replicas say, as RUST_LOG.
 const LOG: &str = "CALLBOARD_TEST_LOG";
@@ -99,6 +102,8 @@ pub(crate) struct Replica {
     pub(crate) api: SocketAddr,
     /// A client of it alone.
     pub(crate) client: Client,
+    /// Where it shows its metrics, in this life of it.
+    admin: SocketAddr,
     spec: Spec,
     process: Option<Process>,
     lives: usize,
@@ -132,24 +137,44 @@ impl Replica {
         let spec = own.into_iter().fold(spec, |spec, (name, value)| spec.env(name, value));
         let spec = settings.env.iter().fold(spec, |spec, (name, value)| spec.env(name, value));
         let client = client([api]);
-        Self { name: settings.name.clone(), api, client, spec, process: None, lives: 0 }
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self { name: settings.name.clone(), api, client, admin, spec, process: None, lives: 0 }
     }
 
     /// Starts it, once more on the same data and address, and waits until it serves.
     pub(crate) async fn start(&mut self) {
         let ready = |line: &str| {
             let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            line["api"].as_str().map(drop)
+            line["api"].as_str()?;
+            line["admin"].as_str()?.parse().ok()
         };
         let started = Process::spawn(&self.spec, ready, START_WITHIN).await;
-        let (process, ()) = started.unwrap_or_else(|e| panic!("replica {} does not start: {e}", self.name));
+        let (process, admin) =
+            started.unwrap_or_else(|e| panic!("replica {} does not start: {e}", self.name));
         self.process = Some(process);
+        self.admin = admin;
         self.lives += 1;
     }
 
     fn process(&mut self) -> &mut Process {
         let name = &self.name;
         self.process.as_mut().unwrap_or_else(|| panic!("replica {name} does not run"))
+    }
+
+    /// Its metrics, as `/metrics` shows them: each sample with its labels.
+    pub(crate) async fn metrics(&self) -> HashMap<String, u64> {
+        let mut stream = TcpStream::connect(self.admin).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(" 200 "), "{answer}");
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        samples.map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line}"))).collect()
     }
 
     /// Its process id.

@@ -12,6 +12,7 @@ use callboard_ports::{Outbox as _, store};
 use callboard_supervisor as supervisor;
 use callboard_worker as worker;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +24,13 @@ const STEP_EVERY: Duration = Duration::from_secs(1);
 const QUEUES_EVERY: Duration = Duration::from_secs(5);
 
 /// What hands tasks off between the nodes of a cluster.
-pub(super) struct Brokered {
+pub(in crate::node) struct Brokered {
     /// Where tasks come from.
     pub(super) handoff: Arc<Handoff>,
     relay: Arc<Relay>,
     store: Arc<postgres::Store>,
+    /// How many lost tasks this node has handed off again.
+    repaired: AtomicU64,
     ended: CancellationToken,
 }
 
@@ -54,7 +57,13 @@ impl Brokered {
         let names: Vec<Arc<str>> =
             deps.registry.iter().map(|entry| Arc::from(entry.spec.queue.as_str())).collect();
         handoff.add_queues(&names).map_err(|e| StartError::RabbitMq(e.to_string()))?;
-        Ok(Arc::new(Self { handoff, relay, store: store.clone(), ended: CancellationToken::new() }))
+        Ok(Arc::new(Self {
+            handoff,
+            relay,
+            store: store.clone(),
+            repaired: AtomicU64::new(0),
+            ended: CancellationToken::new(),
+        }))
     }
 
     /// Cuts messages to what a worker starts soon.
@@ -107,7 +116,12 @@ impl Brokered {
                 *state = Some(Repair::new(self.handoff.markers().await?));
             }
             match state {
-                Some(repair) => repair.step(&*self.store, fence).await.map(drop),
+                Some(repair) => {
+                    let repaired = repair.step(&*self.store, fence).await?;
+                    let repaired = u64::try_from(repaired).unwrap_or(u64::MAX);
+                    self.repaired.fetch_add(repaired, Ordering::Relaxed);
+                    Ok(())
+                }
                 None => Ok(()),
             }
         }
@@ -128,6 +142,21 @@ impl Brokered {
     pub(super) fn standing(&self) -> Option<String> {
         let (since, why) = self.relay.standing().away?;
         Some(format!("away for {} s, tasks wait in the store: {why}", since.as_secs()))
+    }
+
+    /// What the connection to the broker did since the start.
+    pub(in crate::node) fn stats(&self) -> rabbitmq::Stats {
+        self.handoff.stats()
+    }
+
+    /// How the relay is.
+    pub(in crate::node) fn relay(&self) -> relay::Standing {
+        self.relay.standing()
+    }
+
+    /// How many tasks that the broker had lost were handed off again by this node since its start.
+    pub(in crate::node) fn repaired(&self) -> u64 {
+        self.repaired.load(Ordering::Relaxed)
     }
 
     /// Publishes what waits, for a bounded time, and ends every consumer.

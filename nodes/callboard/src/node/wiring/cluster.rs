@@ -3,6 +3,7 @@
 use super::super::{DataDir, Deps, StartError};
 use super::Backends;
 use super::brokered::Brokered;
+use super::singletons::Singletons;
 use crate::config::{Config, Mesh};
 use async_trait::async_trait;
 use callboard_backends::locks::redis;
@@ -10,13 +11,12 @@ use callboard_backends::redis_link::{self, Link};
 use callboard_backends::store::postgres;
 use callboard_backends::token_buckets::redis as token_buckets;
 use callboard_domain::SessionId;
+use callboard_ports::Store;
 use callboard_ports::sessions::{Session, SessionStore};
 use callboard_ports::store::CommitObserver;
-use callboard_ports::{Epochs, Locks, Store};
 use callboard_runtime::membership::{self, Probe};
 use callboard_runtime::mesh::tls::{Files, Identity};
 use callboard_runtime::peers::{self, Peer, Peers};
-use callboard_runtime::singleton::{self, Singleton};
 use callboard_runtime::watch::{self as watch_events, Hub, Remote};
 use callboard_supervisor::{self as supervisor, MESH, Prober};
 use callboard_worker as worker;
@@ -34,8 +34,6 @@ use tokio_util::task::TaskTracker;
 const PROBE: Duration = Duration::from_millis(800);
 /// How long another node may take to say whether the store answers it.
 const ASK: Duration = Duration::from_secs(2);
-/// How long the lock of a reconciler outlives the node that holds it.
-const LOCK: Duration = Duration::from_secs(10);
 /// How often partitions are made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
 /// Stands for the address that this machine has towards the store.
@@ -48,10 +46,10 @@ pub(in crate::node) struct Cluster {
     /// The other nodes.
     pub(in crate::node) peers: Peers,
     /// RabbitMQ, behind the hand-off.
-    pub(super) brokered: Arc<Brokered>,
-    /// Redis, behind locks and token buckets.
-    pub(in crate::node) locks: Arc<dyn Locks>,
-    /// Limits over all nodes.
+    pub(in crate::node) brokered: Arc<Brokered>,
+    /// What one node does at a time, by locks in Redis.
+    pub(in crate::node) singletons: Arc<Singletons>,
+    /// Limits over all nodes, by token buckets in Redis.
     pub(in crate::node) buckets: Arc<token_buckets::TokenBuckets>,
     /// Events of other nodes, for those who watch here.
     remote: Arc<Remote>,
@@ -154,11 +152,14 @@ impl Cluster {
         let shares = token_buckets::Options::new(move || counted.load(Ordering::Relaxed));
         let buckets = Arc::new(token_buckets::TokenBuckets::new(link.clone(), shares));
         let (claims, may_claim) = watch::channel(false);
+        let ended = CancellationToken::new();
+        let locks = Arc::new(redis::Locks::new(link));
+        let singletons = Arc::new(Singletons::new(name, locks, Arc::clone(&store), ended.clone()));
         let cluster = Self {
             store,
             peers,
             brokered,
-            locks: Arc::new(redis::Locks::new(link)),
+            singletons,
             buckets,
             remote,
             identity: identity(&config.mesh)?,
@@ -169,7 +170,7 @@ impl Cluster {
             nodes,
             timing: membership::Timing::of(config.mesh.session_timeout),
             session_file: dir.path().join("session"),
-            ended: CancellationToken::new(),
+            ended,
         };
         Ok((backends, cluster))
     }
@@ -243,42 +244,15 @@ impl Cluster {
         ]
     }
 
-    /// Runs a reconciler on one node at a time, by a lock in Redis; without Redis on every node, more slowly.
-    pub(super) fn runner(&self, name: &str) -> supervisor::Runner {
-        let (locks, epochs) = (Arc::clone(&self.locks), Arc::clone(&self.store));
-        // No two lives of a node are the same owner.
-        let owner: Arc<str> = format!("{name}/{}", uuid::Uuid::now_v7()).into();
-        let ended = self.ended.clone();
-        Arc::new(move |reconciler| {
-            let singleton = Singleton::new(singleton::Options {
-                name: reconciler.name.into(),
-                owner: Arc::clone(&owner),
-                ttl: LOCK,
-                locks: Arc::clone(&locks),
-                epochs: Some(epochs.clone() as Arc<dyn Epochs>),
-                jitter: Arc::new(rand::random::<f64>),
-            });
-            let stop = ended.clone();
-            Box::pin(singleton.run(stop, move |turn| {
-                let reconciler = reconciler.clone();
-                async move {
-                    loop {
-                        (reconciler.run)(turn.epoch.clone()).await?;
-                        if !turn.pause(reconciler.period).await {
-                            return Ok(());
-                        }
-                    }
-                }
-            }))
-        })
-    }
-
     /// How the servers are, as this node sees them.
     pub(super) fn standing(&self) -> BTreeMap<String, String> {
         let mut standing = BTreeMap::new();
         if let token_buckets::Standing::Share { away, nodes, error } = self.buckets.standing() {
             let text = format!("away for {} s, limits are shared by {nodes} nodes: {error}", away.as_secs());
             standing.insert("redis".to_owned(), text);
+        }
+        if let Some(text) = self.singletons.trouble() {
+            standing.insert("locks".to_owned(), text);
         }
         if let Some(text) = self.brokered.standing() {
             standing.insert("rabbitmq".to_owned(), text);

@@ -4,6 +4,7 @@ mod actors;
 mod backends;
 mod brokered;
 mod cluster;
+mod singletons;
 
 pub use actors::Actors;
 pub(super) use backends::Backends;
@@ -179,7 +180,10 @@ pub(super) async fn build(
             Some(cluster) => Arc::new(move || cluster.standing()),
             None => Arc::new(std::collections::BTreeMap::new),
         },
-        ..supervisor::Sources::default()
+        singletons: match cluster.clone() {
+            Some(cluster) => Arc::new(move || cluster.singletons.held()),
+            None => Arc::new(std::collections::BTreeMap::new),
+        },
     };
     let state = supervisor::Node::with(
         supervisor::Options {
@@ -202,7 +206,7 @@ pub(super) async fn build(
             cluster: cluster.as_ref().map(|cluster| cluster.membership(engine.as_ref())),
             status,
             reconcilers: cluster.as_ref().map(|cluster| cluster.reconcilers()).unwrap_or_default(),
-            runner: cluster.as_ref().map(|cluster| cluster.runner(&info.name)),
+            runner: cluster.as_ref().map(|cluster| cluster.singletons.runner()),
         },
     );
     let _ = ended.set(state.clone());
