@@ -1,9 +1,11 @@
 //! What a node needs to be one of a cluster: where its servers are, and how it meets its peers.
 
-use super::{Config, Path, PathBuf, span};
+use super::{Config, Path, PathBuf, optional_span, span};
 use callboard_domain::limits;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Where the truth about tasks is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +108,15 @@ pub struct Mesh {
     pub insecure: bool,
 }
 
+/// How long what has ended is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// How long tasks are kept after the day of their submission, at least a day; `None`: for ever.
+    #[serde(with = "optional_span")]
+    pub tasks: Option<Duration>,
+}
+
 impl Mesh {
     /// Whether certificates are given.
     #[must_use]
@@ -172,7 +183,17 @@ fn check(config: &Config, wrong: &mut Vec<String>) {
             bad(key, &format!("must be 1 to {} characters", limits::NAME_CHARS));
         }
     }
+    // Partitions are days.
+    if config.retention.tasks.is_some_and(|span| span < DAY) {
+        bad("retention.tasks", "must be at least 1d, or empty: for ever");
+    }
     if config.store.backend == Backend::Sqlite {
+        if config.retention.tasks.is_some() {
+            bad(
+                "retention.tasks",
+                "is for a cluster: a node by itself keeps every task; leave it empty, or set store.backend = \"postgres\"",
+            );
+        }
         if config.node.roles.len() != Role::ALL.len() {
             bad(
                 "node.roles",

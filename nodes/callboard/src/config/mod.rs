@@ -2,7 +2,7 @@
 
 mod cluster;
 
-pub use cluster::{Backend, Mesh, RabbitMq, Redis, Role, Store};
+pub use cluster::{Backend, Mesh, RabbitMq, Redis, Retention, Role, Store};
 
 use crate::cli::values;
 use callboard_domain::limits;
@@ -38,6 +38,8 @@ pub struct Config {
     pub redis: Redis,
     /// How the nodes of a cluster meet.
     pub mesh: Mesh,
+    /// How long what has ended is kept.
+    pub retention: Retention,
     /// What it refuses.
     pub limits: Limits,
     /// What it logs.
@@ -299,6 +301,26 @@ mod span {
     }
 }
 
+mod optional_span {
+    use super::{Deserialize, Deserializer, Duration, Serializer, de, span, values};
+
+    pub(super) fn serialize<S: Serializer>(of: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match of {
+            Some(of) => span::serialize(of, serializer),
+            None => serializer.serialize_str(""),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "" => Ok(None),
+            text => values::span(text).map(Some).map_err(de::Error::custom),
+        }
+    }
+}
+
 mod optional_address {
     use super::{Deserialize, Deserializer, Serializer, SocketAddr, de};
 
@@ -390,6 +412,19 @@ mod tests {
         assert!(half.contains("go together"), "{half}");
         assert!(wrong("[node]\nroles = [\"worker\"]").contains("node.roles"));
         assert!(with_file(&format!("{CLUSTER}[node]\nroles = [\"worker\"]")).is_ok());
+    }
+
+    #[test]
+    fn tasks_are_kept_for_ever_or_for_some_days_in_a_cluster() {
+        let kept = |span: &str| with_file(&format!("{CLUSTER}[retention]\ntasks = \"{span}\""));
+        assert_eq!(with_file(CLUSTER).unwrap().retention.tasks, None);
+        assert_eq!(kept("").unwrap().retention.tasks, None);
+        assert_eq!(kept("30d").unwrap().retention.tasks, Some(Duration::from_secs(30 * 86_400)));
+        let short = kept("23h").unwrap_err().to_string();
+        assert!(short.contains("retention.tasks: must be at least 1d"), "{short}");
+        assert!(kept("a month").unwrap_err().to_string().contains("retention.tasks"));
+        let embedded = wrong("[retention]\ntasks = \"30d\"");
+        assert!(embedded.contains("retention.tasks: is for a cluster"), "{embedded}");
     }
 
     #[test]

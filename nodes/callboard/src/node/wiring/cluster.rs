@@ -65,6 +65,8 @@ pub(in crate::node) struct Cluster {
     /// How many nodes there are, as last seen.
     pub(in crate::node) nodes: Arc<AtomicUsize>,
     timing: membership::Timing,
+    /// How long tasks are kept; `None`: for ever.
+    retention: Option<Duration>,
     /// Where the session is written down, and the one of this folder's last life.
     session_file: PathBuf,
     /// Stops the renewals without ending the session.
@@ -169,6 +171,7 @@ impl Cluster {
             state,
             nodes,
             timing: membership::Timing::of(config.mesh.session_timeout),
+            retention: config.retention.tasks,
             session_file: dir.path().join("session"),
             ended,
         };
@@ -230,12 +233,16 @@ impl Cluster {
 
     /// What the cluster repairs beside due tasks and orphans.
     pub(super) fn reconcilers(&self) -> Vec<supervisor::Reconciler> {
-        let store = Arc::clone(&self.store);
+        let (store, retention) = (Arc::clone(&self.store), self.retention);
         let run: supervisor::Run = Arc::new(move |_| {
             let store = Arc::clone(&store);
             Box::pin(async move {
-                // Nothing is dropped yet: everything that ever ran is kept.
-                store.maintain_partitions(None).await.map(drop)
+                let done = store.maintain_partitions(retention).await?;
+                if done.dropped > 0 || done.held_back > 0 {
+                    let (dropped, held_back) = (done.dropped, done.held_back);
+                    tracing::info!(dropped, held_back, "days of tasks past retention were dropped");
+                }
+                Ok(())
             })
         });
         vec![
