@@ -1,6 +1,6 @@
 //! The hand-off through a real RabbitMQ, and the relay before it.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod contract;
 mod outage;

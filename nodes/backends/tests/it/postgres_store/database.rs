@@ -239,15 +239,15 @@ async fn a_crowd_that_waits_is_bounded_and_keeps_no_session_from_being_ended() {
     let ids = place.admit(0..2).await;
     place.claim(session, &ids[1..]).await;
     let mut held = place.hold(ids[0]).await.unwrap();
-    let (store, id) = (place.store.clone(), ids[0]);
-    let crowd =
-        tokio::spawn(async move { futures::future::join_all((0..300).map(|_| store.cancel(id))).await });
-    held.until_waiting(2).await;
-    let ending =
-        tokio::time::timeout(Duration::from_secs(2), place.store.end_session(session, "silent")).await;
-    assert_eq!(ending.expect("it waits for nobody").unwrap().requeued, ids[1..]);
-    held.let_go().await;
-    let answers = crowd.await.unwrap();
+    let crowd = futures::future::join_all((0..300).map(|_| place.store.cancel(ids[0])));
+    let (answers, ()) = futures::future::join(crowd, async {
+        held.until_waiting(2).await;
+        let ending = place.store.end_session(session, "silent");
+        let ended = tokio::time::timeout(Duration::from_secs(2), ending).await;
+        assert_eq!(ended.unwrap().unwrap().requeued, ids[1..], "it waits for nobody");
+        held.let_go().await;
+    })
+    .await;
     let refused = answers.iter().filter(|answer| matches!(answer, Err(Error::Overloaded))).count();
     assert_eq!(refused, 300 - 256);
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 256);

@@ -26,14 +26,12 @@ struct Bouncer {
 
 /// Its version, if there is one.
 fn version() -> Option<(u32, u32)> {
-    let said = match Command::new("pgbouncer").arg("--version").output() {
-        Ok(said) => String::from_utf8(said.stdout).unwrap(),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            eprintln!("not run: there is no pgbouncer on the PATH");
-            return None;
-        }
-        Err(error) => panic!("{error}"),
-    };
+    let said = Command::new("pgbouncer").arg("--version").output();
+    if said.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        eprintln!("not run: there is no pgbouncer on the PATH");
+        return None;
+    }
+    let said = String::from_utf8(said.unwrap().stdout).unwrap();
     let (_, version) = said.lines().next().unwrap().split_once(' ').unwrap();
     let mut numbers = version.split('.').map(|number| number.parse().unwrap());
     Some((numbers.next().unwrap(), numbers.next().unwrap()))

@@ -10,6 +10,7 @@ use callboard_ports::sessions::SessionStore;
 use callboard_ports::store::{Claim, Error, TaskReader, TaskStore};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 /// The server ends a transaction that idles for two seconds.
 const FREED_WITHIN: Duration = Duration::from_secs(4);
@@ -26,7 +27,7 @@ async fn the_server_ends_the_claim_of_a_client_that_falls_silent_and_frees_its_t
 
     proxy.arm(Cut::Hold);
     let (claimer, take) = (store.clone(), claim(silent, &ids[1..]));
-    let claiming = tokio::spawn(async move { claimer.claim(take).await });
+    let claiming = TaskTracker::new().spawn(async move { claimer.claim(take).await });
     let deadline = Instant::now() + Duration::from_secs(10);
     while !proxy.has_cut() {
         assert!(Instant::now() < deadline, "the claim does not come to its commit");
@@ -60,16 +61,17 @@ async fn the_server_ends_a_claim_that_waits_for_a_lock_once_its_client_is_gone()
     let session = place.session(1).await;
     let ids = place.admit(0..1).await;
     let mut held: Box<dyn Held> = Box::new(held::Row::hold(&place.url, ids[0]).await);
-    let (claimer, take) = (store.clone(), claim(session, &ids));
-    let claiming = tokio::spawn(async move { claimer.claim(take).await });
-    held.until_waiting(1).await;
-    let began = Instant::now();
-    // As by the end of the process: all its connections are closed.
-    drop(proxy);
-    let ended = place.other.end_session(session, "gone").await.unwrap();
-    let took = began.elapsed();
-    assert!(took < SEEN_WITHIN, "its session's row was held for {took:?}");
-    assert_eq!(ended.requeued, []);
-    held.let_go().await;
-    assert!(matches!(claiming.await.unwrap(), Err(Error::Unavailable(_))));
+    let (claimed, ()) = futures::future::join(store.claim(claim(session, &ids)), async {
+        held.until_waiting(1).await;
+        let began = Instant::now();
+        // As by the end of the process: all its connections are closed.
+        drop(proxy);
+        let ended = place.other.end_session(session, "gone").await.unwrap();
+        let took = began.elapsed();
+        assert!(took < SEEN_WITHIN, "its session's row was held for {took:?}");
+        assert_eq!(ended.requeued, []);
+        held.let_go().await;
+    })
+    .await;
+    assert!(matches!(claimed, Err(Error::Unavailable(_))), "{claimed:?}");
 }

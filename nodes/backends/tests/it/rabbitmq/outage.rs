@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 /// Publishes one after the other for a while; answers those the broker confirmed.
 async fn publish_for(handoff: Arc<Handoff>, time: Duration) -> Vec<Ready> {
@@ -36,7 +37,7 @@ async fn what_was_confirmed_survives_kill_nine_of_the_broker() {
     let server = server().await;
     let handoff = Handoff::new(Options::new(server.url(), "t")).unwrap();
     let mut consumer = handoff.consume(Queues::All).await.unwrap();
-    let publisher = tokio::spawn(publish_for(handoff.clone(), Duration::from_secs(8)));
+    let publisher = TaskTracker::new().spawn(publish_for(handoff.clone(), Duration::from_secs(8)));
     take(&mut consumer, 40).await;
     queues_are_saved().await;
     let server = killed(server).await;
@@ -65,7 +66,7 @@ async fn a_broker_that_stands_still_for_a_while_goes_on() {
     assert_eq!(handoff.publish(many("q", 1)).await, [Ok(())]);
     take(&mut consumer, 1).await;
     server.pause();
-    let late = tokio::spawn({
+    let late = TaskTracker::new().spawn({
         let handoff = handoff.clone();
         async move { handoff.publish(many("q", 5)).await }
     });
@@ -84,7 +85,7 @@ async fn a_broker_that_blocks_publishers_still_takes_acks() {
     assert_eq!(handoff.publish(many("q", 50)).await, vec![Ok(()); 50]);
     server.ctl(&["set_vm_memory_high_watermark", "0.0000001"]).unwrap();
     // The broker tells a connection once it publishes.
-    let stuck = tokio::spawn({
+    let stuck = TaskTracker::new().spawn({
         let handoff = handoff.clone();
         async move { handoff.publish(many("q", 1)).await }
     });
