@@ -89,7 +89,7 @@ pub(super) fn fail(model: &HandOff, state: &State, node: usize, task: usize) -> 
     if state.left.failures == 0 {
         return None;
     }
-    let error = TaskError::new("FAILED", "it failed", true);
+    let error = TaskError::new("HANDLER_FAILED", "it failed", true);
     let policy = RetryPolicy::default();
     let outcome = Outcome::Failed { error, policy, retry_after: None, jitter: 1.0 };
     let mut next = state.clone();
