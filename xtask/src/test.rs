@@ -73,7 +73,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let servers = Servers::start();
     times.push(("servers", began.elapsed()));
     let began = Instant::now();
-    let mut test = shell::cargo(&root, ["test", "--workspace"]);
+    // One run tells all that fails, not only the first program that does.
+    let mut test = shell::cargo(&root, ["test", "--workspace", "--no-fail-fast"]);
     match &servers {
         Ok(servers) => servers.tell(&mut test),
         Err(error) => {
