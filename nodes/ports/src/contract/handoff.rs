@@ -285,7 +285,8 @@ pub async fn one_band_alone_takes_it_all(fixture: impl Fixture) {
     for band in Band::ALL {
         let batch = kit.many("fast", band, 100);
         kit.publish(&batch).await;
-        assert_eq!(drain(&mut consumer, MANY, 100).await, batch);
+        // In any order: while they were published the consumer did not ask, and gave back what it had by then.
+        assert_eq!(ids(&drain(&mut consumer, MANY, 100).await), ids(&batch));
     }
 }
 
