@@ -8,6 +8,11 @@ use std::time::Duration;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
+/// How often a node is asked for a sign of life, and how long it may take. After both it is left for the next: about
+/// as long as a cluster takes to find a node silent.
+const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_WITHIN: Duration = Duration::from_secs(3);
+
 /// One address.
 struct Route {
     text: String,
@@ -98,9 +103,10 @@ fn route(text: &str, options: &Options) -> Result<Route, Error> {
         .map_err(|_| wrong())?
         .connect_timeout(options.connect_timeout)
         .tcp_nodelay(true)
-        // So that a node whose host is gone is noticed on a stream that waits for events.
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(5))
+        // So that a node that stands still, or whose host is gone, is left for another, on a stream that waits for
+        // events too.
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_WITHIN)
         .keep_alive_while_idle(true);
     if endpoint.uri().host().is_none_or(str::is_empty) || endpoint.uri().port_u16().is_none() {
         return Err(wrong());

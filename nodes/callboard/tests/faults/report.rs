@@ -6,6 +6,25 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
 
+/// How a node was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Its process is gone, and its address refuses.
+    Killed,
+    /// Nothing is heard of it.
+    Silent,
+}
+
+impl Loss {
+    /// How soon its tasks must run again.
+    pub(crate) const fn limit(self) -> Duration {
+        match self {
+            Self::Killed => Duration::from_secs(1),
+            Self::Silent => SESSION_TIMEOUT.saturating_add(Duration::from_secs(2)),
+        }
+    }
+}
+
 /// What was counted and measured.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -94,8 +113,8 @@ impl Report {
             }
         }
         let limits = [
-            ("the tasks of a killed node run again", &self.killed, Duration::from_secs(1)),
-            ("the tasks of a silent node run again", &self.silent, SESSION_TIMEOUT + Duration::from_secs(2)),
+            ("the tasks of a killed node run again", &self.killed, Loss::Killed.limit()),
+            ("the tasks of a silent node run again", &self.silent, Loss::Silent.limit()),
         ];
         for (what, spans, limit) in limits {
             if percentile(spans, 99) > limit {

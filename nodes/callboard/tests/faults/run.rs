@@ -5,7 +5,7 @@ use crate::node::{Replica, Urls};
 use crate::oracle;
 use crate::plan::{Counts, Fault, Moment, NODES};
 use crate::proxy::{self, At, Caught, Protocol, Traps, Window};
-use crate::report::Report;
+use crate::report::{Loss, Report};
 use crate::sandbox::{Cut, Place, Sandbox};
 use crate::servers::Servers;
 use crate::sink::{Sink, What};
@@ -181,6 +181,7 @@ impl Stage {
             tokio::time::sleep_until(last + SESSION_TIMEOUT + Duration::from_secs(1)).await;
         }
         let revived = self.revived(node).await?;
+        self.calm().await?;
         let caught = self.moment("kill", node, moment).await;
         let ran = self.sink.running_on(node);
         let at = Instant::now();
@@ -189,12 +190,23 @@ impl Stage {
             caught.cut();
         }
         self.killed = Some(at);
-        let note = |report: &mut Report, took| {
-            let of = if revived { &mut report.silent } else { &mut report.killed };
-            of.push(took);
-        };
-        self.recovered(ran, at, Duration::from_secs(15), note).await;
+        let how = if revived { Loss::Silent } else { Loss::Killed };
+        self.recovered(ran, at, Duration::from_secs(15), how).await;
         self.replicas[usize::from(node)].start().await
+    }
+
+    /// Waits until the cluster has caught up with what the fault before held up. How soon the tasks of a killed node
+    /// run again is how soon it is found dead and they are handed off: not how long the line is that they join.
+    async fn calm(&mut self) -> Result<()> {
+        const LINE: i64 = 20;
+        let began = Instant::now();
+        // QUEUED is 2 in the store.
+        let count = "SELECT count(*) FROM tasks WHERE state = 2";
+        while self.servers.sql(count.into()).await?.trim().parse::<i64>()? > LINE {
+            anyhow::ensure!(began.elapsed() < SETTLE, "the cluster does not catch up");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
     }
 
     /// Whether a node's session is one that it opened because another of its own was ended.
@@ -214,7 +226,7 @@ impl Stage {
         if let Some(caught) = caught {
             caught.release();
         }
-        self.recovered(ran, at, SILENCE, |report, took| report.silent.push(took)).await;
+        self.recovered(ran, at, SILENCE, Loss::Silent).await;
         tokio::time::sleep_until(at + SILENCE).await;
         self.replicas[usize::from(node)].signal("CONT").await?;
         // It comes back by itself, or has ended itself and is started again, as an operator's tool would.
@@ -239,7 +251,7 @@ impl Stage {
             caught.release();
         }
         if isolated {
-            self.recovered(ran, at, SILENCE, |report, took| report.silent.push(took)).await;
+            self.recovered(ran, at, SILENCE, Loss::Silent).await;
         }
         tokio::time::sleep_until(at + SILENCE).await;
         self.sandbox.heal()?;
@@ -334,33 +346,25 @@ impl Stage {
 
     /// Waits until the tasks that ran on a node have begun elsewhere (or had just told their effect), and
     /// notes how long each took.
-    async fn recovered(
-        &mut self,
-        tasks: Vec<String>,
-        from: Instant,
-        within: Duration,
-        mut note: impl FnMut(&mut Report, Duration),
-    ) {
+    async fn recovered(&mut self, tasks: Vec<String>, from: Instant, within: Duration, how: Loss) {
         let mut open: HashSet<String> =
             tasks.into_iter().filter(|task| self.interrupted.insert(task.clone())).collect();
+        let mut took = Vec::new();
         while !open.is_empty() && from.elapsed() < within {
             tokio::time::sleep(Duration::from_millis(20)).await;
             for entry in self.sink.entries().iter().rev().take_while(|entry| entry.at > from) {
                 let moved = entry.what == What::Start;
-                if open.contains(&entry.task) {
-                    open.remove(&entry.task);
-                    if moved {
-                        note(&mut self.report, entry.at - from);
-                        if entry.at - from > SESSION_TIMEOUT / 2 {
-                            self.report.late.push(entry.task.clone());
-                        }
-                    }
+                if open.remove(&entry.task) && moved {
+                    took.push((entry.at - from, entry.task.clone()));
                 }
             }
         }
-        for task in open {
-            note(&mut self.report, within);
-            self.report.late.push(task);
-        }
+        took.extend(open.into_iter().map(|task| (within, task)));
+        let latest = took.iter().map(|(span, _)| *span).max().unwrap_or_default();
+        self.report.say(format!("      {} of its tasks run again, the last after {latest:.2?}", took.len()));
+        let late = took.iter().filter(|(span, _)| *span > how.limit());
+        self.report.late.extend(late.map(|(_, task)| task.clone()));
+        let spans = if how == Loss::Killed { &mut self.report.killed } else { &mut self.report.silent };
+        spans.extend(took.into_iter().map(|(span, _)| span));
     }
 }

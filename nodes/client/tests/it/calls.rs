@@ -49,6 +49,18 @@ async fn a_node_that_is_killed_is_replaced_by_the_next() {
 }
 
 #[tokio::test]
+async fn a_node_that_stands_still_is_left_for_the_next() {
+    // What a stopped process looks like: its system takes connections and bytes, and nobody answers.
+    let still = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = Node::start(Script::default());
+    let client = client(&[still.local_addr().unwrap(), node.address], |_| {});
+    let began = Instant::now();
+    client.submit(echo()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(client.address(), node.address.to_string());
+}
+
+#[tokio::test]
 async fn a_submission_of_unknown_outcome_is_repeated_under_one_request_id() {
     let errors = vec![refusal(Code::Unknown, "COMMIT_UNKNOWN"), Status::unavailable("connection reset")];
     let node = Node::start(Script { submit_errors: errors.into(), ..Script::default() });

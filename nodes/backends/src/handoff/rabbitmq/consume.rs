@@ -1,6 +1,6 @@
 //! A consumer: what its owner calls, and the task that keeps it supplied.
 //!
-//! It consumes only while its owner asks. An owner that has not asked for [`IDLE`](super::desk::IDLE) has no free
+//! It consumes only while its owner asks. An owner that has not asked for a moment, and claims nothing, has no free
 //! slot: then its basic consumers are cancelled and what they were sent is returned, for others to take.
 
 use super::Shared;
@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use callboard_ports::handoff::{Consumer, Delivery, Error, Queues, Want};
 use callboard_ports::{Clock as _, SystemClock};
 use futures::future::join_all;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -32,10 +32,9 @@ impl Subscription {
     pub(super) fn new(shared: &Arc<Shared>, queues: Queues) -> Self {
         let desk = Arc::new(Desk {
             buffer: Mutex::default(),
-            unsettled: AtomicUsize::new(0),
             openings: AtomicU64::new(0),
             arrived: Notify::new(),
-            asking: watch::Sender::new(Asks { waits: false, since: Instant::now(), tasks: 1, times: 0 }),
+            asking: watch::Sender::new(Asks::none()),
             closing: shared.closing.child_token(),
         });
         shared.tracker.spawn(feed(shared.clone(), desk.clone(), queues));
@@ -93,9 +92,9 @@ impl Subscription {
             }
         }
         let desk = self.desk.clone();
-        desk.unsettled.fetch_add(1, Ordering::SeqCst);
+        desk.delivers();
         Delivery::new(tasks, move |_, acked| {
-            desk.unsettled.fetch_sub(1, Ordering::SeqCst);
+            desk.settles();
             if !acked {
                 return holds.iter().for_each(|(.., hold)| hold.requeue());
             }
@@ -123,7 +122,7 @@ async fn feed(shared: Arc<Shared>, desk: Arc<Desk>, queues: Queues) {
     let work = async {
         let mut asking = desk.asking.subscribe();
         loop {
-            if asking.wait_for(|asks| asks.waits).await.is_err() {
+            if asking.wait_for(Asks::waits).await.is_err() {
                 return;
             }
             match session(&shared, &desk, &queues).await {
@@ -132,7 +131,7 @@ async fn feed(shared: Arc<Shared>, desk: Arc<Desk>, queues: Queues) {
                     desk.give_back();
                     // Closed, all that was given back is in its queue: what is consumed next comes in its order.
                     // Not while the owner still has to acknowledge something over one of them.
-                    if desk.unsettled.load(Ordering::SeqCst) == 0 {
+                    if desk.asking.borrow().has_settled_all() {
                         join_all(channels.iter().map(close)).await;
                     }
                 }

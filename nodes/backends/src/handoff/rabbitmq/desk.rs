@@ -4,7 +4,7 @@ use super::buffer::Buffer;
 use futures::FutureExt as _;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 use lapin::{Acker, Channel};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -13,7 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// An owner that has not asked for so long gives back what it holds.
-pub(super) const IDLE: Duration = Duration::from_millis(50);
+const IDLE: Duration = Duration::from_millis(50);
+/// The same while a delivery is not settled: its claim is under way, and the next question follows it. Bounded: a
+/// store that does not answer must not keep from others what they could run.
+const CLAIM: Duration = Duration::from_millis(500);
 
 /// What settles a message. The channel lives as long as one of its deliveries.
 pub(super) struct Hold {
@@ -57,8 +60,6 @@ impl Hold {
 /// What a consumer's owner and what keeps it supplied share.
 pub(super) struct Desk {
     pub(super) buffer: Mutex<Buffer<Hold>>,
-    /// How many deliveries the owner has not settled yet.
-    pub(super) unsettled: AtomicUsize,
     /// Numbers the openings of lanes.
     pub(super) openings: AtomicU64,
     pub(super) arrived: Notify,
@@ -69,13 +70,36 @@ pub(super) struct Desk {
 /// Whether the owner waits.
 #[derive(Clone, Copy)]
 pub(super) struct Asks {
-    pub(super) waits: bool,
-    /// Since when that is so.
-    pub(super) since: Instant,
+    waits: bool,
+    /// When it began or ended to wait, or settled what it was waiting for.
+    since: Instant,
+    /// How many deliveries it has not settled yet.
+    unsettled: usize,
     /// How many tasks it wanted last.
     pub(super) tasks: usize,
     /// How often it has asked without a break.
     pub(super) times: u32,
+}
+
+impl Asks {
+    /// Of an owner that has not asked yet.
+    pub(super) fn none() -> Self {
+        Self { waits: false, since: Instant::now(), unsettled: 0, tasks: 1, times: 0 }
+    }
+
+    pub(super) const fn waits(&self) -> bool {
+        self.waits
+    }
+
+    pub(super) const fn has_settled_all(&self) -> bool {
+        self.unsettled == 0
+    }
+
+    /// From when on its owner is taken to have no free slot. While it waits it is not idle, however long that takes.
+    pub(super) fn idle_at(&self) -> Option<Instant> {
+        let patience = if self.has_settled_all() { IDLE } else { CLAIM };
+        (!self.waits).then(|| self.since + patience)
+    }
 }
 
 impl Desk {
@@ -89,8 +113,22 @@ impl Desk {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        let asks = *self.asking.borrow();
-        !asks.waits && asks.since.elapsed() >= IDLE
+        self.asking.borrow().idle_at().is_some_and(|at| at <= Instant::now())
+    }
+
+    /// The owner has a delivery.
+    pub(super) fn delivers(&self) {
+        self.asking.send_modify(|asks| asks.unsettled += 1);
+    }
+
+    /// The owner has acknowledged a delivery, or dropped it.
+    pub(super) fn settles(&self) {
+        self.asking.send_modify(|asks| {
+            asks.unsettled = asks.unsettled.saturating_sub(1);
+            if !asks.waits {
+                asks.since = Instant::now();
+            }
+        });
     }
 
     pub(super) fn give_back(&self) {
@@ -107,7 +145,7 @@ impl<'a> Asking<'a> {
     pub(super) fn new(desk: &'a Desk, tasks: usize) -> Self {
         desk.asking.send_modify(|asks| {
             let times = if asks.since.elapsed() < IDLE { asks.times.saturating_add(1) } else { 1 };
-            *asks = Asks { waits: true, since: Instant::now(), tasks, times };
+            *asks = Asks { waits: true, since: Instant::now(), tasks, times, ..*asks };
         });
         Self(desk)
     }

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::buffer::Message;
-use super::desk::{Asks, Desk, Hold, IDLE};
+use super::desk::{Asks, Desk, Hold};
 use super::link::{PASSIVE, soon};
 use super::message::{decode, queue_name};
 use super::trace;
@@ -215,8 +215,7 @@ pub(super) async fn session(
             }
             changed = known.changed() => changed?,
             changed = asking.changed() => changed?,
-            // While its owner waits it is not idle, however long that takes.
-            () = tokio::time::sleep_until(now.since + IDLE), if !now.waits => {}
+            () = tokio::time::sleep_until(now.idle_at().unwrap_or(began)), if now.idle_at().is_some() => {}
             () = tokio::time::sleep_until(shown), if Instant::now() < shown => {}
         }
         // What came with it is looked at first: the owner draws from all bands.
