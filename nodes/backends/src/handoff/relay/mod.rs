@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //! - A row is deleted only after the hand-off answered for exactly that hand-off number.
-//! - A queue that refuses messages backs off by itself and holds no other up.
+//! - A queue that refuses messages, or cannot be used, backs off by itself and holds no other up.
 //! - While the broker is away nothing is leased, so that no row's time doubles for it; everything stays in the
 //!   outbox and flows when the broker is back.
 //! - Memory is bounded. Whatever is dropped from it has a row.
@@ -180,12 +180,16 @@ impl Shared {
         let rows: Vec<_> = batch.iter().map(|ready| (ready.id, ready.handoff)).collect();
         let began = Instant::now();
         let answers = self.options.handoff.publish(batch).await;
-        let (mut confirmed, mut refused, mut away) = (Vec::new(), Vec::new(), None);
+        let (mut confirmed, mut refused) = (Vec::new(), Vec::new());
+        let (mut failed, mut away) = (Vec::new(), None);
         for (row, answer) in rows.into_iter().zip(answers) {
             match answer {
                 Ok(()) => confirmed.push(row),
                 Err(Error::Full) => refused.push(row),
-                Err(error @ (Error::Unavailable(_) | Error::Closed)) => away = Some(error),
+                Err(error @ (Error::Unavailable(_) | Error::Closed)) => {
+                    failed.push(row);
+                    away = Some(error);
+                }
             }
         }
         tracing::debug!(
@@ -196,9 +200,15 @@ impl Shared {
             // Closed only at the end: then the rows are published again by others.
             let _ = self.confirmed.send(confirmed).await;
         }
+        // A broker that answers has one queue that cannot be used: it holds no other up.
+        if away.is_some() && self.options.handoff.check().await.is_ok() {
+            tracing::warn!(queue = %lane.0, band = ?lane.1, error = ?away, "a queue cannot be published to");
+            refused.append(&mut failed);
+            away = None;
+        }
         let pause = lock(&self.lanes).settle(&lane, !refused.is_empty(), Instant::now());
         if !refused.is_empty() {
-            tracing::debug!(queue = %lane.0, count = refused.len(), "the queue is full: it is left alone for a while");
+            tracing::debug!(queue = %lane.0, count = refused.len(), "the queue is left alone for a while");
             if let Err(error) = self.options.outbox.postpone(refused, pause).await {
                 tracing::warn!(%error, "cannot postpone hand-offs; they are tried again");
             }

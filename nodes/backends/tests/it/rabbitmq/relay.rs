@@ -1,7 +1,9 @@
 //! The relay, before a real broker and an outbox in memory.
 
 use super::rows::Rows;
-use super::support::{blocking, later, many, options, queues_are_saved, ready, server, take, until};
+use super::support::{
+    Operator, blocking, later, many, options, queues_are_saved, ready, server, take, until,
+};
 use callboard_backends::handoff::rabbitmq::{self, Handoff};
 use callboard_backends::handoff::relay::{Options, Relay};
 use callboard_domain::Band;
@@ -86,6 +88,32 @@ async fn a_full_queue_backs_off_alone() {
     while got.len() < 2_000 {
         got.extend(take(&mut consumer, 1).await.into_iter().map(|r| r.id));
     }
+    relay.close().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_used_backs_off_alone() {
+    let options = options().await;
+    // Another connection has a queue of that name for itself.
+    let operator = Operator::new(&options.url).await;
+    operator.keep_for_itself(&format!("{}.locked.middle", options.prefix)).await;
+    let handoff = Handoff::new(options).unwrap();
+    let rows = Arc::new(Rows::default());
+    let relay = relay(&rows, &handoff);
+    let mut consumer = handoff.consume(Queues::All).await.unwrap();
+    commit(&relay, &rows, &many("locked", 5));
+    for _ in 0..5 {
+        commit(&relay, &rows, &many("free", 40));
+        let began = Instant::now();
+        take(&mut consumer, 40).await;
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert_eq!(relay.standing().away, None);
+    }
+    until("the free ones are confirmed", async || rows.rows() == 5).await;
+    // Once the other has gone, it is declared as it should be.
+    drop(operator);
+    take(&mut consumer, 5).await;
+    until("the rows are gone", async || rows.rows() == 0).await;
     relay.close().await;
 }
 

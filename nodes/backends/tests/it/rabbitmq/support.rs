@@ -106,6 +106,12 @@ impl Operator {
         self.connection.create_channel().await.unwrap()
     }
 
+    /// Has a queue that no other connection may use, for as long as this one is there.
+    pub(super) async fn keep_for_itself(&self, queue: &str) {
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        self.channel().await.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap();
+    }
+
     pub(super) async fn delete(&self, queue: &str) {
         let options = QueueDeleteOptions::default();
         self.channel().await.queue_delete(queue.into(), options).await.unwrap();
