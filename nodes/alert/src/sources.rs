@@ -6,7 +6,7 @@ use callboard_domain::convert::observation_to_proto;
 use callboard_domain::{Event, State, Timestamp};
 use callboard_ports::Store;
 use callboard_ports::store::{Commit, CommitObserver};
-use callboard_runtime::mesh::AlertClient;
+use callboard_runtime::mesh::{AlertClient, Error};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 /// allowed to fall short under a storm.
 const WAITING: usize = 1_024;
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How often what the actor may have taken is brought again.
+const DOUBTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Takes observations from anywhere on the node. Never blocks.
@@ -40,16 +42,22 @@ impl Reporter {
     }
 }
 
-/// Brings observations to the Alert actor, in batches, until every [`Reporter`] is gone. One that the
-/// actor certainly did not take is brought again.
+/// Brings observations to the Alert actor, in batches, until every [`Reporter`] is gone. What the actor certainly
+/// did not take is brought again, and a few times what it may have taken: an alert that counts something twice
+/// is better than none.
 pub async fn report_loop(mut seen: mpsc::Receiver<Observation>, alerts: AlertClient) {
     let mut batch = Vec::new();
     while seen.recv_many(&mut batch, 1_000).await > 0 {
         let observations: Vec<_> = batch.drain(..).map(|o| observation_to_proto(&o)).collect();
+        let mut doubtful = 0;
         loop {
             let request = ReportRequest { context: None, observations: observations.clone() };
             match alerts.report(request, DEADLINE).await {
-                Err(callboard_runtime::mesh::Error::DidNotRun(_)) => tokio::time::sleep(PAUSE).await,
+                Err(Error::DidNotRun(_)) => tokio::time::sleep(PAUSE).await,
+                Err(Error::MayHaveRun(_)) if doubtful < DOUBTS => {
+                    doubtful += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot report to the alert actor");
                     break;

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail on them")]
 
+mod alerts;
 mod cable;
 mod cancel;
 mod drain;

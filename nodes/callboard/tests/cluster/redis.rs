@@ -16,7 +16,7 @@ async fn due_soon(client: &Client) -> Vec<String> {
 }
 
 /// The singletons of a cluster.
-const SINGLETONS: [&str; 3] = ["orphans", "partitions", "repair"];
+const SINGLETONS: [&str; 4] = ["alerts", "orphans", "partitions", "repair"];
 
 /// What each node says of something it depends on; nothing if it is well.
 async fn said_of(backend: &str, client: &Client) -> Vec<Option<String>> {

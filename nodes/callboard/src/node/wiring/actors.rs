@@ -1,12 +1,14 @@
 //! The actors of a node, and the clients of those it does not host.
 
 use super::super::{Deps, StartError};
-use crate::config::Config;
+use super::Cluster;
+use super::singletons::Singletons;
+use crate::config::{Config, Role};
 use callboard_alert as alert;
 use callboard_ports::Store;
 use callboard_provider_broker as broker;
 use callboard_runtime::actor::{self, Address, Behaviour};
-use callboard_runtime::mesh::{AlertClient, AlertService, BrokerClient, BrokerService};
+use callboard_runtime::mesh::{AlertClient, AlertService, BrokerClient, BrokerService, Route};
 use callboard_runtime::peers::Peers;
 use callboard_supervisor as supervisor;
 use callboard_worker as worker;
@@ -16,6 +18,9 @@ use tokio_util::task::TaskTracker;
 
 /// The most messages that wait for one actor.
 const MAILBOX: usize = 1_024;
+
+/// The name of the evaluation of alerts, which one node does at a time.
+const ALERTS: &str = "alerts";
 
 /// The addresses of a node's actors. `None`: the node does not host the role.
 pub struct Actors {
@@ -90,26 +95,65 @@ pub(super) struct Hosted<B: Behaviour, S: ?Sized, C> {
     pub(super) client: C,
 }
 
-/// Starts the Alert actor, unless the role is left to `peers`.
+/// Starts the Alert actor, unless the role is left to peers. In a cluster, what is seen here is brought to the
+/// node that evaluates.
 pub(super) fn start_alert(
     system: &actor::System,
     shells: &Shells,
     store: &Arc<dyn Store>,
     deps: &Deps,
-    peers: Option<&Peers>,
+    cluster: Option<&Arc<Cluster>>,
+    hosted: bool,
 ) -> Result<Hosted<alert::Alert, AlertService, AlertClient>, StartError> {
-    if let Some(peers) = peers {
-        return Ok(Hosted { address: None, service: None, client: peers.alerts() });
+    if let Some(cluster) = cluster.filter(|_| !hosted) {
+        return Ok(Hosted { address: None, service: None, client: cluster.peers.alerts() });
     }
     let alert_deps = alert::Deps {
         store: Arc::clone(store),
         clock: Arc::clone(&deps.clock),
         new_id: Arc::new(|| uuid::Uuid::now_v7().to_string()),
+        shared: cluster.is_some(),
     };
     let address = shells.start(system, move || alert::Alert::new(alert_deps.clone()))?;
     let service: Arc<AlertService> = Arc::new(alert::Service::new(address.clone()));
-    let client = AlertClient::local(Arc::clone(&service));
+    let own = AlertClient::local(Arc::clone(&service));
+    let client = match cluster {
+        Some(cluster) => {
+            let (peers, singletons) = (cluster.peers.clone(), Arc::clone(&cluster.singletons));
+            AlertClient::routed(Arc::new(ToEvaluator { own, peers, singletons }))
+        }
+        None => own,
+    };
     Ok(Hosted { address: Some(address), service: Some(service), client })
+}
+
+/// Leads to the node that evaluates alerts; to this one if it is that, nobody knows, or the other is away.
+struct ToEvaluator {
+    own: AlertClient,
+    peers: Peers,
+    singletons: Arc<Singletons>,
+}
+
+impl Route<AlertClient> for ToEvaluator {
+    fn role(&self) -> &str {
+        Role::Alert.name()
+    }
+
+    fn candidates(&self) -> Vec<AlertClient> {
+        let holder = self.singletons.holder(ALERTS).and_then(|name| self.peers.by_name(&name));
+        let elsewhere = holder.and_then(|peer| self.peers.alert(peer.session));
+        elsewhere.into_iter().chain([self.own.clone()]).collect()
+    }
+}
+
+/// What the node that evaluates alerts does beside taking reports.
+pub(super) fn expire_alerts(alerts: Address<alert::Alert>) -> supervisor::Reconciler {
+    let run: supervisor::Run = Arc::new(move |_| {
+        let alerts = alerts.clone();
+        // Without a fence: done by two nodes it comes to the same.
+        Box::pin(async move { alert::expire(&alerts).await })
+    });
+    supervisor::Reconciler { name: ALERTS, period: alert::EXPIRE_EVERY, run }
 }
 
 /// Starts the ProviderBroker, unless the role is left to `peers`: then no provider key is read here.

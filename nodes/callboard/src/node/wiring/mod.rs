@@ -13,7 +13,7 @@ pub(super) use cluster::Cluster;
 use super::{DataDir, Deps, Parts, StartError};
 use crate::api::{self, Api, NodeInfo};
 use crate::config::{Config, Role};
-use actors::{Shells, child, start_alert, start_broker};
+use actors::{Shells, child, expire_alerts, start_alert, start_broker};
 use callboard_alert as alert;
 use callboard_contracts::mesh::v1::{DrainNodeRequest, WorkerLoad};
 use callboard_domain::{SessionId, TaskId, TraceContext};
@@ -90,7 +90,7 @@ pub(super) async fn build(
     let shells = Shells::new(&tracker);
     let loops = Loops { tracker: tracker.clone(), ended: CancellationToken::new() };
     let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
-    let alerts = start_alert(&system, &shells, &store, deps, peers.as_ref().filter(|_| !hosts(Role::Alert)))?;
+    let alerts = start_alert(&system, &shells, &store, deps, cluster.as_ref(), hosts(Role::Alert))?;
     let (reporter, observations) = alert::Reporter::new();
     loops.spawn(alert::report_loop(observations, alerts.client.clone()));
     loops.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
@@ -185,6 +185,7 @@ pub(super) async fn build(
             None => Arc::new(std::collections::BTreeMap::new),
         },
     };
+    let expires = alerts.address.clone().filter(|_| cluster.is_some()).map(expire_alerts);
     let state = supervisor::Node::with(
         supervisor::Options {
             name: info.name.clone(),
@@ -205,7 +206,7 @@ pub(super) async fn build(
         supervisor::Setup {
             cluster: cluster.as_ref().map(|cluster| cluster.membership(engine.as_ref())),
             status,
-            reconcilers: cluster.as_ref().map(|cluster| cluster.reconcilers()).unwrap_or_default(),
+            reconcilers: cluster.iter().flat_map(|cluster| cluster.reconcilers()).chain(expires).collect(),
             runner: cluster.as_ref().map(|cluster| cluster.singletons.runner()),
         },
     );

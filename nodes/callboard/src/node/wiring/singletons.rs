@@ -78,6 +78,15 @@ impl Singletons {
         self.running().iter().map(|(name, handle)| (Arc::clone(name), handle.standing())).collect()
     }
 
+    /// The node that holds one, if it is another's and known.
+    pub(super) fn holder(&self, name: &str) -> Option<String> {
+        match self.running().get(name)?.standing() {
+            // An owner is a node's name and the number of a life of it.
+            Standing::NotHeld { holder: Some(owner) } => Some(owner.rsplit_once('/')?.0.to_owned()),
+            _ => None,
+        }
+    }
+
     /// The epoch of each that this node holds.
     pub(super) fn held(&self) -> BTreeMap<String, u64> {
         let epoch = |(name, standing): (Arc<str>, Standing)| match standing {
