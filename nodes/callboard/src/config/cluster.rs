@@ -59,7 +59,7 @@ pub struct Store {
     pub url_file: PathBuf,
     /// The address past a pooler such as `PgBouncer`; empty: the same.
     pub direct_url: String,
-    /// The most connections of this node.
+    /// The most connections of this node, at least 11; beside them it has a few of its own, see the file.
     pub connections: u32,
 }
 
@@ -170,8 +170,8 @@ fn check(config: &Config, wrong: &mut Vec<String>) {
     if session_timeout < Duration::from_secs(2) || session_timeout > Duration::from_secs(60) {
         bad("mesh.session_timeout", "must be 2s to 60s");
     }
-    if !(4..=1_000).contains(&config.store.connections) {
-        bad("store.connections", "must be 4 to 1000");
+    if !(11..=1_000).contains(&config.store.connections) {
+        bad("store.connections", "must be 11 to 1000: nine connections write, and others read");
     }
     if config.rabbitmq.queue_limit < 1_000 {
         bad("rabbitmq.queue_limit", "must be at least 1000");

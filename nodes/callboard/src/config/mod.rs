@@ -410,6 +410,9 @@ mod tests {
         assert!(open.contains("callboard certs init") && open.contains("mesh.advertise"), "{open}");
         let half = wrong(&format!("{CLUSTER}[mesh]\nca_file = \"ca.pem\""));
         assert!(half.contains("go together"), "{half}");
+        let few = wrong(&CLUSTER.replace("[store]\n", "[store]\nconnections = 10\n"));
+        assert!(few.contains("store.connections: must be 11 to 1000"), "{few}");
+        assert!(with_file(&format!("{CLUSTER}[mesh]\nadvertise = \"auto:7071\"")).is_ok());
         assert!(wrong("[node]\nroles = [\"worker\"]").contains("node.roles"));
         assert!(with_file(&format!("{CLUSTER}[node]\nroles = [\"worker\"]")).is_ok());
     }

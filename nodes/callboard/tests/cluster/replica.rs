@@ -120,7 +120,7 @@ impl Replica {
             ("CALLBOARD_LISTEN__MESH", "127.0.0.1:0".into()),
             ("CALLBOARD_STORE__BACKEND", "postgres".into()),
             ("CALLBOARD_STORE__URL", servers.postgres.clone()),
-            ("CALLBOARD_STORE__CONNECTIONS", "8".into()),
+            ("CALLBOARD_STORE__CONNECTIONS", "11".into()),
             ("CALLBOARD_RABBITMQ__URL", servers.rabbitmq.0.clone()),
             ("CALLBOARD_RABBITMQ__PREFIX", servers.rabbitmq.1.clone()),
             ("CALLBOARD_REDIS__URL", servers.redis.0.clone()),
