@@ -30,7 +30,8 @@ async fn alerts(client: &Client) -> Vec<v1::Alert> {
 /// Waits until the one alert there is counts so many tasks.
 async fn one_alert_of(client: &Client, tasks: usize) -> v1::Alert {
     let count = tasks as u64;
-    let found = eventually(&format!("an alert of {tasks} tasks"), DEADLINE, async || {
+    let what = format!("an alert of {tasks} tasks");
+    let found = eventually(&what, DEADLINE, async || {
         let alerts = alerts(client).await;
         alerts.iter().any(|alert| alert.count >= count).then_some(alerts)
     });

@@ -117,8 +117,7 @@ pub(crate) fn draw(seed: u64, counts: Counts) -> Vec<Fault> {
     }
     faults.push(Fault::Postgres);
     for window in [Window::Admit, Window::Claim, Window::Finish] {
-        let at = if random.random_bool(0.5) { At::BeforeCommit } else { At::AfterCommit };
-        faults.push(Fault::Commit { window, at });
+        faults.extend([At::BeforeCommit, At::AfterCommit].map(|at| Fault::Commit { window, at }));
     }
     faults.shuffle(&mut random);
     // Last, so that nothing that comes after helps it.

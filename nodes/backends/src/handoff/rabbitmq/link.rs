@@ -29,6 +29,8 @@ pub(super) const PASSIVE: QueueDeclareOptions =
     QueueDeclareOptions { passive: true, durable: true, exclusive: false, auto_delete: false, nowait: false };
 /// How often a message may be delivered: more than ever will be.
 const DELIVERIES: i64 = 1_000_000_000;
+/// How many messages that could not be read are kept.
+const UNDECODABLE: i64 = 10_000;
 /// Seconds between signs of life, unless the address says otherwise. After two without one, the broker closes the
 /// connection and gives what it holds to others: that should be before a silent node's tasks are queued again.
 pub(super) const CONSUMING: u16 = 2;
@@ -171,9 +173,11 @@ impl Link {
     /// it. Each try has a channel of its own: a refusal closes it.
     pub(super) async fn declare(&self, options: &Options, name: &str) -> Result<bool, Error> {
         let dead = format!("{}.undecodable", options.prefix);
-        let mut graves = FieldTable::default();
-        graves.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        let mut lanes = graves.clone();
+        let mut lanes = FieldTable::default();
+        lanes.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let mut graves = lanes.clone();
+        // The oldest go first: what is there is for a person to look at, and no task's only copy.
+        graves.insert("x-max-length".into(), AMQPValue::LongLongInt(UNDECODABLE));
         lanes.insert("x-max-length".into(), AMQPValue::LongLongInt(options.max_length.into()));
         lanes.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
         lanes.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
@@ -181,11 +185,14 @@ impl Link {
         // From 4 on the default is 20 returns, then a message is lost. -1 means "none" there, but 3.10 takes it for
         // a limit that is passed by the first return.
         lanes.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERIES));
-        let durable = QueueDeclareOptions::durable();
+        self.declare_one(&dead, graves).await?;
+        self.declare_one(name, lanes).await
+    }
+
+    async fn declare_one(&self, name: &str, arguments: FieldTable) -> Result<bool, Error> {
         let channel = self.channel().await?;
-        soon("declaring a queue", channel.queue_declare(dead.into(), durable, graves)).await?;
-        let channel = self.channel().await?;
-        match soon("declaring a queue", channel.queue_declare(name.into(), durable, lanes)).await {
+        let declared = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments);
+        match soon("declaring a queue", declared).await {
             Ok(queue) => Ok(queue.message_count() == 0 && queue.consumer_count() == 0),
             // One that is there with other arguments is an operator's choice, as good as ours.
             Err(refusal) if self.is_connected() => self.depth(name).await.map(|_| false).map_err(|_| refusal),
