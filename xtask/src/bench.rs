@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measures the embedded node end to end.
+//! `cargo xtask bench`: measures nodes end to end, embedded and on cluster backends.
 
 use crate::{shell, workspace};
 use anyhow::Result;
@@ -9,6 +9,6 @@ use anyhow::Result;
 /// If it does not build or fails.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let root = workspace::root()?;
-    let fixed = ["bench", "--package", "callboard", "--bench", "embedded", "--"];
+    let fixed = ["bench", "--package", "callboard", "--bench", "performance", "--"];
     shell::run(shell::cargo(&root, fixed.into_iter().chain(args.iter().map(String::as_str))))
 }

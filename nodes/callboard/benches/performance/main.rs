@@ -1,0 +1,294 @@
+//! How fast the product is, from outside: real `up` processes, calls over gRPC from this process on the same
+//! machine, fsync on everywhere.
+//!
+//! `cargo xtask bench [embedded|cluster] [--runs N] [--tasks N] [--batched N] [--latency-seconds N]`
+//!
+//! The clock of a throughput figure stops when the last result is committed. On cluster backends the floor is
+//! measured beside it, in each run: see `floor`.
+
+mod floor;
+mod load;
+mod node;
+
+use floor::Floor;
+use hdrhistogram::Histogram;
+use load::{BATCH, CONNECTIONS, IN_FLIGHT, INPUT, Way};
+use node::{Node, Servers, succeeded};
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tonic::transport::Endpoint;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// How often it is looked whether all is done: where the node counts what it has, and where it keeps the counts.
+const COUNTS_KEPT: Duration = Duration::from_millis(5);
+const COUNTS_MADE: Duration = Duration::from_millis(50);
+/// What a node that is about to die runs, how long each takes, and how many slots there are on each of two.
+const RUNNING: usize = 20;
+const TAKES: Duration = Duration::from_secs(3);
+
+struct Args {
+    embedded: bool,
+    cluster: bool,
+    runs: usize,
+    /// One call each.
+    tasks: usize,
+    /// In batches.
+    batched: usize,
+    latency: Duration,
+}
+
+fn args() -> Result<Args> {
+    let mut args = Args {
+        embedded: true,
+        cluster: true,
+        runs: 3,
+        tasks: 20_000,
+        batched: 100_000,
+        latency: Duration::from_secs(10),
+    };
+    let mut given = std::env::args().skip(1);
+    while let Some(arg) = given.next() {
+        let mut number = || -> Result<u64> { Ok(given.next().ok_or("a number is missing")?.parse()?) };
+        match arg.as_str() {
+            // Cargo adds it.
+            "--bench" => {}
+            "embedded" => args.cluster = false,
+            "cluster" => args.embedded = false,
+            "--runs" => args.runs = usize::try_from(number()?)?.max(1),
+            "--tasks" => args.tasks = usize::try_from(number()?)?.max(1),
+            "--batched" => args.batched = usize::try_from(number()?)?.max(BATCH),
+            "--latency-seconds" => args.latency = Duration::from_secs(number()?.max(1)),
+            other => {
+                return Err(format!(
+                    "`{other}` is no option: [embedded|cluster] --runs N, --tasks N, --batched N, --latency-seconds N"
+                )
+                .into());
+            }
+        }
+    }
+    Ok(args)
+}
+
+fn say(text: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// One measure of a throughput.
+#[derive(Clone, Copy)]
+struct Rate {
+    tasks: usize,
+    took: Duration,
+    /// The processor time of the product's processes.
+    cpu: Duration,
+    memory_mb: f64,
+}
+
+impl Rate {
+    fn a_second(&self) -> f64 {
+        self.tasks as f64 / self.took.as_secs_f64()
+    }
+
+    fn show(&self, what: &str) -> String {
+        let line = format!("  {what:38} {:>8.0} tasks/s", self.a_second());
+        if self.cpu.is_zero() {
+            return line;
+        }
+        let each = self.cpu.as_secs_f64() * 1e6 / self.tasks as f64;
+        format!("{line}   {each:>5.0} us of the nodes' processor a task   {:>5.0} MB", self.memory_mb)
+    }
+}
+
+/// All of `tasks` through nodes that have none yet.
+async fn rate(nodes: &[Node], way: Way, tasks: usize, look_every: Duration) -> Result<Rate> {
+    let endpoints = nodes.iter().map(Node::endpoint).collect::<Result<Vec<_>>>()?;
+    let channels = load::connect(&endpoints).await?;
+    let used = || nodes.iter().map(Node::cpu).sum::<Duration>();
+    let (began, cpu) = (Instant::now(), used());
+    load::submit(&channels, way, tasks).await?;
+    succeeded(channels[0].clone(), tasks, look_every).await?;
+    let memory_mb = nodes.iter().map(Node::memory_mb).fold(0.0, f64::max);
+    Ok(Rate { tasks, took: began.elapsed(), cpu: used() - cpu, memory_mb })
+}
+
+async fn floor_rate(servers: &mut Servers, way: Way, tasks: usize) -> Result<Rate> {
+    let floor = Floor::start(&servers.place()?).await?;
+    let channels = load::connect(&[floor.endpoint()?]).await?;
+    let began = Instant::now();
+    load::submit(&channels, way, tasks).await?;
+    floor.ended(tasks).await;
+    Ok(Rate { tasks, took: began.elapsed(), cpu: Duration::ZERO, memory_mb: 0.0 })
+}
+
+async fn replicas(servers: &mut Servers, count: usize, slots: Option<usize>) -> Result<Vec<Node>> {
+    let place = servers.place()?;
+    let mut nodes = Vec::new();
+    for n in 0..count {
+        nodes.push(Node::replica(&place, &format!("n{n}"), slots).await?);
+    }
+    Ok(nodes)
+}
+
+/// From the call until the handler starts, at 50 tasks/s on idle nodes.
+async fn latency(endpoint: Endpoint, span: Duration) -> Result<Histogram<u64>> {
+    let channels = load::connect(&[endpoint]).await?;
+    let sent = load::slowly(&channels[0], span).await?;
+    succeeded(channels[1].clone(), sent.len(), COUNTS_MADE).await?;
+    let mut client = callboard_client::v1::task_service_client::TaskServiceClient::new(channels[0].clone());
+    let mut histogram = Histogram::new(3)?;
+    for (id, at) in sent {
+        let started = load::started(&mut client, id).await?;
+        histogram.record(u64::try_from(started.saturating_sub(at).as_micros())?)?;
+    }
+    Ok(histogram)
+}
+
+fn show_latency(seen: &Histogram<u64>) -> String {
+    let ms = |micros: u64| micros as f64 / 1e3;
+    format!(
+        "  {:38} p50 {:>5.2} ms   p99 {:>5.2} ms   max {:>5.2} ms   ({} tasks)",
+        "submit to start, 50 tasks/s",
+        ms(seen.value_at_quantile(0.5)),
+        ms(seen.value_at_quantile(0.99)),
+        ms(seen.max()),
+        seen.len(),
+    )
+}
+
+/// How long after the kill of one of two nodes all that it ran is done.
+async fn killed(servers: &mut Servers) -> Result<Duration> {
+    let mut nodes = replicas(servers, 2, Some(RUNNING)).await?;
+    let addresses = vec![nodes[0].address.clone()];
+    let options = callboard_client::Options { addresses, ..callboard_client::Options::default() };
+    let client = callboard_client::Client::connect(options)?;
+    let input = format!(r#"{{"sleep_ms":{}}}"#, TAKES.as_millis());
+    // As many as both run at once: so half of them run on the one that is killed.
+    let request =
+        || callboard_client::v1::SubmitTaskRequest { input: input.clone().into(), ..load::request() };
+    client.submit_batch((0..2 * RUNNING).map(|_| request()).collect()).await?;
+    let running = async |count: u64| -> Result<()> {
+        loop {
+            let tasks = client.cluster().await?.tasks.unwrap_or_default();
+            if tasks.running >= count {
+                return Ok(());
+            }
+            tokio::time::sleep(COUNTS_MADE).await;
+        }
+    };
+    running(2 * RUNNING as u64).await?;
+    let began = Instant::now();
+    nodes[1].kill9().await?;
+    let channels = load::connect(&[nodes[0].endpoint()?]).await?;
+    succeeded(channels[0].clone(), 2 * RUNNING, COUNTS_MADE).await?;
+    Ok(began.elapsed())
+}
+
+/// How long this disk takes for a write of one page and its fsync: what every commit waits for.
+fn fsync(folder: &Path) -> Result<Duration> {
+    const TIMES: u32 = 200;
+    let mut file = std::fs::File::create(folder.join("fsync"))?;
+    let began = Instant::now();
+    for _ in 0..TIMES {
+        file.write_all(&[0; 4096])?;
+        file.sync_data()?;
+    }
+    Ok(began.elapsed() / TIMES)
+}
+
+/// What a node uses while nothing happens.
+async fn show_idle(what: &str, node: &Node) -> Result<String> {
+    // What a run leaves behind is cleared up first.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (began, cpu) = (Instant::now(), node.cpu());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let share = (node.cpu() - cpu).as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
+    Ok(format!("  {what:38} {:>8.1} MB   {share:.1} % of a core", node.memory_mb()))
+}
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of.get(of.len() / 2).copied().unwrap_or_default()
+}
+
+fn main() -> Result<()> {
+    let args = args()?;
+    let cores = std::thread::available_parallelism()?;
+    let folder = tempfile::tempdir()?;
+    say(&format!(
+        "echo with {INPUT} B, {CONNECTIONS} connections, load and servers on this machine; {cores} cores; \
+         write + fsync {:?}",
+        fsync(folder.path())?
+    ))?;
+    let load = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // A client on one thread: its own hops between threads are not the node's.
+    let client = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let one_by_one = format!("one call a task, {IN_FLIGHT} in flight");
+    let batched = format!("batches of {BATCH}, {CONNECTIONS} in flight");
+    if args.embedded {
+        say("\nembedded, one node")?;
+        let node = load.block_on(Node::embedded())?;
+        say(&load.block_on(show_idle("idle, no tasks", &node))?)?;
+        say(&show_latency(&client.block_on(latency(node.endpoint()?, args.latency))?))?;
+        drop(node);
+        for _ in 0..args.runs {
+            let nodes = [load.block_on(Node::embedded())?];
+            let one = load.block_on(rate(&nodes, Way::OneByOne, args.tasks, COUNTS_KEPT))?;
+            say(&one.show(&one_by_one))?;
+            drop(nodes);
+            let nodes = [load.block_on(Node::embedded())?];
+            let many = load.block_on(rate(&nodes, Way::Batched, args.batched, COUNTS_KEPT))?;
+            say(&many.show(&batched))?;
+        }
+        let nodes = [load.block_on(Node::embedded())?];
+        load.block_on(rate(&nodes, Way::Batched, args.batched, COUNTS_KEPT))?;
+        let what = format!("idle, after {} tasks", args.batched);
+        say(&load.block_on(show_idle(&what, &nodes[0]))?)?;
+        let [node] = nodes;
+        let node = load.block_on(node.restart())?;
+        let what = format!("idle, started on {} tasks", args.batched);
+        say(&load.block_on(show_idle(&what, &node))?)?;
+    }
+    if args.cluster {
+        say("\ncluster: PostgreSQL, RabbitMQ, Redis")?;
+        let mut servers = Servers::start()?;
+        let nodes = load.block_on(replicas(&mut servers, 1, None))?;
+        say(&load.block_on(show_idle("idle, no tasks", &nodes[0]))?)?;
+        say(&show_latency(&client.block_on(latency(nodes[0].endpoint()?, args.latency))?))?;
+        drop(nodes);
+        let (mut shares, mut batched_shares, mut threes) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..args.runs {
+            let floor = load.block_on(floor_rate(&mut servers, Way::OneByOne, args.tasks))?;
+            say(&floor.show(&format!("floor: {one_by_one}")))?;
+            let nodes = load.block_on(replicas(&mut servers, 1, None))?;
+            let one = load.block_on(rate(&nodes, Way::OneByOne, args.tasks, COUNTS_MADE))?;
+            say(&one.show(&one_by_one))?;
+            drop(nodes);
+            let nodes = load.block_on(replicas(&mut servers, 3, None))?;
+            let three = load.block_on(rate(&nodes, Way::OneByOne, args.tasks, COUNTS_MADE))?;
+            say(&three.show("the same on three replicas"))?;
+            drop(nodes);
+            let many_floor = load.block_on(floor_rate(&mut servers, Way::Batched, args.batched))?;
+            say(&many_floor.show(&format!("floor: {batched}")))?;
+            let nodes = load.block_on(replicas(&mut servers, 1, None))?;
+            let many = load.block_on(rate(&nodes, Way::Batched, args.batched, COUNTS_MADE))?;
+            say(&many.show(&batched))?;
+            shares.push(one.a_second() / floor.a_second());
+            batched_shares.push(many.a_second() / many_floor.a_second());
+            threes.push(three.a_second() / one.a_second());
+        }
+        say(&format!(
+            "  of the floor (median): one by one {:.0} %, in batches {:.0} %; three replicas to one {:.0} %",
+            median(shares) * 100.0,
+            median(batched_shares) * 100.0,
+            median(threes) * 100.0,
+        ))?;
+        let done = load.block_on(killed(&mut servers))?;
+        say(&format!(
+            "  one of two nodes killed, {RUNNING} tasks of {TAKES:?} each: all done {:.2} s later",
+            done.as_secs_f64()
+        ))?;
+    }
+    Ok(())
+}
