@@ -1,10 +1,12 @@
 //! Tasks: submit, look up, list, cancel, retry.
 
-use crate::call::Repeat;
+use crate::call::{Backoff, Repeat};
 use crate::client::{ANSWER_BYTES, Client};
 use crate::error::Error;
 use callboard_contracts::v1::{self, task_service_client::TaskServiceClient};
 use futures::Stream;
+use std::time::Duration;
+use tokio::time::Instant;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -54,7 +56,8 @@ impl Client {
     }
 
     /// Submits up to 1,000 tasks at once, of at most 3 MiB together. The outcomes come in the order of the
-    /// requests; each request without a `request_id` gets one.
+    /// requests; each request without a `request_id` gets one. Those that could not be taken for now, as while the
+    /// store is away, are submitted again until the timeout.
     ///
     /// # Errors
     /// That the call as a whole failed. What is wrong with one request is its own outcome.
@@ -67,13 +70,39 @@ impl Client {
                 request.request_id = new_request_id();
             }
         }
+        let began = Instant::now();
+        let mut backoff = Backoff::new();
+        let mut outcomes = self.submit_once(requests.clone(), self.options().timeout).await?;
+        loop {
+            let passing = |outcome: &Result<_, Error>| outcome.as_ref().is_err_and(Error::is_passing);
+            let again: Vec<usize> = (0..outcomes.len()).filter(|i| passing(&outcomes[*i])).collect();
+            let left = self.options().timeout.saturating_sub(began.elapsed());
+            let pause = backoff.next();
+            if again.is_empty() || pause >= left {
+                return Ok(outcomes);
+            }
+            tokio::time::sleep(pause).await;
+            let requests = again.iter().map(|i| requests[*i].clone()).collect();
+            // What was refused before is as good an answer as that the call fails now.
+            let Ok(told) = self.submit_once(requests, left - pause).await else { return Ok(outcomes) };
+            for (i, outcome) in again.into_iter().zip(told) {
+                outcomes[i] = outcome;
+            }
+        }
+    }
+
+    /// One call for a batch, and an outcome for each request.
+    async fn submit_once(
+        &self,
+        requests: Vec<v1::SubmitTaskRequest>,
+        within: Duration,
+    ) -> Result<Vec<Result<Submitted, Error>>, Error> {
         let expected = requests.len();
         let message = v1::BatchSubmitTasksRequest { requests };
-        let response = self
-            .call(Repeat::Safe, message, async |channel, request| {
-                service(channel).batch_submit_tasks(request).await
-            })
-            .await?;
+        let called = self.call_within(within, Repeat::Safe, message, async |channel, request| {
+            service(channel).batch_submit_tasks(request).await
+        });
+        let response = called.await.result?;
         if response.outcomes.len() != expected {
             let got = response.outcomes.len();
             return Err(Error::malformed(format!("{got} outcomes came for {expected} requests")));

@@ -27,6 +27,15 @@ fn refusal(code: Code, reason: &str) -> Status {
     )
 }
 
+fn away() -> v1::SubmitError {
+    v1::SubmitError {
+        code: Code::Unavailable.into(),
+        reason: "STORE_UNAVAILABLE".into(),
+        message: "the store is unavailable".into(),
+        field_violations: Vec::new(),
+    }
+}
+
 #[tokio::test]
 async fn an_address_that_is_away_is_passed_over_and_then_left_alone() {
     let node = Node::start(Script::default());
@@ -145,6 +154,22 @@ async fn a_batch_tells_each_outcome() {
     let error = outcomes[1].as_ref().unwrap_err();
     assert_eq!((error.code, error.reason.as_str()), (Code::InvalidArgument, "UNKNOWN_KIND"));
     assert_eq!(error.violations[0].field, "kind");
+}
+
+#[tokio::test]
+async fn what_a_batch_could_not_take_for_now_is_submitted_again() {
+    let node = Node::start(Script { item_errors: vec![away(); 4].into(), ..Script::default() });
+    let outcomes = client(&[node.address], |_| {}).submit_batch(vec![echo(), echo(), echo()]).await.unwrap();
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert!(node.script.item_errors.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_batch_can_not_take_is_told_at_the_deadline() {
+    let node = Node::start(Script { item_errors: vec![away(); 10_000].into(), ..Script::default() });
+    let client = client(&[node.address], |options| options.timeout = Duration::from_secs(1));
+    let outcomes = client.submit_batch(vec![echo()]).await.unwrap();
+    assert_eq!(outcomes[0].as_ref().unwrap_err().reason, "STORE_UNAVAILABLE");
 }
 
 #[tokio::test]

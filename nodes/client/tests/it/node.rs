@@ -12,6 +12,8 @@ use tonic::{Request, Response, Status};
 pub(crate) struct Script {
     /// Refuses the next submissions, last first.
     pub(crate) submit_errors: Mutex<Vec<Status>>,
+    /// Refuses the next requests of batches, last first.
+    pub(crate) item_errors: Mutex<Vec<v1::SubmitError>>,
     /// Refuses the next cancels, last first.
     pub(crate) cancel_errors: Mutex<Vec<Status>>,
     /// Never answers a submission.
@@ -63,7 +65,9 @@ impl TaskService for Script {
         use v1::batch_submit_tasks_outcome::Outcome;
         let outcomes = request.into_inner().requests.into_iter().map(|r| {
             assert!(!r.request_id.is_empty());
-            let outcome = if r.kind == "no.such" {
+            let outcome = if let Some(error) = self.item_errors.lock().unwrap().pop() {
+                Outcome::Error(error)
+            } else if r.kind == "no.such" {
                 let violation = v1::FieldViolation { field: "kind".into(), description: "is unknown".into() };
                 Outcome::Error(v1::SubmitError {
                     code: 3,
