@@ -97,8 +97,10 @@ async fn claim(engine: &Arc<Engine>, mut delivery: Delivery, want: Want) {
     let under_way = engine.claiming.lock().await;
     let Some(session) = engine.session() else { return };
     let fences = engine.fences();
-    // A hand-off that cannot count delivers more than is wanted.
-    let room = room(engine, engine.pace.ahead(engine.options.slots)).clamp(want.tasks, want.tasks.max(BATCH));
+    // A hand-off that cannot count delivers more than is wanted. Where tasks are short it is taken all the same:
+    // to hand each off again costs more than the moment that it waits here.
+    let most = 2 * engine.pace.ahead(engine.options.slots);
+    let room = room(engine, most).clamp(want.tasks, want.tasks.max(BATCH));
     let claiming = engine.claims.begin(session, delivery.tasks(), room);
     if claiming.ids().is_empty() && claiming.rest().is_empty() {
         return delivery.ack();

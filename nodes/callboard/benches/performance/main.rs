@@ -10,6 +10,9 @@ mod floor;
 mod load;
 mod node;
 
+use callboard_client::v1;
+use callboard_client::v1::cluster_service_client::ClusterServiceClient;
+use callboard_client::v1::task_service_client::TaskServiceClient;
 use floor::Floor;
 use hdrhistogram::Histogram;
 use load::{BATCH, CONNECTIONS, IN_FLIGHT, INPUT, Way};
@@ -24,7 +27,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 /// How often it is looked whether all is done: where the node counts what it has, and where it keeps the counts.
 const COUNTS_KEPT: Duration = Duration::from_millis(5);
 const COUNTS_MADE: Duration = Duration::from_millis(50);
-/// What a node that is about to die runs, how long each takes, and how many slots there are on each of two.
+/// How many tasks a node that is about to die runs, and how long each takes.
 const RUNNING: usize = 20;
 const TAKES: Duration = Duration::from_secs(3);
 
@@ -136,7 +139,7 @@ async fn latency(endpoint: Endpoint, span: Duration) -> Result<Histogram<u64>> {
     let channels = load::connect(&[endpoint]).await?;
     let sent = load::slowly(&channels[0], span).await?;
     succeeded(channels[1].clone(), sent.len(), COUNTS_MADE).await?;
-    let mut client = callboard_client::v1::task_service_client::TaskServiceClient::new(channels[0].clone());
+    let mut client = TaskServiceClient::new(channels[0].clone());
     let mut histogram = Histogram::new(3)?;
     for (id, at) in sent {
         let started = load::started(&mut client, id).await?;
@@ -157,31 +160,29 @@ fn show_latency(seen: &Histogram<u64>) -> String {
     )
 }
 
-/// How long after the kill of one of two nodes all that it ran is done.
+/// How long after the kill of one of two nodes all that it ran is done by the other.
 async fn killed(servers: &mut Servers) -> Result<Duration> {
-    let mut nodes = replicas(servers, 2, Some(RUNNING)).await?;
-    let addresses = vec![nodes[0].address.clone()];
-    let options = callboard_client::Options { addresses, ..callboard_client::Options::default() };
-    let client = callboard_client::Client::connect(options)?;
+    let place = servers.place()?;
+    // It runs all of them, because it is alone at first; the other has a free slot for each.
+    let mut first = Node::replica(&place, "n0", Some(RUNNING)).await?;
+    let mut client = TaskServiceClient::new(first.endpoint()?.connect().await?);
     let input = format!(r#"{{"sleep_ms":{}}}"#, TAKES.as_millis());
-    // As many as both run at once: so half of them run on the one that is killed.
-    let request =
-        || callboard_client::v1::SubmitTaskRequest { input: input.clone().into(), ..load::request() };
-    client.submit_batch((0..2 * RUNNING).map(|_| request()).collect()).await?;
-    let running = async |count: u64| -> Result<()> {
-        loop {
-            let tasks = client.cluster().await?.tasks.unwrap_or_default();
-            if tasks.running >= count {
-                return Ok(());
-            }
-            tokio::time::sleep(COUNTS_MADE).await;
+    let requests =
+        (0..RUNNING).map(|_| v1::SubmitTaskRequest { input: input.clone().into(), ..load::request() });
+    client.batch_submit_tasks(v1::BatchSubmitTasksRequest { requests: requests.collect() }).await?;
+    let second = Node::replica(&place, "n1", Some(RUNNING)).await?;
+    let channel = second.endpoint()?.connect().await?;
+    let mut cluster = ClusterServiceClient::new(channel.clone());
+    loop {
+        let tasks = cluster.get_cluster(v1::GetClusterRequest {}).await?.into_inner().tasks;
+        if tasks.unwrap_or_default().running == RUNNING as u64 {
+            break;
         }
-    };
-    running(2 * RUNNING as u64).await?;
+        tokio::time::sleep(COUNTS_MADE).await;
+    }
     let began = Instant::now();
-    nodes[1].kill9().await?;
-    let channels = load::connect(&[nodes[0].endpoint()?]).await?;
-    succeeded(channels[0].clone(), 2 * RUNNING, COUNTS_MADE).await?;
+    first.kill9().await?;
+    succeeded(channel, RUNNING, COUNTS_MADE).await?;
     Ok(began.elapsed())
 }
 

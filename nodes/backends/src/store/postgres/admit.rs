@@ -15,13 +15,14 @@ use std::sync::Arc;
 /// A transaction writes either all of a request's rows or none, so whoever finds the request finds the task.
 const REQUESTS: &str = "INSERT INTO task_requests (namespace, request_id, task_id) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[]) ON CONFLICT DO NOTHING RETURNING task_id";
-const KNOWN_REQUESTS: &str = "SELECT r.namespace, r.request_id, r.task_id FROM task_requests r \
-    JOIN unnest($1::text[], $2::text[]) AS q (namespace, request_id) USING (namespace, request_id)";
+const KNOWN_REQUESTS: &str = "SELECT q.namespace, q.request_id, r.task_id \
+    FROM unnest($1::text[], $2::text[]) AS q (namespace, request_id) CROSS JOIN LATERAL ( \
+        SELECT task_id FROM task_requests WHERE namespace = q.namespace AND request_id = q.request_id LIMIT 1) r";
 const KNOWN: &str = concat!(
     "SELECT ",
     task_columns!(),
-    ", i.input FROM tasks t LEFT JOIN task_inputs i ON i.task_id = t.id AND i.task_id BETWEEN $2 AND $3 \
-     WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3"
+    ", i.input FROM tasks t LEFT JOIN task_inputs i ON i.task_id = t.id \
+     AND i.task_id = ANY($1) AND i.task_id BETWEEN $2 AND $3 WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3"
 );
 const INSERT: &str = "WITH kept AS ( \
         INSERT INTO task_inputs (task_id, input) SELECT * FROM unnest($1::uuid[], $2::bytea[])) \

@@ -23,7 +23,11 @@ pub(super) const CONNECT: Duration = Duration::from_secs(3);
 /// How often work that clashes is run.
 const TRIES: u32 = 8;
 
-const BEGIN: &str = "BEGIN; SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+/// A table that was empty when it was looked at is taken for empty: then each of its rows is compared with every
+/// item of a batch, and 500 rows take 80 ms instead of 2. Said here and not to the connection, so that it holds
+/// through a pooler too.
+const BEGIN: &str = "BEGIN; SET LOCAL enable_nestloop = off; \
+                     SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 /// What all lines of a store share.
 pub(super) struct Context {

@@ -38,10 +38,10 @@ const LEASE: &str = "UPDATE outbox o SET tries = o.tries + 1, \
     WHERE o.task_id = due.task_id AND o.handoff = due.handoff \
     RETURNING o.task_id, o.handoff, o.queue, o.band, o.alone, o.not_before, o.queued_at";
 const CONFIRM: &str = "DELETE FROM outbox o USING unnest($1::uuid[], $2::bigint[]) AS c (task_id, handoff) \
-    WHERE o.task_id = c.task_id AND o.handoff = c.handoff";
+    WHERE o.task_id = c.task_id AND o.handoff = c.handoff AND o.task_id = ANY($1)";
 const POSTPONE: &str = "UPDATE outbox o SET next_try_at = greatest(o.next_try_at, $3) \
     FROM unnest($1::uuid[], $2::bigint[]) AS p (task_id, handoff) \
-    WHERE o.task_id = p.task_id AND o.handoff = p.handoff";
+    WHERE o.task_id = p.task_id AND o.handoff = p.handoff AND o.task_id = ANY($1)";
 const ROWS_OF: &str = "SELECT task_id, handoff FROM outbox WHERE task_id = ANY($1)";
 pub(super) const BACKLOG: &str = "SELECT count(*) FROM outbox";
 

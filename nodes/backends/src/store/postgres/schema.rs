@@ -166,12 +166,11 @@ const WATCH: (&str, &str) = ("client_connection_check_interval", "1s");
 
 /// What writes set beside. They look up rows by id and nothing else: whatever the statistics say of a table
 /// that was analysed while it was empty, the index is right.
-const WRITES: [(&str, &str); 6] = [
+const WRITES: [(&str, &str); 5] = [
     ("idle_in_transaction_session_timeout", "2s"),
     ("lock_timeout", LOCK_TIMEOUT),
     ("statement_timeout", "9s"),
     ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
 ];
 

@@ -3,6 +3,9 @@
 //! Everything is set-based and in the order of the ids, so that two transactions on the same tasks wait for
 //! each other instead of deadlocking. A batch is split by the day its ids are of, so that each statement
 //! touches one partition.
+//!
+//! Where a table is joined with the arrays of a batch, its rows are found by `= ANY` of the ids and the join is a
+//! hash join, whatever the statistics say: see [`line`](super::line).
 
 use super::draft::{Draft, Unwritten};
 use super::events;
@@ -48,7 +51,7 @@ const MOVE: &str = "WITH moved AS ( \
         AS u (id, state, attempt, failures, lost, last_seq, session, started, cancel_requested, run_at, \
         handoff, alone, queued_at, not_before, started_at, finished_at, node, was_seq, was_attempt, \
         was_session) \
-    WHERE t.id = u.id AND t.id BETWEEN $21 AND $22 AND (u.was_seq IS NULL OR (t.last_seq = u.was_seq \
+    WHERE t.id = u.id AND t.id = ANY($1) AND t.id BETWEEN $21 AND $22 AND (u.was_seq IS NULL OR (t.last_seq = u.was_seq \
         AND t.attempt = u.was_attempt AND t.session IS NOT DISTINCT FROM u.was_session)) \
     RETURNING 1) SELECT count(*) FROM moved";
 const NOTE: &str = "UPDATE tasks t SET \
@@ -59,7 +62,7 @@ const NOTE: &str = "UPDATE tasks t SET \
         error_retryable = CASE WHEN u.error THEN u.retryable ELSE t.error_retryable END \
     FROM unnest($1::uuid[], $2::bool[], $3::smallint[], $4::text[], $5::bool[], $6::text[], $7::text[], \
         $8::bool[]) AS u (id, progress, percent, says, error, reason, message, retryable) \
-    WHERE t.id = u.id AND t.id BETWEEN $9 AND $10";
+    WHERE t.id = u.id AND t.id = ANY($1) AND t.id BETWEEN $9 AND $10";
 /// Nothing here depends on anything else here: one statement, one round trip.
 const APPEND: &str = "WITH logged AS ( \
         INSERT INTO task_events (task_id, seq, at, type, state, attempt, node, detail) \

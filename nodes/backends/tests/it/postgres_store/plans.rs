@@ -4,6 +4,7 @@
 use super::{claim, open, options, server, success, task};
 use callboard_backends::store::postgres::Store;
 use callboard_domain::{SessionId, TaskId};
+use callboard_ports::outbox::Outbox as _;
 use callboard_ports::sessions::SessionStore;
 use callboard_ports::store::{Claim, Fenced, TaskStore};
 use sqlx::{Connection, Executor, PgConnection};
@@ -70,6 +71,30 @@ async fn batches_stay_fast_whatever_the_statistics_say() {
     second.close().await;
     let after = scanned(&mut sql).await;
     assert!(after - before < 10_000, "{} rows were read one by one", after - before);
+}
+
+/// The statistics of a table that is emptied all the time say that it is empty. Each row is found for itself all the
+/// same: to compare every row with every item of so large a batch takes many seconds.
+#[tokio::test]
+async fn a_large_batch_is_confirmed_though_the_outbox_is_taken_for_empty() {
+    const ROWS: u128 = 6_000;
+    let url = server::fresh_database().await;
+    let store = open(&options(&url)).await;
+    let mut sql = PgConnection::connect(&url).await.unwrap();
+    let tasks = |from: u128| (from..from + BATCH).map(task).collect::<Vec<_>>();
+    // It has pages, and the statistics say that no row is in them.
+    assert!(store.admit(tasks(0)).await.iter().all(Result::is_ok));
+    sql.execute("DELETE FROM outbox").await.unwrap();
+    sql.execute("ANALYZE outbox").await.unwrap();
+    let mut rows = Vec::new();
+    for first in (BATCH..BATCH + ROWS).step_by(500) {
+        let admitted = tasks(first);
+        rows.extend(admitted.iter().map(|t| (t.spec.id, 1)));
+        assert!(store.admit(admitted).await.iter().all(Result::is_ok));
+    }
+    let start = Instant::now();
+    assert_eq!(store.confirm(rows).await.unwrap(), 6_000);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 /// How many rows of tasks were read without an index.
