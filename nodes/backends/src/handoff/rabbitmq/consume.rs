@@ -94,17 +94,19 @@ impl Subscription {
         let desk = self.desk.clone();
         desk.delivers();
         Delivery::new(tasks, move |_, acked| {
-            desk.settles();
-            if !acked {
-                return holds.iter().for_each(|(.., hold)| hold.requeue());
-            }
             let at = Instant::now();
             for (lane, opening, hold) in &holds {
+                if !acked {
+                    hold.requeue();
+                    continue;
+                }
                 hold.ack();
                 if let Some(lane) = lane {
                     desk.buffer().acknowledged(lane, *opening, at);
                 }
             }
+            // Last: from then on their channels may be closed, and what is not yet acknowledged would come again.
+            desk.settles();
         })
     }
 
@@ -130,8 +132,8 @@ async fn feed(shared: Arc<Shared>, desk: Arc<Desk>, queues: Queues) {
                 Ok(Ended::Idle(channels)) => {
                     desk.give_back();
                     // Closed, all that was given back is in its queue: what is consumed next comes in its order.
-                    // Not while the owner still has to acknowledge something over one of them.
-                    if desk.asking.borrow().has_settled_all() {
+                    // Not while the owner has something to acknowledge over one of them, or may have taken it just now.
+                    if desk.asking.borrow().holds_nothing() {
                         join_all(channels.iter().map(close)).await;
                     }
                 }

@@ -91,13 +91,14 @@ impl Asks {
         self.waits
     }
 
-    pub(super) const fn has_settled_all(&self) -> bool {
-        self.unsettled == 0
+    /// Whether its owner is outside of its call and has no delivery.
+    pub(super) const fn holds_nothing(&self) -> bool {
+        !self.waits && self.unsettled == 0
     }
 
     /// From when on its owner is taken to have no free slot. While it waits it is not idle, however long that takes.
     pub(super) fn idle_at(&self) -> Option<Instant> {
-        let patience = if self.has_settled_all() { IDLE } else { CLAIM };
+        let patience = if self.unsettled == 0 { IDLE } else { CLAIM };
         (!self.waits).then(|| self.since + patience)
     }
 }
