@@ -38,23 +38,16 @@ async fn what_was_confirmed_survives_kill_nine_of_the_broker() {
     let handoff = Handoff::new(Options::new(server.url(), "t")).unwrap();
     let mut consumer = handoff.consume(Queues::All).await.unwrap();
     let publisher = TaskTracker::new().spawn(publish_for(handoff.clone(), Duration::from_secs(8)));
-    take(&mut consumer, 40).await;
+    let mut seen: HashSet<_> = take(&mut consumer, 40).await.into_iter().map(|r| r.id).collect();
     queues_are_saved().await;
     let server = killed(server).await;
     let confirmed: HashSet<_> = publisher.await.unwrap().into_iter().map(|r| r.id).collect();
     until("it can be reached again", async || handoff.check().await.is_ok()).await;
-    // Some came before, some come again; none that was confirmed is missing.
-    let mut seen = HashSet::new();
-    let after = many("q", 1);
-    until("it is published again", async || handoff.publish(after.clone()).await == [Ok(())]).await;
-    let deadline = Instant::now() + SOON;
-    while !seen.contains(&after[0].id) && Instant::now() < deadline {
+    assert!(confirmed.len() > 100, "{}", confirmed.len());
+    // Some came before, some come again, in any order; none that was confirmed is missing.
+    while !confirmed.is_subset(&seen) {
         seen.extend(take(&mut consumer, 1).await.into_iter().map(|r| r.id));
     }
-    assert!(seen.contains(&after[0].id));
-    assert!(confirmed.len() > 100, "{}", confirmed.len());
-    let missing = confirmed.difference(&seen).count();
-    assert!(missing <= 40, "{missing} of {} are missing", confirmed.len());
     drop(server);
 }
 
