@@ -178,7 +178,7 @@ async fn consume(
     connection: Connection,
     queue: Arc<str>,
     pool: PgPool,
-    claimed: mpsc::Sender<(Uuid, Vec<u8>)>,
+    claimed: mpsc::Sender<Claimed>,
 ) -> Result<()> {
     let channel = connection.create_channel().await?;
     let mut quorum = FieldTable::default();
@@ -195,7 +195,7 @@ async fn consume(
             .flat_map(|delivery| delivery.data.chunks_exact(16))
             .map(Uuid::from_slice)
             .collect::<std::result::Result<_, _>>()?;
-        let tasks: Vec<(Uuid, Vec<u8>)> = sqlx::query_as(CLAIM).bind(&ids).fetch_all(&pool).await?;
+        let tasks: Vec<Claimed> = sqlx::query_as(CLAIM).bind(&ids).fetch_all(&pool).await?;
         for delivery in deliveries {
             delivery.ack(BasicAckOptions::default()).await?;
         }
@@ -206,11 +206,7 @@ async fn consume(
     Err("the consumer ended".into())
 }
 
-async fn finish(
-    pool: PgPool,
-    claimed: Arc<Mutex<mpsc::Receiver<(Uuid, Vec<u8>)>>>,
-    ended: Arc<Ended>,
-) -> Result<()> {
+async fn finish(pool: PgPool, claimed: Arc<Mutex<mpsc::Receiver<Claimed>>>, ended: Arc<Ended>) -> Result<()> {
     loop {
         let (ids, results): (Vec<Uuid>, Vec<Vec<u8>>) = group(&claimed).await.into_iter().unzip();
         sqlx::query(FINISH).bind(&ids).bind(&results).execute(&pool).await?;
@@ -238,6 +234,9 @@ impl Submits {
 fn not_here<T>() -> std::result::Result<Response<T>, Status> {
     Err(Status::unimplemented("the floor takes tasks and nothing else"))
 }
+
+/// A task that was claimed, and its input.
+type Claimed = (Uuid, Vec<u8>);
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
 

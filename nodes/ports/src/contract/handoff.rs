@@ -1,10 +1,13 @@
 //! The contract of [`Handoff`].
 
-use super::{DEADLINE, Ids, QUIET, soon};
-use crate::handoff::{Consumer, Delivery, Error, Handoff, Queues, Ready, Want};
+mod kit;
+
+use super::{DEADLINE, QUIET, soon};
+use crate::handoff::{Delivery, Error, Handoff, Ready, Want};
 use crate::{Clock, SystemClock};
 use async_trait::async_trait;
 use callboard_domain::{Band, TaskId, Timestamp};
+use kit::{Kit, MANY, ONE, drain, ids, next, queues, quiet};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,88 +27,6 @@ pub trait Fixture: Send + Sync + 'static {
     async fn lose(&self, queue: &str, band: Band) {
         let _ = (queue, band);
     }
-}
-
-/// As many as come.
-const MANY: Want = Want { tasks: 64, alone: false };
-/// One task, of any sort.
-const ONE: Want = Want { tasks: 1, alone: true };
-
-struct Kit<F> {
-    fixture: F,
-    handoff: Arc<dyn Handoff>,
-    ids: Ids,
-}
-
-impl<F: Fixture> Kit<F> {
-    fn new(fixture: F) -> Self {
-        Self { handoff: fixture.handoff(), fixture, ids: Ids::default() }
-    }
-
-    fn ready(&self, queue: &str, band: Band) -> Ready {
-        let id = self.ids.next(SystemClock.now());
-        Ready { id, handoff: 1, queue: queue.into(), band, alone: false, not_before: None }
-    }
-
-    fn many(&self, queue: &str, band: Band, count: usize) -> Vec<Ready> {
-        (0..count).map(|_| self.ready(queue, band)).collect()
-    }
-
-    /// Publishes all of it. A queue that was only just made may refuse something for a moment.
-    async fn publish(&self, batch: &[Ready]) {
-        let publishing = async {
-            let mut left = batch.to_vec();
-            while !left.is_empty() {
-                let answers = self.handoff.publish(left.clone()).await;
-                let unexpected = answers.iter().find(|answer| !matches!(answer, Ok(()) | Err(Error::Full)));
-                assert_eq!(unexpected, None);
-                left = left
-                    .into_iter()
-                    .zip(answers)
-                    .filter_map(|(ready, told)| told.err().map(|_| ready))
-                    .collect();
-            }
-        };
-        soon("publishing", publishing).await;
-    }
-
-    async fn consume(&self, queues: Queues) -> Box<dyn Consumer> {
-        self.handoff.consume(queues).await.expect("a hand-off is consumed")
-    }
-
-    async fn consume_all(&self) -> Box<dyn Consumer> {
-        self.consume(Queues::All).await
-    }
-}
-
-async fn next(consumer: &mut Box<dyn Consumer>, want: Want) -> Delivery {
-    soon("a delivery", consumer.next(want)).await.expect("an open hand-off delivers")
-}
-
-/// Takes and acknowledges until all of `wanted` came, in the order they came.
-async fn drain(consumer: &mut Box<dyn Consumer>, want: Want, wanted: usize) -> Vec<Ready> {
-    let mut got = Vec::new();
-    while got.len() < wanted {
-        let delivery = next(consumer, want).await;
-        got.extend_from_slice(delivery.tasks());
-        delivery.ack();
-    }
-    got
-}
-
-/// That nothing is delivered for a while.
-async fn quiet(consumer: &mut Box<dyn Consumer>, want: Want) {
-    if let Ok(delivery) = tokio::time::timeout(QUIET, consumer.next(want)).await {
-        panic!("delivered, though nothing should be: {delivery:?}");
-    }
-}
-
-fn ids(tasks: &[Ready]) -> BTreeSet<TaskId> {
-    tasks.iter().map(|r| r.id).collect()
-}
-
-fn queues(names: &[&str]) -> Queues {
-    Queues::Only(names.iter().map(|n| Arc::from(*n)).collect())
 }
 
 /// What is published is delivered as it was published, and once it is acknowledged no more.
