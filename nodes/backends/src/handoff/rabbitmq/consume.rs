@@ -91,29 +91,34 @@ impl Subscription {
                 holds.push((lane, opening, message.hold));
             }
         }
-        let desk = self.desk.clone();
+        let (desk, tracker) = (self.desk.clone(), self.shared.tracker.clone());
         desk.delivers();
         Delivery::new(tasks, move |_, acked| {
+            let settle = |hold: &Hold| if acked { hold.ack() } else { hold.requeue() };
+            let settling: Vec<_> = holds.iter().filter_map(|(_, _, hold)| settle(hold)).collect();
             let at = Instant::now();
-            for (lane, opening, hold) in &holds {
-                if !acked {
-                    hold.requeue();
-                    continue;
-                }
-                hold.ack();
+            for (lane, opening, _) in holds.iter().filter(|_| acked) {
                 if let Some(lane) = lane {
                     desk.buffer().acknowledged(lane, *opening, at);
                 }
             }
-            // Last: from then on their channels may be closed, and what is not yet acknowledged would come again.
-            desk.settles();
+            // Not before the broker is told: from then on their channels may be closed, and what it does not yet
+            // know of would come again.
+            if settling.is_empty() {
+                desk.settles();
+            } else {
+                tracker.spawn(async move {
+                    join_all(settling).await;
+                    desk.settles();
+                });
+            }
         })
     }
 
     /// Tells that all before a marker has been handed on.
     fn pass(&self, message: &Message<Hold>) {
         if let Body::Marker(marker) = &message.body {
-            message.hold.ack();
+            message.hold.ack_later();
             self.shared.notify(&Notice::Passed(marker.number));
         }
     }

@@ -1,7 +1,9 @@
 //! What a consumer has: messages that wait, what settles them, and whether its owner waits.
 
 use super::buffer::Buffer;
+use super::link::soon;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 use lapin::{Acker, Channel};
 use std::sync::atomic::AtomicU64;
@@ -25,35 +27,57 @@ pub(super) struct Hold {
     pub(super) tracker: TaskTracker,
 }
 
+/// What is settled and not yet on its way to the broker. It ends when it is.
+pub(super) type Settling = BoxFuture<'static, ()>;
+
 impl Hold {
-    /// Settles it behind the caller's back: nobody can do anything about a failure, after which the broker
-    /// delivers it again. In the order of the calls: the broker is told when this is first polled.
-    fn settle<F>(&self, settle: impl FnOnce(Acker) -> F)
+    /// Settles it. Nobody can do anything about a failure, after which the broker delivers it again.
+    ///
+    /// lapin is told when this is first polled, so in the order of the calls, but it writes from a task of its own:
+    /// a channel that is closed before it has taken the message back.
+    fn settle<F>(&self, settle: impl FnOnce(Acker) -> F) -> Option<Settling>
     where
         F: Future<Output = lapin::Result<bool>> + Send + 'static,
     {
         let mut told = Box::pin(settle(self.acker.clone()));
-        if told.as_mut().now_or_never().is_none() {
-            // A channel that is dropped closes, and takes with it what is not yet written.
+        told.as_mut().now_or_never().is_none().then(|| {
+            // A channel that is dropped closes.
             let channel = self.channel.clone();
-            self.tracker.spawn(async move {
-                let _ = told.await;
+            async move {
+                let _ = soon("settling", told).await;
                 drop(channel);
-            });
+            }
+            .boxed()
+        })
+    }
+
+    fn behind_the_back(&self, settling: Option<Settling>) {
+        if let Some(settling) = settling {
+            self.tracker.spawn(settling);
         }
     }
 
-    pub(super) fn ack(&self) {
-        self.settle(|acker| async move { acker.ack(BasicAckOptions::default()).await });
+    pub(super) fn ack(&self) -> Option<Settling> {
+        self.settle(|acker| async move { acker.ack(BasicAckOptions::default()).await })
     }
 
-    pub(super) fn requeue(&self) {
+    pub(super) fn requeue(&self) -> Option<Settling> {
         let again = BasicNackOptions { requeue: true, multiple: false };
-        self.settle(|acker| async move { acker.nack(again).await });
+        self.settle(|acker| async move { acker.nack(again).await })
+    }
+
+    pub(super) fn ack_later(&self) {
+        self.behind_the_back(self.ack());
+    }
+
+    pub(super) fn requeue_later(&self) {
+        self.behind_the_back(self.requeue());
     }
 
     pub(super) fn bury(&self) {
-        self.settle(|acker| async move { acker.reject(BasicRejectOptions { requeue: false }).await });
+        self.behind_the_back(
+            self.settle(|acker| async move { acker.reject(BasicRejectOptions { requeue: false }).await }),
+        );
     }
 }
 
@@ -73,7 +97,7 @@ pub(super) struct Asks {
     waits: bool,
     /// When it began or ended to wait, or settled what it was waiting for.
     since: Instant,
-    /// How many deliveries it has not settled yet.
+    /// How many of its deliveries the broker is not yet told the end of.
     unsettled: usize,
     /// How many tasks it wanted last.
     pub(super) tasks: usize,
@@ -122,7 +146,7 @@ impl Desk {
         self.asking.send_modify(|asks| asks.unsettled += 1);
     }
 
-    /// The owner has acknowledged a delivery, or dropped it.
+    /// The broker is told that a delivery was acknowledged, or dropped.
     pub(super) fn settles(&self) {
         self.asking.send_modify(|asks| {
             asks.unsettled = asks.unsettled.saturating_sub(1);
@@ -135,7 +159,7 @@ impl Desk {
     pub(super) fn give_back(&self) {
         let held = self.buffer().drain();
         tracing::debug!(messages = held.len(), "gives back");
-        held.iter().for_each(|m| m.hold.requeue());
+        held.iter().for_each(|m| m.hold.requeue_later());
     }
 }
 
@@ -158,5 +182,19 @@ impl Drop for Asking<'_> {
             asks.waits = false;
             asks.since = Instant::now();
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_whose_claim_is_under_way_is_not_idle() {
+        let began = Instant::now();
+        let asks = Asks { since: began, ..Asks::none() };
+        assert_eq!(asks.idle_at(), Some(began + IDLE));
+        assert_eq!(Asks { unsettled: 1, ..asks }.idle_at(), Some(began + CLAIM));
+        assert_eq!(Asks { waits: true, ..asks }.idle_at(), None);
     }
 }

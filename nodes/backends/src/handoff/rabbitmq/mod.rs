@@ -43,6 +43,8 @@ use tokio_util::task::TaskTracker;
 const CONFIRM: Duration = Duration::from_secs(30);
 /// Messages that may wait for their confirm at once.
 const WINDOW: usize = 512;
+/// How many milliseconds it is waited before what was refused by a queue that has room is published again.
+const LEADERLESS: [u64; 5] = [20, 40, 80, 160, 320];
 /// How many queues one process uses: each is three of the broker's.
 const QUEUES: usize = 1_000;
 
@@ -189,20 +191,44 @@ impl Shared {
         answer
     }
 
-    /// Publishes the messages of one lane; once more those whose queue was gone.
+    /// Publishes again those messages of a lane of which `outcome` became.
+    async fn again(
+        &self,
+        queue: &str,
+        bodies: &[Vec<u8>],
+        outcomes: &mut [Result<Outcome, Error>],
+        outcome: Outcome,
+    ) {
+        let chosen = outcomes.iter_mut().zip(bodies).filter(|(o, _)| **o == Ok(outcome));
+        let (places, bodies): (Vec<_>, Vec<_>) = chosen.map(|(o, body)| (o, body.clone())).unzip();
+        for (place, told) in places.into_iter().zip(self.publish(queue, bodies).await) {
+            *place = told;
+        }
+    }
+
+    /// Publishes the messages of one lane; again those whose queue was gone, and those that were refused though
+    /// their queue has room: one without a leader, as right after it was declared, refuses like a full one.
     async fn lane(&self, queue: String, bodies: Vec<Vec<u8>>) -> Vec<Result<(), Error>> {
         let mut outcomes = self.publish(&queue, bodies.clone()).await;
-        let is_returned = |o: &Result<Outcome, Error>| *o == Ok(Outcome::Returned);
-        if outcomes.iter().any(is_returned) {
+        if outcomes.contains(&Ok(Outcome::Returned)) {
             tracing::warn!(queue, "the queue was gone: it is declared anew");
             self.forget(&queue);
-            let lost = outcomes.iter().zip(bodies).filter(|(o, _)| is_returned(o)).map(|(_, body)| body);
-            let mut again = self.publish(&queue, lost.collect()).await.into_iter();
-            for outcome in outcomes.iter_mut().filter(|o| is_returned(o)) {
-                *outcome = again.next().unwrap_or(Err(Error::Closed));
+            self.again(&queue, &bodies, &mut outcomes, Outcome::Returned).await;
+        }
+        for pause in LEADERLESS.map(Duration::from_millis) {
+            if !outcomes.contains(&Ok(Outcome::Full)) || !self.has_room(&queue).await {
+                break;
             }
+            tokio::time::sleep(pause).await;
+            self.again(&queue, &bodies, &mut outcomes, Outcome::Full).await;
         }
         outcomes.into_iter().map(|outcome| self.count(outcome)).collect()
+    }
+
+    /// Whether a queue is far from its bound. A full one refuses until a good part of it is gone.
+    async fn has_room(&self, queue: &str) -> bool {
+        let depth = self.publishing.depth(queue).await;
+        depth.is_ok_and(|(messages, _)| messages < self.options.max_length / 2)
     }
 }
 

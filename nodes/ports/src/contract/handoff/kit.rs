@@ -2,11 +2,11 @@
 
 use super::Fixture;
 use crate::contract::{Ids, QUIET, soon};
-use crate::handoff::{Consumer, Delivery, Error, Handoff, Queues, Ready, Want};
+use crate::handoff::{Consumer, Delivery, Handoff, Queues, Ready, Want};
 use crate::{Clock, SystemClock};
 use callboard_domain::{Band, TaskId};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// As many as come.
 pub(super) const MANY: Want = Want { tasks: 64, alone: false };
@@ -17,11 +17,13 @@ pub(super) struct Kit<F> {
     pub(super) fixture: F,
     pub(super) handoff: Arc<dyn Handoff>,
     pub(super) ids: Ids,
+    /// What was taken: a hand-off may deliver it again.
+    seen: Mutex<BTreeSet<(TaskId, u64)>>,
 }
 
 impl<F: Fixture> Kit<F> {
     pub(super) fn new(fixture: F) -> Self {
-        Self { handoff: fixture.handoff(), fixture, ids: Ids::default() }
+        Self { handoff: fixture.handoff(), fixture, ids: Ids::default(), seen: Mutex::default() }
     }
 
     pub(super) fn ready(&self, queue: &str, band: Band) -> Ready {
@@ -33,26 +35,32 @@ impl<F: Fixture> Kit<F> {
         (0..count).map(|_| self.ready(queue, band)).collect()
     }
 
-    /// Publishes all of it. A queue that was only just made may refuse something for a moment.
+    /// Publishes all of it.
     pub(super) async fn publish(&self, batch: &[Ready]) {
-        let publishing = async {
-            let mut left = batch.to_vec();
-            while !left.is_empty() {
-                let answers = self.handoff.publish(left.clone()).await;
-                let unexpected = answers.iter().find(|answer| !matches!(answer, Ok(()) | Err(Error::Full)));
-                assert_eq!(unexpected, None);
-                left = left
-                    .into_iter()
-                    .zip(answers)
-                    .filter_map(|(ready, told)| told.err().map(|_| ready))
-                    .collect();
-            }
-        };
-        soon("publishing", publishing).await;
+        let answers = soon("publishing", self.handoff.publish(batch.to_vec())).await;
+        assert_eq!(answers, vec![Ok(()); batch.len()]);
     }
 
     pub(super) async fn consume(&self, queues: Queues) -> Box<dyn Consumer> {
         self.handoff.consume(queues).await.expect("a hand-off is consumed")
+    }
+
+    /// Takes and acknowledges until `wanted` came that it has not taken before, in the order they came.
+    pub(super) async fn drain(
+        &self,
+        consumer: &mut Box<dyn Consumer>,
+        want: Want,
+        wanted: usize,
+    ) -> Vec<Ready> {
+        let mut got = Vec::new();
+        while got.len() < wanted {
+            let delivery = next(consumer, want).await;
+            let mut seen = self.seen.lock().expect("nobody panicked");
+            got.extend(delivery.tasks().iter().filter(|r| seen.insert((r.id, r.handoff))).cloned());
+            drop(seen);
+            delivery.ack();
+        }
+        got
     }
 
     pub(super) async fn consume_all(&self) -> Box<dyn Consumer> {
@@ -62,17 +70,6 @@ impl<F: Fixture> Kit<F> {
 
 pub(super) async fn next(consumer: &mut Box<dyn Consumer>, want: Want) -> Delivery {
     soon("a delivery", consumer.next(want)).await.expect("an open hand-off delivers")
-}
-
-/// Takes and acknowledges until all of `wanted` came, in the order they came.
-pub(super) async fn drain(consumer: &mut Box<dyn Consumer>, want: Want, wanted: usize) -> Vec<Ready> {
-    let mut got = Vec::new();
-    while got.len() < wanted {
-        let delivery = next(consumer, want).await;
-        got.extend_from_slice(delivery.tasks());
-        delivery.ack();
-    }
-    got
 }
 
 /// That nothing is delivered for a while.
