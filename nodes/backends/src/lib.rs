@@ -1,7 +1,7 @@
 //! What the ports stand on. One module per port, one submodule per backend.
 //!
-//! This version has the embedded backends: everything a single node needs lives in this process and
-//! its data folder. Each backend runs the contract suite of its port.
+//! With the embedded ones, everything a single node needs lives in this process and its data folder; the others
+//! talk to the servers of a cluster. Each backend runs the contract suite of its port.
 //!
 //! Nothing here knows actors, the network or configuration files: options are plain data, and the
 //! one binary wires them.
@@ -12,3 +12,4 @@ pub mod locks;
 pub mod redis_link;
 pub mod store;
 pub mod token_buckets;
+pub mod trace;

@@ -34,6 +34,19 @@ impl TraceContext {
         Self { span_id: span_id.max(1), ..self }
     }
 
+    /// Whether what happens there is recorded.
+    #[must_use]
+    pub const fn is_sampled(self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// The same place, recorded or not.
+    #[must_use]
+    pub const fn sampled(self, yes: bool) -> Self {
+        let flags = if yes { self.flags | SAMPLED } else { self.flags & !SAMPLED };
+        Self { flags, ..self }
+    }
+
     /// The id of the trace: never zero.
     #[must_use]
     pub const fn trace_id(self) -> u128 {
@@ -95,6 +108,16 @@ mod tests {
         let later = TEXT.replacen("00", "cc", 1);
         assert_eq!(later.parse(), Ok(context));
         assert_eq!(format!("{later}-what-comes").parse(), Ok(context));
+    }
+
+    #[test]
+    fn what_is_not_sampled_says_so_and_keeps_its_other_flags() {
+        let context: TraceContext = TEXT.replace("-01", "-03").parse().unwrap();
+        assert!(context.is_sampled());
+        let not = context.sampled(false);
+        assert!(!not.is_sampled() && !not.child(7).is_sampled());
+        assert!(not.to_string().ends_with("-02"), "{not}");
+        assert_eq!(not.sampled(true), context);
     }
 
     #[test]

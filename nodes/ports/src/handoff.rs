@@ -7,7 +7,8 @@
 //! - Delivering a task twice is harmless: the claim in the store decides.
 
 use async_trait::async_trait;
-use callboard_domain::{Band, TaskId, Timestamp};
+use callboard_domain::{Band, TaskId, Timestamp, TraceContext};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A task that waits for a worker.
@@ -66,6 +67,7 @@ type Settle = Box<dyn FnOnce(Vec<Ready>, bool) + Send>;
 /// Tasks for a worker. Dropped without [`ack`](Self::ack), they are delivered again.
 pub struct Delivery {
     tasks: Vec<Ready>,
+    sent: HashMap<TaskId, TraceContext>,
     returns: Option<Settle>,
 }
 
@@ -73,7 +75,19 @@ impl Delivery {
     /// A delivery. `settle` is called once, with the tasks and whether they were acknowledged.
     #[must_use]
     pub fn new(tasks: Vec<Ready>, settle: impl FnOnce(Vec<Ready>, bool) + Send + 'static) -> Self {
-        Self { tasks, returns: Some(Box::new(settle)) }
+        Self { tasks, sent: HashMap::new(), returns: Some(Box::new(settle)) }
+    }
+
+    /// The same, with the spans of the messages that its tasks came in.
+    #[must_use]
+    pub fn sent_by(mut self, sent: HashMap<TaskId, TraceContext>) -> Self {
+        self.sent = sent;
+        self
+    }
+
+    /// The spans of the messages that its tasks came in, as far as they are known. Told once.
+    pub fn take_sent(&mut self) -> HashMap<TaskId, TraceContext> {
+        std::mem::take(&mut self.sent)
     }
 
     /// The tasks.

@@ -17,6 +17,7 @@ pub mod planted;
 pub mod sessions;
 pub mod store;
 pub mod token_buckets;
+pub mod trace;
 
 pub use artifacts::Artifacts;
 pub use clock::{Clock, SystemClock};
@@ -26,3 +27,4 @@ pub use locks::Locks;
 pub use outbox::Outbox;
 pub use store::Store;
 pub use token_buckets::TokenBuckets;
+pub use trace::Tracer;

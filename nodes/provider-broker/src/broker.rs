@@ -7,7 +7,7 @@ use crate::route::{PieceStream, Router};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
 use callboard_domain::{Violation, limits};
-use callboard_ports::Clock;
+use callboard_ports::{Clock, Tracer};
 use std::sync::Arc;
 
 /// Takes what the broker observed, for the alerts. It must not block.
@@ -25,6 +25,8 @@ pub struct Deps {
     pub observe: Observe,
     /// Holds the keys that the configuration names.
     pub env: Env,
+    /// Records calls.
+    pub tracer: Tracer,
 }
 
 /// Answers calls for texts and images through the configured providers.
@@ -74,7 +76,9 @@ impl Broker {
     #[must_use]
     pub fn with_providers(config: &Config, providers: Vec<Arc<dyn Provider>>, deps: &Deps) -> Arc<Self> {
         let health = Health::new(providers.len(), deps.clock.clone(), deps.observe.clone());
-        Arc::new(Self { router: Arc::new(Router::new(providers, health, config.into())) })
+        Arc::new(Self {
+            router: Arc::new(Router::new(providers, health, config.into(), deps.tracer.clone())),
+        })
     }
 
     /// Generates a text.

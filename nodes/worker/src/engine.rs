@@ -5,7 +5,7 @@ use crate::pace::Pace;
 use callboard_domain::{SessionId, TaskId};
 use callboard_ports::handoff::Queues;
 use callboard_ports::store::Error;
-use callboard_ports::{Clock, Handoff, Store};
+use callboard_ports::{Clock, Handoff, Store, Tracer};
 use callboard_sdk::{ArtifactSink, Llm, Registry};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -53,8 +53,8 @@ pub struct Deps {
     pub on_session_ended: Arc<dyn Fn(SessionId) + Send + Sync>,
     /// Random numbers in `0.0..1.0`.
     pub jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
-    /// Random numbers: the span of each attempt in its task's trace.
-    pub new_span: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Records each attempt in its task's trace.
+    pub tracer: Tracer,
     /// What keeps track of the runners.
     pub tracker: TaskTracker,
 }

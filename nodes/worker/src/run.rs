@@ -5,11 +5,11 @@ use crate::engine::{Engine, WaitingResult};
 use crate::notes::Sink;
 use bytes::Bytes;
 use callboard_contracts::mesh::v1;
-use callboard_domain::task::Spec;
 use callboard_domain::{
     Attempt, Outcome, RetryPolicy, SessionId, TaskError, Timestamp, TraceContext, limits,
 };
 use callboard_ports::store::{self, Claimed, Fenced, Finish, ProgressReport, Started};
+use callboard_ports::trace::{Kind, Span};
 use callboard_runtime::mesh;
 use callboard_sdk::{Failure, Parts, TaskContext};
 use futures::FutureExt;
@@ -28,6 +28,9 @@ const RETRY: Duration = Duration::from_millis(20);
 /// The longest such wait.
 const RETRY_CAP: Duration = Duration::from_secs(1);
 
+/// How an attempt came out, in its span.
+const OUTCOME: &str = "callboard.outcome";
+
 /// How a handler came out.
 enum End {
     Succeeded(Bytes),
@@ -40,8 +43,10 @@ enum End {
     Lost,
 }
 
-pub(crate) async fn run(engine: Arc<Engine>, claimed: Claimed, hold: Hold) {
+pub(crate) async fn run(engine: Arc<Engine>, claimed: Claimed, hold: Hold, sent: Option<TraceContext>) {
+    let mut span = begin(&engine, &claimed, &hold, sent);
     let Some(permits) = slot(&engine, &claimed, &hold).await else {
+        span.set(OUTCOME, "returned");
         return give_back(&engine, &hold).await;
     };
     let started_at = engine.deps.clock.now();
@@ -50,16 +55,60 @@ pub(crate) async fn run(engine: Arc<Engine>, claimed: Claimed, hold: Hold) {
     }
     let queue = Arc::clone(&claimed.task.spec.queue);
     let began = Instant::now();
-    let end = handle(&engine, claimed, &hold).await;
+    let end = handle(&engine, claimed, &hold, span.context()).await;
     let took = began.elapsed();
     engine.pace.ran(took);
     (engine.cluster.on_run_time)(&queue, took);
     engine.starts.forget(hold.attempt.task_id);
     drop(permits);
+    came_out(&mut span, &end);
     match end {
         End::GivenBack => give_back(&engine, &hold).await,
         End::Lost => drop(engine.progresses.take(hold.attempt)),
-        end => finish(&engine, &hold, started_at, end).await,
+        end => {
+            let recorded = engine.deps.tracer.start(|| "record", Kind::Internal, Some(span.context()));
+            finish(&engine, &hold, started_at, end).await;
+            recorded.end();
+        }
+    }
+}
+
+/// The span of an attempt: a task of its queue that is processed, and that came in the message `sent`. Attempts of
+/// one task stand side by side.
+fn begin(engine: &Engine, claimed: &Claimed, hold: &Hold, sent: Option<TraceContext>) -> Span {
+    let (spec, Attempt { task_id, number }) = (&claimed.task.spec, hold.attempt);
+    let task = spec.traceparent.as_deref().and_then(|text| text.parse::<TraceContext>().ok());
+    // Admitted by an older version, it has none: its id serves as its trace's, the same for each attempt.
+    let own = || TraceContext::root(u128::from_be_bytes(*task_id.as_bytes()), 1);
+    let cause = Some(task.unwrap_or_else(own));
+    let mut span = engine.deps.tracer.start(|| format!("process {}", spec.queue), Kind::Consumer, cause);
+    span.set("messaging.system", "callboard");
+    span.set("messaging.operation.name", "process");
+    span.set("messaging.operation.type", "process");
+    span.set_with("messaging.destination.name", || spec.queue.to_string());
+    span.set_with("messaging.message.id", || task_id.to_string());
+    span.set_with("callboard.task.kind", || spec.kind.to_string());
+    span.set("callboard.attempt", number);
+    sent.into_iter().for_each(|sent| span.link(sent));
+    span.set_with("callboard.node", || engine.options.node.to_string());
+    tracing::debug!(task.id = %task_id, attempt = number, traceparent = %span.context(), "an attempt starts");
+    span
+}
+
+fn came_out(span: &mut Span, end: &End) {
+    span.set(
+        OUTCOME,
+        match end {
+            End::Succeeded(_) => "succeeded",
+            End::Failed(_) => "failed",
+            End::Cancelled => "cancelled",
+            End::GivenBack => "returned",
+            End::Lost => "lost",
+        },
+    );
+    if let End::Failed(failure) = end {
+        span.set_with("error.type", || failure.error.reason.clone());
+        span.fail(|| failure.error.message.clone());
     }
 }
 
@@ -114,7 +163,7 @@ async fn note_start(engine: &Engine, claimed: &Claimed, hold: &Hold, at: Timesta
     }
 }
 
-async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold) -> End {
+async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold, place: TraceContext) -> End {
     let Claimed { task, input } = claimed;
     let Some(entry) = engine.deps.registry.get(&task.spec.kind) else {
         // The claim checked it.
@@ -135,7 +184,7 @@ async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold) -> End {
     let handler = Arc::clone(&entry.handler);
     let job = async move { AssertUnwindSafe(handler.run(&context, input)).catch_unwind().await };
     // A task of its own: a handler that blocks its thread does not keep the deadline from passing.
-    let mut job = engine.deps.tracker.spawn(cause(engine, &task.spec, hold).scope(job));
+    let mut job = engine.deps.tracker.spawn(cause(hold, place).scope(job));
     let _abort = AbortOnDrop(job.abort_handle());
     tokio::select! {
         biased;
@@ -149,17 +198,11 @@ async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold) -> End {
 
 /// What the calls of an attempt carry: its span in the trace of its task, and the attempt as their fence. The
 /// request that caused them is the attempt, named `task/attempt`.
-fn cause(engine: &Engine, spec: &Spec, hold: &Hold) -> mesh::Context {
+fn cause(hold: &Hold, place: TraceContext) -> mesh::Context {
     let Attempt { task_id, number } = hold.attempt;
-    let span = (engine.deps.new_span)();
-    let task = spec.traceparent.as_deref().and_then(|text| text.parse::<TraceContext>().ok());
-    // Admitted by an older version, it has none: its id serves as its trace's, the same for each attempt.
-    let own = || TraceContext::root(u128::from_be_bytes(*task_id.as_bytes()), span);
-    let trace = task.map_or_else(own, |task| task.child(span));
-    tracing::debug!(task.id = %task_id, attempt = number, traceparent = %trace, "an attempt starts");
     mesh::Context {
         request_id: format!("{task_id}/{number}"),
-        traceparent: Some(trace.to_string()),
+        traceparent: Some(place.to_string()),
         tracestate: None,
         fence: Some(v1::Fence {
             session_id: hold.session.to_string(),

@@ -3,7 +3,7 @@
 use crate::claims::Claiming;
 use crate::engine::Engine;
 use crate::run;
-use callboard_domain::Attempt;
+use callboard_domain::{Attempt, TraceContext};
 use callboard_ports::handoff::{self, Consumer, Delivery, Want};
 use callboard_ports::planted::Bug;
 use callboard_ports::store::{Claim, ClaimRequest, Claimed, Error};
@@ -116,6 +116,7 @@ async fn claim(engine: &Arc<Engine>, mut delivery: Delivery, want: Want) {
     if Bug::AckBeforeClaimCommits.is_planted() {
         std::mem::replace(&mut delivery, Delivery::new(Vec::new(), |_, _| ())).ack();
     }
+    let mut sent = delivery.take_sent();
     let answer = engine.deps.store.claim(request).await;
     tracing::debug!(take, rest, wanted = want.tasks, took = ?began.elapsed(), "claimed");
     engine.heard(&answer);
@@ -129,14 +130,23 @@ async fn claim(engine: &Arc<Engine>, mut delivery: Delivery, want: Want) {
     delivery.ack();
     for outcome in outcomes {
         match outcome {
-            Claim::Claimed(claimed) => start(engine, &claiming, *claimed, fences),
+            Claim::Claimed(claimed) => {
+                let sent = sent.remove(&claimed.task.spec.id);
+                start(engine, &claiming, *claimed, sent, fences);
+            }
             Claim::Gone(id) => tracing::debug!(task.id = %id, "a task that was handed off is gone"),
             Claim::NotMine(id) => tracing::warn!(task.id = %id, "this node does not host the task's kind"),
         }
     }
 }
 
-fn start(engine: &Arc<Engine>, claiming: &Claiming, claimed: Claimed, fences: u64) {
+fn start(
+    engine: &Arc<Engine>,
+    claiming: &Claiming,
+    claimed: Claimed,
+    sent: Option<TraceContext>,
+    fences: u64,
+) {
     let life = &claimed.task.life;
     let hold = claiming.hold(Attempt { task_id: claimed.task.spec.id, number: life.attempt });
     if life.cancel_requested {
@@ -148,7 +158,7 @@ fn start(engine: &Arc<Engine>, claiming: &Claiming, claimed: Claimed, fences: u6
         engine.look.notify_one();
         return;
     }
-    engine.deps.tracker.spawn(run::run(Arc::clone(engine), claimed, hold));
+    engine.deps.tracker.spawn(run::run(Arc::clone(engine), claimed, hold, sent));
 }
 
 /// The delivery is dropped and comes again. What a claim in doubt may hold all the same is found by the

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use callboard_contracts::mesh::v1;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
 use callboard_domain::{ArtifactDigest, convert, limits};
+use callboard_ports::trace::{Kind, Tracer};
 use callboard_ports::{Artifacts, artifacts};
 use callboard_runtime::mesh::{self, BrokerClient};
 use callboard_sdk::{ArtifactSink, Failure, Llm};
@@ -16,22 +17,41 @@ use std::time::Duration;
 /// handlers in a [`mesh::Context`] that says so.
 pub struct BrokerLlm {
     broker: BrokerClient,
+    tracer: Tracer,
 }
 
 impl BrokerLlm {
     /// Calls through a client.
     #[must_use]
-    pub fn new(broker: BrokerClient) -> Self {
-        Self { broker }
+    pub fn new(broker: BrokerClient, tracer: Tracer) -> Self {
+        Self { broker, tracer }
+    }
+
+    /// Makes a call, with a span around it that is its cause.
+    async fn call<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<T, mesh::Error>>,
+    ) -> Result<T, Error> {
+        let current = mesh::current();
+        let name = || format!("{SERVICE}/{method}");
+        let mut span = self.tracer.start(name, Kind::Client, current.trace());
+        span.set("rpc.system", "grpc");
+        span.set("rpc.service", SERVICE);
+        span.set("rpc.method", method);
+        let context = if span.is_recorded() { current.at(span.context()) } else { current };
+        let answer = context.scope(call).await;
+        answer.map_err(|error| {
+            span.fail(|| error.to_string());
+            convert::error_from_status(&error.into_status())
+        })
     }
 }
 
+/// Whom it calls.
+const SERVICE: &str = "callboard.mesh.v1.ProviderBrokerService";
 /// A backstop: the longest an attempt may take.
 const DEADLINE: Duration = limits::TIMEOUT;
-
-fn failed(error: mesh::Error) -> Error {
-    convert::error_from_status(&error.into_status())
-}
 
 fn empty() -> Error {
     Error::new(ErrorKind::MalformedAnswer, "the broker gave an empty answer")
@@ -42,7 +62,7 @@ impl Llm for BrokerLlm {
     async fn text(&self, request: TextRequest) -> Result<TextResponse, Error> {
         let request = Some(convert::text_request_to_proto(&request));
         let request = v1::GenerateRequest { context: None, fence: None, request };
-        let answer = self.broker.generate(request, DEADLINE).await.map_err(failed)?;
+        let answer = self.call("Generate", self.broker.generate(request, DEADLINE)).await?;
         let answer = answer.response.ok_or_else(empty)?;
         let summary = convert::summary_from_proto(answer.summary.ok_or_else(empty)?);
         Ok(TextResponse { text: answer.text, summary })
@@ -50,7 +70,7 @@ impl Llm for BrokerLlm {
 
     async fn image(&self, request: ImageRequest) -> Result<ImageResponse, Error> {
         let request = convert::image_request_to_proto(&request);
-        let answer = self.broker.generate_image(request, DEADLINE).await.map_err(failed)?;
+        let answer = self.call("GenerateImage", self.broker.generate_image(request, DEADLINE)).await?;
         let summary = convert::summary_from_proto(answer.summary.ok_or_else(empty)?);
         Ok(ImageResponse { data: answer.data, media_type: answer.media_type, summary })
     }

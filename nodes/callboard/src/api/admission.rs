@@ -1,13 +1,15 @@
 //! From a request to a task: every check, before anything is stored.
 
 use super::catalog::Catalog;
-use super::{Deps, NewTrace, errors};
+use super::cause::Cause;
+use super::{Deps, errors};
 use bytes::Bytes;
 use callboard_contracts::v1::SubmitTaskRequest;
 use callboard_domain::convert::{duration_from_proto, time_from_proto};
 use callboard_domain::task::Spec;
-use callboard_domain::{Code, Error, NewTask, Priority, TaskId, Timestamp, TraceContext, Violation, limits};
-use callboard_ports::store::Admitted;
+use callboard_domain::{Code, Error, NewTask, Priority, TaskId, Timestamp, Violation, limits};
+use callboard_ports::store::{self, Admitted};
+use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_ports::{Clock, Store};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +24,7 @@ pub struct Admission {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     new_task_id: Arc<dyn Fn() -> TaskId + Send + Sync>,
-    new_trace: NewTrace,
+    tracer: Tracer,
     catalog: Catalog,
     namespace: Arc<str>,
     waiting: Arc<Waiting>,
@@ -44,7 +46,7 @@ impl Admission {
             store: Arc::clone(&deps.store),
             clock: Arc::clone(&deps.clock),
             new_task_id: Arc::clone(&deps.new_task_id),
-            new_trace: Arc::clone(&deps.new_trace),
+            tracer: deps.tracer.clone(),
             catalog,
             namespace: "default".into(),
             waiting: Arc::default(),
@@ -53,35 +55,33 @@ impl Admission {
         }
     }
 
-    /// Checks and stores tasks: an outcome per request, in order. `traceparent` is that of the call: a request
-    /// that names its own has that one.
+    /// Checks and stores tasks: an outcome per request, in order. A request that names what caused it is caused by
+    /// that.
     pub(super) async fn admit(
         &self,
         requests: Vec<SubmitTaskRequest>,
-        traceparent: Option<&str>,
+        cause: Cause,
     ) -> Vec<Result<Admitted, Error>> {
         if let Err(error) = self.check_room() {
             return requests.iter().map(|_| Err(error.clone())).collect();
         }
         let mut outcomes = Vec::with_capacity(requests.len());
-        let mut good = Vec::with_capacity(requests.len());
+        let (mut good, mut spans) = (Vec::with_capacity(requests.len()), Vec::with_capacity(requests.len()));
         for request in requests {
-            match self.check(request, traceparent).await {
-                Ok(task) => {
+            match self.check(request, cause).await {
+                Ok((task, span)) => {
                     good.push(task);
+                    spans.push(span);
                     outcomes.push(None);
                 }
                 Err(error) => outcomes.push(Some(Err(error))),
             }
         }
-        let mut stored = self.store.admit(good).await.into_iter();
+        let mut stored = self.store.admit(good).await.into_iter().zip(spans);
         let unanswered = || Err(Error::new(Code::Internal, "the store gave no outcome"));
         outcomes
             .into_iter()
-            .map(|refused| {
-                refused
-                    .unwrap_or_else(|| stored.next().map_or_else(unanswered, |o| o.map_err(errors::of_store)))
-            })
+            .map(|refused| refused.unwrap_or_else(|| stored.next().map_or_else(unanswered, admitted)))
             .collect()
     }
 
@@ -91,31 +91,34 @@ impl Admission {
         old: &Spec,
         input: Bytes,
         request_id: Option<Arc<str>>,
-        traceparent: Option<&str>,
+        cause: Cause,
     ) -> Result<Admitted, Error> {
         self.check_room()?;
-        let spec = Spec {
+        let mut spec = Spec {
             id: (self.new_task_id)(),
             created_at: self.clock.now(),
             request_id,
-            traceparent: Some(self.trace(traceparent)),
+            traceparent: None,
             retry_of: Some(old.id),
             ..old.clone()
         };
+        let span = self.begin(&mut spec, cause);
         let stored = self.store.admit(vec![NewTask { spec, run_at: None, input }]).await.pop();
-        stored
-            .unwrap_or_else(|| Err(callboard_ports::store::Error::Unavailable("no outcome".into())))
-            .map_err(errors::of_store)
+        let unanswered = || Err(store::Error::Unavailable("no outcome".into()));
+        admitted((stored.unwrap_or_else(unanswered), span))
     }
 
     /// Checks all of a request, so that every wrong field is named at once.
-    async fn check(&self, request: SubmitTaskRequest, traceparent: Option<&str>) -> Result<NewTask, Error> {
+    async fn check(&self, request: SubmitTaskRequest, cause: Cause) -> Result<(NewTask, Span), Error> {
         let kind = self.catalog.get(&request.kind).await.map_err(errors::of_store)?;
         let now = self.clock.now();
         let mut wrong = Vec::new();
         let fields = Fields::read(&request, now, &mut wrong);
-        let named = Some(request.traceparent.as_str()).filter(|named| !named.is_empty());
-        let traceparent = self.trace(named.or(traceparent));
+        // As the standard asks, one that is malformed is ignored.
+        let cause = match request.traceparent.parse() {
+            Ok(named) => Cause { parent: Some(named), link: None },
+            Err(_) => cause,
+        };
         let input = if request.input.is_empty() { Bytes::from_static(b"{}") } else { request.input };
         let too_large = input.len() > limits::INPUT_BYTES;
         if too_large {
@@ -135,7 +138,7 @@ impl Admission {
             let code = if too_large { Code::InputTooLarge } else { Code::InvalidArgument };
             return Err(Error { code, ..Error::invalid(wrong) });
         }
-        let spec = Spec {
+        let mut spec = Spec {
             id: (self.new_task_id)(),
             namespace: Arc::clone(&self.namespace),
             kind: Arc::clone(&kind.name),
@@ -145,17 +148,25 @@ impl Admission {
             timeout: fields.timeout.unwrap_or(kind.spec.timeout),
             created_at: now,
             request_id: fields.request_id,
-            traceparent: Some(traceparent),
+            traceparent: None,
             retry_of: None,
         };
-        Ok(NewTask { spec, run_at: fields.run_at, input })
+        let span = self.begin(&mut spec, cause);
+        Ok((NewTask { spec, run_at: fields.run_at, input }, span))
     }
 
-    /// The traceparent of a task: the one its caller names. As the standard asks, one that is malformed is ignored;
-    /// then the task begins a trace.
-    fn trace(&self, named: Option<&str>) -> Arc<str> {
-        let named = named.and_then(|text| text.parse::<TraceContext>().ok());
-        named.unwrap_or_else(|| (self.new_trace)()).to_string().into()
+    /// Begins the span of a task: a message that is made for its queue. What becomes of the task is caused by it.
+    fn begin(&self, spec: &mut Spec, cause: Cause) -> Span {
+        let mut span = self.tracer.start(|| format!("create {}", spec.queue), Kind::Producer, cause.parent);
+        span.set("messaging.system", "callboard");
+        span.set("messaging.operation.name", "create");
+        span.set("messaging.operation.type", "create");
+        span.set_with("messaging.destination.name", || spec.queue.to_string());
+        span.set_with("messaging.message.id", || spec.id.to_string());
+        span.set_with("callboard.task.kind", || spec.kind.to_string());
+        cause.link.into_iter().for_each(|link| span.link(link));
+        spec.traceparent = Some(span.context().to_string().into());
+        span
     }
 
     fn unknown_kind(&self, kind: &str, mut wrong: Vec<Violation>) -> Error {
@@ -189,6 +200,16 @@ impl Admission {
             .with("limit", self.limit.to_string())
             .retry_after(COUNT_EVERY))
     }
+}
+
+/// What the store answered, as the caller and the task's span are told it.
+fn admitted((stored, mut span): (Result<Admitted, store::Error>, Span)) -> Result<Admitted, Error> {
+    match &stored {
+        Ok(admitted) if admitted.existed => span.set("callboard.task.existed", true),
+        Ok(_) => {}
+        Err(error) => span.fail(|| error.to_string()),
+    }
+    stored.map_err(errors::of_store)
 }
 
 /// The fields of a request beside kind and input, checked. Those that are `None` have the kind's default.

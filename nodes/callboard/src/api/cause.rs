@@ -5,18 +5,38 @@ use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
 use callboard_domain::{TraceContext, limits};
-use callboard_runtime::mesh::Context;
-use std::sync::Arc;
+use callboard_ports::Tracer;
+use callboard_runtime::mesh::{self, Context};
 
 /// Where a caller, or a proxy before it, names its request.
 const REQUEST_ID: &str = "x-request-id";
 
-/// Makes the first span of a new trace, from random numbers.
-pub type NewTrace = Arc<dyn Fn() -> TraceContext + Send + Sync>;
+/// What caused the tasks of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cause {
+    /// What they are part of; none if each begins a trace.
+    pub(super) parent: Option<TraceContext>,
+    /// The request, if they are no part of its trace.
+    pub(super) link: Option<TraceContext>,
+}
+
+/// What a request causes: a task alone is part of the request's trace. Many that nobody gave a trace have one each,
+/// which a person can read.
+pub(super) fn of_tasks<T>(request: &tonic::Request<T>, many: bool) -> Cause {
+    let here = mesh::current().trace();
+    let metadata = || Context::from_metadata(request.metadata()).trace();
+    let begins = request.extensions().get::<mesh::BeginsTrace>().is_some();
+    let said = metadata().is_some() && !begins;
+    if many && !said {
+        return Cause { parent: None, link: here.filter(|_| begins) };
+    }
+    // Called in this process, there is nothing around the call.
+    Cause { parent: here.or_else(metadata), link: None }
+}
 
 /// Serves a request as part of what caused it.
-pub async fn scoped(State(new_trace): State<NewTrace>, request: Request, next: Next) -> Response {
-    let context = of_request(request.headers(), new_trace());
+pub async fn scoped(State(tracer): State<Tracer>, request: Request, next: Next) -> Response {
+    let context = of_request(request.headers(), tracer.root());
     context.scope(next.run(request)).await
 }
 
@@ -38,7 +58,6 @@ fn of_request(headers: &HeaderMap, own: TraceContext) -> Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use callboard_runtime::mesh;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -51,9 +70,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_request_causes_is_part_of_it() {
-        let new_trace: NewTrace = Arc::new(|| TraceContext::root(1, 2));
         let served = || async { mesh::current().traceparent.unwrap_or_default() };
-        let scoped = axum::middleware::from_fn_with_state(new_trace, scoped);
+        let scoped = axum::middleware::from_fn_with_state(Tracer::default(), scoped);
         let router = axum::Router::new().route("/", axum::routing::get(served)).layer(scoped);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

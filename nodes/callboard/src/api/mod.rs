@@ -14,12 +14,12 @@ mod watch;
 
 pub use admission::Admission;
 pub use catalog::Catalog;
-pub use cause::{NewTrace, scoped};
+pub use cause::scoped;
 
 use callboard_domain::id::TaskRef;
 use callboard_domain::{Code, Error};
 use callboard_domain::{SessionId, TaskId};
-use callboard_ports::{Artifacts, Clock, Store};
+use callboard_ports::{Artifacts, Clock, Store, Tracer};
 use callboard_runtime::mesh::{BrokerClient, SupervisorClient, WorkerClient};
 use callboard_runtime::watch::Hub;
 use std::collections::BTreeMap;
@@ -38,8 +38,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Makes ids of tasks: UUIDv7, rising.
     pub new_task_id: Arc<dyn Fn() -> TaskId + Send + Sync>,
-    /// Makes the first span of a new trace, from random numbers.
-    pub new_trace: NewTrace,
+    /// Records calls and tasks.
+    pub tracer: Tracer,
     /// Who watches on this node.
     pub hub: Hub,
     /// The Worker of the node that holds a session, this one's among them; none if it cannot be reached.
@@ -93,10 +93,10 @@ impl Api {
         Self { deps: Arc::new(deps), admission: Arc::new(admission) }
     }
 
-    /// What makes the traces of requests that come without one.
+    /// What records its calls.
     #[must_use]
-    pub fn new_trace(&self) -> NewTrace {
-        Arc::clone(&self.deps.new_trace)
+    pub fn tracer(&self) -> &Tracer {
+        &self.deps.tracer
     }
 
     /// The task a caller names by its id, or by the end of it.

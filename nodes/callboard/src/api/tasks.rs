@@ -1,6 +1,7 @@
 //! `TaskService`.
 
 use super::admission::request_id_violation;
+use super::cause::of_tasks;
 use super::{Api, errors, reads, watch};
 use callboard_contracts::mesh;
 use callboard_contracts::v1::task_service_server::TaskService;
@@ -10,15 +11,10 @@ use callboard_domain::{Code, Error, TaskId, limits};
 use callboard_ports::store::{Admitted, Cancelled};
 use futures::stream::BoxStream;
 use std::time::Duration;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 /// How long the owner of a task may take to hear of a cancel. The store has it; this is for speed.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(1);
-
-fn traceparent(metadata: &MetadataMap) -> Option<String> {
-    metadata.get("traceparent")?.to_str().ok().map(str::to_owned)
-}
 
 fn no_outcome() -> Error {
     Error::new(Code::Internal, "admission gave no outcome")
@@ -32,8 +28,8 @@ impl TaskService for Api {
         &self,
         request: Request<v1::SubmitTaskRequest>,
     ) -> Result<Response<v1::SubmitTaskResponse>, Status> {
-        let traceparent = traceparent(request.metadata());
-        let mut outcomes = self.admission.admit(vec![request.into_inner()], traceparent.as_deref()).await;
+        let cause = of_tasks(&request, false);
+        let mut outcomes = self.admission.admit(vec![request.into_inner()], cause).await;
         let Admitted { task, existed } = outcomes.pop().ok_or_else(no_outcome)??;
         Ok(Response::new(v1::SubmitTaskResponse { task: Some(task_to_proto(&task)), existed }))
     }
@@ -42,7 +38,7 @@ impl TaskService for Api {
         &self,
         request: Request<v1::BatchSubmitTasksRequest>,
     ) -> Result<Response<v1::BatchSubmitTasksResponse>, Status> {
-        let traceparent = traceparent(request.metadata());
+        let cause = of_tasks(&request, true);
         let requests = request.into_inner().requests;
         let bytes: usize = requests.iter().map(|r| r.input.len()).sum();
         if requests.len() > limits::BATCH_TASKS || bytes > limits::BATCH_BYTES {
@@ -52,7 +48,7 @@ impl TaskService for Api {
             let description = format!("{what}, not {n} of {bytes}: split the batch");
             return Err(Error::field(Code::InvalidArgument, "requests", description).into());
         }
-        let outcomes = self.admission.admit(requests, traceparent.as_deref()).await;
+        let outcomes = self.admission.admit(requests, cause).await;
         let outcomes = outcomes
             .into_iter()
             .map(|outcome| match outcome {
@@ -117,7 +113,7 @@ impl TaskService for Api {
         &self,
         request: Request<v1::RetryTaskRequest>,
     ) -> Result<Response<v1::RetryTaskResponse>, Status> {
-        let traceparent = traceparent(request.metadata());
+        let cause = of_tasks(&request, false);
         let request = request.into_inner();
         if let Some(violation) = request_id_violation(&request.request_id) {
             return Err(Error::invalid(vec![violation]).into());
@@ -129,8 +125,7 @@ impl TaskService for Api {
             return Err(Error::new(Code::TaskNotEnded, message).with("id", id.to_string()).into());
         }
         let request_id = (!request.request_id.is_empty()).then(|| request.request_id.as_str().into());
-        let (old, input, traceparent) = (old.task.spec, old.input, traceparent.as_deref());
-        let admitted = self.admission.admit_again(&old, input, request_id, traceparent).await?;
+        let admitted = self.admission.admit_again(&old.task.spec, old.input, request_id, cause).await?;
         Ok(Response::new(v1::RetryTaskResponse { task: Some(task_to_proto(&admitted.task)) }))
     }
 

@@ -101,8 +101,12 @@ pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<Vec<Check>> {
 }
 
 fn providers(config: &Config) -> Check {
-    let deps =
-        Deps { clock: Arc::new(callboard_ports::SystemClock), observe: Arc::new(|_| ()), env: Arc::new(env) };
+    let deps = Deps {
+        clock: Arc::new(callboard_ports::SystemClock),
+        observe: Arc::new(|_| ()),
+        env: Arc::new(env),
+        tracer: callboard_ports::Tracer::default(),
+    };
     match Broker::new(&config.broker, &deps) {
         Ok(_) => {
             let names: Vec<_> = config.broker.providers.iter().map(|p| p.name.as_str()).collect();

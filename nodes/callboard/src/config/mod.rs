@@ -44,6 +44,8 @@ pub struct Config {
     pub limits: Limits,
     /// What it logs.
     pub log: Log,
+    /// What it records.
+    pub traces: Traces,
     /// Its providers.
     pub broker: broker::Config,
 }
@@ -107,6 +109,15 @@ pub struct Log {
     pub filter: String,
     /// In which form.
     pub format: LogFormat,
+}
+
+/// What the node records. Where to is said by OpenTelemetry's variables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traces {
+    /// What takes so long is kept though its trace is not sampled.
+    #[serde(with = "span")]
+    pub slow: Duration,
 }
 
 /// The form of log lines.

@@ -13,7 +13,7 @@ mod wiring;
 pub use data_dir::{DataDir, Error as DataDirError};
 pub use wiring::{Actors, VERSION};
 
-use wiring::{Backends, Cluster, Leave};
+use wiring::{Backends, Cluster, Leave, Telemetry};
 
 use crate::api::{self, Api, NodeInfo};
 use crate::config::{Backend, Config};
@@ -22,7 +22,7 @@ use callboard_contracts::mesh::v1::{DrainRequest, DrainResponse};
 use callboard_contracts::v1;
 use callboard_ports::Clock;
 use callboard_runtime::actor;
-use callboard_runtime::mesh::{SupervisorClient, WorkerClient};
+use callboard_runtime::mesh::{SupervisorClient, TracedLayer, WorkerClient};
 use callboard_sdk::Registry;
 use callboard_supervisor::Node as NodeState;
 use std::net::SocketAddr;
@@ -97,6 +97,9 @@ pub enum StartError {
     /// The store does not answer.
     #[error("the store does not answer")]
     StoreUse(#[from] callboard_ports::store::Error),
+    /// The environment asks for telemetry that cannot be had.
+    #[error("telemetry: {0}")]
+    Telemetry(String),
     /// The folder of artifacts cannot be used.
     #[error("cannot use the folder of artifacts: {0}")]
     Artifacts(String),
@@ -143,6 +146,7 @@ pub(crate) struct Parts {
     /// Set when somebody told the node to leave.
     left: watch::Receiver<Option<Leave>>,
     pub(crate) actors: Actors,
+    telemetry: Telemetry,
 }
 
 /// A node that serves.
@@ -281,8 +285,9 @@ async fn routes(api: &Api) -> Result<(tonic_health::server::HealthReporter, Rout
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)
         .add_service(reflection().build_v1alpha().map_err(failed)?);
-    let scoped = axum::middleware::from_fn_with_state(api.new_trace(), api::scoped);
-    Ok((reporter, routes.into_axum_router().layer(scoped).into()))
+    let scoped = axum::middleware::from_fn_with_state(api.tracer().clone(), api::scoped);
+    let traced = TracedLayer::new(api.tracer().clone());
+    Ok((reporter, routes.into_axum_router().layer(scoped).layer(traced).into()))
 }
 
 impl Running {
@@ -358,6 +363,10 @@ impl Running {
         parts.tracker.close();
         let _ = tokio::time::timeout(CLOSE_WITHIN, parts.tracker.wait()).await;
         (parts.backends.close_store)().await;
+        if let Some(otlp) = parts.telemetry.otlp {
+            // It waits for its thread, for a moment: a collector that is away holds nothing up.
+            let _ = tokio::task::spawn_blocking(move || otlp.close()).await;
+        }
         (drained.finished, drained.returned)
     }
 }

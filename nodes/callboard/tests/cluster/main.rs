@@ -25,6 +25,7 @@ mod roles;
 mod room;
 mod servers;
 mod store;
+mod traces;
 mod upgrade;
 mod watch;
 mod wire;

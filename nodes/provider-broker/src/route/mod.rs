@@ -4,6 +4,7 @@
 //! call's. The next is tried if the failure allows it. There is no state beside the health counters: a
 //! breaker will take candidates away in [`Router::candidates`].
 
+mod spans;
 mod stream;
 
 pub use stream::{Piece, PieceStream};
@@ -15,7 +16,10 @@ use callboard_domain::limits;
 use callboard_domain::llm::{
     Error, ErrorKind, ImageRequest, ImageResponse, ProviderAttempt, Summary, TextRequest, TextResponse, Usage,
 };
+use callboard_ports::trace::{Kind, Span, Tracer};
+use callboard_runtime::mesh;
 use futures::future::BoxFuture;
+use spans::{Operation, failed};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -53,6 +57,7 @@ pub(crate) struct Router {
     providers: Vec<Arc<dyn Provider>>,
     health: Health,
     timeouts: Timeouts,
+    tracer: Tracer,
 }
 
 impl std::fmt::Debug for Router {
@@ -86,6 +91,8 @@ struct Won<T> {
     started: Instant,
     failed: Vec<ProviderAttempt>,
     degraded: Option<String>,
+    /// Of the call to the provider: a stream goes on.
+    span: Span,
 }
 
 impl<T> Won<T> {
@@ -98,7 +105,11 @@ impl<T> Won<T> {
         }
     }
 
-    fn finish(self, model: String, finish_reason: String, usage: Usage) -> (T, Summary) {
+    fn finish(mut self, model: String, finish_reason: String, usage: Usage) -> (T, Summary) {
+        self.span.set_with("gen_ai.response.model", || model.clone());
+        self.span.set_with("gen_ai.response.finish_reasons", || finish_reason.clone());
+        self.span.set("gen_ai.usage.input_tokens", usage.input_tokens);
+        self.span.set("gen_ai.usage.output_tokens", usage.output_tokens);
         let last = self.attempt(&model, None);
         let mut attempts = self.failed;
         attempts.push(last);
@@ -115,8 +126,18 @@ impl<T> Won<T> {
 }
 
 impl Router {
-    pub(crate) fn new(providers: Vec<Arc<dyn Provider>>, health: Health, timeouts: Timeouts) -> Self {
-        Self { providers, health, timeouts }
+    pub(crate) fn new(
+        providers: Vec<Arc<dyn Provider>>,
+        health: Health,
+        timeouts: Timeouts,
+        tracer: Tracer,
+    ) -> Self {
+        Self { providers, health, timeouts, tracer }
+    }
+
+    /// The span of a call on its way through here.
+    fn begin(&self, operation: Operation) -> Span {
+        self.tracer.start(|| operation.pipeline(), Kind::Internal, mesh::current().trace())
     }
 
     pub(crate) fn status(&self) -> Vec<ProviderStatus> {
@@ -125,7 +146,9 @@ impl Router {
 
     pub(crate) async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
         let candidates = self.text_candidates(request)?;
-        let won = self.attempt_all(candidates, self.text_limits(request), |p| p.text(request)).await?;
+        let won = self
+            .attempt_all(Operation::Chat, candidates, self.text_limits(request), |p| p.text(request))
+            .await?;
         self.health.success(won.candidate.index);
         let answer = &won.value;
         let (model, finish_reason, usage) =
@@ -142,7 +165,8 @@ impl Router {
             let what = if request.provider.is_some() { "makes no images" } else { "makes images" };
             return Err(Error::new(ErrorKind::InvalidRequest, format!("{who} {what}: set its image_model")));
         }
-        let won = self.attempt_all(candidates, self.timeouts.image, |p| p.image(request)).await?;
+        let limits = self.timeouts.image;
+        let won = self.attempt_all(Operation::Image, candidates, limits, |p| p.image(request)).await?;
         self.health.success(won.candidate.index);
         let (model, usage) = (won.value.model.clone(), won.value.usage);
         let (image, summary) = won.finish(model, "stop".into(), usage);
@@ -189,10 +213,12 @@ impl Router {
     /// Tries the candidates until one answers.
     async fn attempt_all<'a, T>(
         &'a self,
+        operation: Operation,
         candidates: Candidates,
         limits: Limits,
         call: impl Fn(&'a dyn Provider) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<Won<T>, Error> {
+        let mut pipeline = self.begin(operation);
         let deadline = Instant::now() + limits.total.min(limits::TIMEOUT);
         let mut failures =
             Failures { all: self.providers.len(), pinned: candidates.pinned, ..Failures::default() };
@@ -207,15 +233,18 @@ impl Router {
                 continue;
             }
             let provider = &*self.providers[candidate.index];
+            let mut span = operation.call(&self.tracer, &candidate, &pipeline);
             let error = match timeout(budget, call(provider)).await {
                 Ok(Ok(value)) => {
                     tracing::debug!(provider = candidate.name, model = candidate.model, "provider answered");
                     let degraded = failures.degraded(&candidate);
-                    return Ok(Won { value, candidate, started, failed: failures.attempts, degraded });
+                    return Ok(Won { value, candidate, started, failed: failures.attempts, degraded, span });
                 }
                 Ok(Err(error)) => error,
                 Err(_) => Error::new(ErrorKind::Timeout, format!("no answer in {budget:?}")),
             };
+            failed(&mut span, &error);
+            span.end();
             self.health.failure(candidate.index, error.kind);
             let fallback = error.kind.allows_fallback();
             // A provider is not to blame for a call that gave it much less time than it may take.
@@ -228,7 +257,9 @@ impl Router {
         if failures.is_outage() {
             self.health.all_down(&failures.message());
         }
-        Err(failures.into_error())
+        let error = failures.into_error();
+        failed(&mut pipeline, &error);
+        Err(error)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Streams: fail over before the first piece, fail loudly after it.
 
-use super::{Router, Won};
+use super::{Operation, Router, Won, failed};
 use crate::provider::{Chunk, ChunkStream, Provider};
 use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest};
 use futures::StreamExt;
@@ -41,7 +41,7 @@ impl Router {
         let candidates = self.text_candidates(request)?;
         let limits = self.text_limits(request);
         let deadline = Instant::now() + limits.total.min(callboard_domain::limits::TIMEOUT);
-        let won = self.attempt_all(candidates, limits, |p| begin(p, request)).await?;
+        let won = self.attempt_all(Operation::Chat, candidates, limits, |p| begin(p, request)).await?;
         let running = Running { router: self.clone(), won, deadline, bytes: 0 };
         Ok(stream::unfold(Some(running), |running| async move { Some(running?.step().await) }).boxed())
     }
@@ -103,6 +103,7 @@ impl Running {
         error.message =
             format!("{}: after {} bytes of text: {}", self.won.candidate.name, self.bytes, error.message);
         tracing::warn!(error.type = error.kind.reason(), message = error.message, "stream failed");
+        failed(&mut self.won.span, &error);
         let model = self.won.candidate.model.clone();
         let last = self.won.attempt(&model, Some((error.kind, error.message.clone())));
         error.attempts = std::mem::take(&mut self.won.failed);

@@ -42,6 +42,7 @@ pub(crate) fn deps() -> (Deps, Seen) {
         clock: Arc::new(ManualClock::at(NOW)),
         observe: Arc::new(move |o| log.lock().unwrap().push(o)),
         env: Arc::new(|name| (name == "KEY").then(|| KEY.to_owned())),
+        tracer: callboard_ports::Tracer::default(),
     };
     (deps, seen)
 }

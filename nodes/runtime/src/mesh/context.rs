@@ -7,6 +7,7 @@
 //! [`Context::scope`].
 
 use callboard_contracts::mesh::v1;
+use callboard_domain::TraceContext;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -69,6 +70,18 @@ impl Context {
             self.request_id.clone_from(&call.request_id);
         }
         self
+    }
+
+    /// Its place in a trace; none if it has none, or nonsense.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.traceparent.as_deref()?.parse().ok()
+    }
+
+    /// The same at another place of a trace.
+    #[must_use]
+    pub fn at(self, place: TraceContext) -> Self {
+        Self { traceparent: Some(place.to_string()), ..self }
     }
 
     /// Runs work as part of a call with this context.

@@ -46,7 +46,7 @@ impl Stage {
             session: watch::channel(Some(SESSION)).1,
             on_session_ended: Arc::new(|_| ()),
             jitter: Arc::new(|| 0.5),
-            new_span: Arc::new(|| 1),
+            tracer: callboard_ports::Tracer::default(),
             tracker: tracker.clone(),
         };
         let engine = Engine::new(options, deps);

@@ -1,7 +1,7 @@
 //! What a consumer has been sent and has not handed on yet: plain data.
 
 use super::message::Body;
-use callboard_domain::{Band, Timestamp};
+use callboard_domain::{Band, Timestamp, TraceContext};
 use callboard_ports::handoff::{Ready, Want};
 use callboard_ports::outbox::Lane;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +23,8 @@ pub(super) struct Message<H> {
     pub(super) body: Body,
     pub(super) hold: H,
     pub(super) opening: u64,
+    /// The span it was sent in.
+    pub(super) sent: Option<TraceContext>,
 }
 
 impl<H> Message<H> {
@@ -263,12 +265,12 @@ mod tests {
     fn task(n: u8, band: Band, alone: bool) -> Message<u8> {
         let id = TaskId::from_bytes([n; 16]);
         let ready = Ready { id, handoff: 1, queue: "q".into(), band, alone, not_before: None };
-        Message { body: Body::Tasks(vec![ready]), hold: n, opening: 1 }
+        Message { body: Body::Tasks(vec![ready]), hold: n, opening: 1, sent: None }
     }
 
     fn marker(n: u8) -> Message<u8> {
         let marker = Marker { number: n.into(), queue: "q".into(), band: Band::Low };
-        Message { body: Body::Marker(marker), hold: n, opening: 1 }
+        Message { body: Body::Marker(marker), hold: n, opening: 1, sent: None }
     }
 
     fn holds(messages: &[Message<u8>]) -> Vec<u8> {

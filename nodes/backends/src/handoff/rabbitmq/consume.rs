@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use callboard_ports::handoff::{Consumer, Delivery, Error, Queues, Want};
 use callboard_ports::{Clock as _, SystemClock};
 use futures::future::join_all;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -83,17 +84,18 @@ impl Consumer for Subscription {
 
 impl Subscription {
     fn deliver(&self, messages: Vec<Message<Hold>>) -> Delivery {
-        let (mut tasks, mut holds) = (Vec::new(), Vec::new());
+        let (mut tasks, mut holds, mut sent) = (Vec::new(), Vec::new(), HashMap::new());
         for message in messages {
             let (lane, opening) = (message.lane(), message.opening);
             if let Body::Tasks(of) = message.body {
+                sent.extend(message.sent.iter().flat_map(|span| of.iter().map(|ready| (ready.id, *span))));
                 tasks.extend(of);
                 holds.push((lane, opening, message.hold));
             }
         }
         let (desk, tracker) = (self.desk.clone(), self.shared.tracker.clone());
         desk.delivers();
-        Delivery::new(tasks, move |_, acked| {
+        let delivery = Delivery::new(tasks, move |_, acked| {
             let settle = |hold: &Hold| if acked { hold.ack() } else { hold.requeue() };
             let settling: Vec<_> = holds.iter().filter_map(|(_, _, hold)| settle(hold)).collect();
             let at = Instant::now();
@@ -112,7 +114,8 @@ impl Subscription {
                     desk.settles();
                 });
             }
-        })
+        });
+        delivery.sent_by(sent)
     }
 
     /// Tells that all before a marker has been handed on.

@@ -37,6 +37,12 @@ pub(super) fn queue_name(prefix: &str, queue: &str, band: Band) -> String {
     format!("{prefix}.{name}.{band}")
 }
 
+/// How many tasks a body holds.
+pub(super) fn tasks_in(body: &[u8]) -> usize {
+    let head = body.iter().position(|byte| *byte == b'\n').map_or(body.len(), |end| end + 1);
+    (body.len() - head) / RECORD
+}
+
 #[derive(Serialize, Deserialize)]
 struct Version {
     v: u32,

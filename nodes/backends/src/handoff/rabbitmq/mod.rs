@@ -23,6 +23,7 @@ mod trace;
 
 use async_trait::async_trait;
 use callboard_domain::Timestamp;
+use callboard_ports::Tracer;
 use callboard_ports::handoff::{self, Consumer, Error, Queues, Ready};
 use futures::future::join_all;
 use link::Link;
@@ -58,13 +59,15 @@ pub struct Options {
     pub prefix: String,
     /// How many messages the queue of a band holds before it refuses more.
     pub max_length: u32,
+    /// Records what is sent.
+    pub tracer: Tracer,
 }
 
 impl Options {
-    /// An address and a prefix; queues hold 100,000 messages.
+    /// An address and a prefix; queues hold 100,000 messages, and nothing is recorded.
     #[must_use]
     pub fn new(url: impl Into<String>, prefix: impl Into<String>) -> Self {
-        Self { url: url.into(), prefix: prefix.into(), max_length: 100_000 }
+        Self { url: url.into(), prefix: prefix.into(), max_length: 100_000, tracer: Tracer::default() }
     }
 }
 
@@ -247,7 +250,8 @@ impl Handoff {
         let consuming = Link::new(&options, "callboard consumes", link::CONSUMING)?;
         let (jobs, received) = mpsc::channel(WINDOW);
         let tracker = TaskTracker::new();
-        tracker.spawn(publish::run(publishing.clone(), notices::exchange(&options.prefix), received));
+        let tracer = options.tracer.clone();
+        tracker.spawn(publish::run(publishing.clone(), notices::exchange(&options.prefix), tracer, received));
         let shared = Shared {
             options,
             publishing,

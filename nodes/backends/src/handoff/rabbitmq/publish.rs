@@ -6,6 +6,7 @@
 use super::link::Link;
 use super::trace;
 use callboard_ports::planted::Bug;
+use callboard_ports::trace::{Span, Tracer};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -43,23 +44,45 @@ pub(super) struct Job {
     pub(super) place: OwnedSemaphorePermit,
 }
 
+/// A message without an answer.
+struct Waiting {
+    outcome: oneshot::Sender<Outcome>,
+    _place: OwnedSemaphorePermit,
+    span: Span,
+}
+
+impl Waiting {
+    fn end(mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Confirmed => {}
+            Outcome::Full => self.span.fail(|| "the queue is full".into()),
+            Outcome::Returned => self.span.fail(|| "the queue is gone".into()),
+            Outcome::Failed => self.span.fail(|| "the connection broke".into()),
+        }
+        // Who waited may have gone: its row is published again.
+        let _ = self.outcome.send(outcome);
+    }
+}
+
 type Answer = (u64, lapin::Result<Confirmation>);
 
 struct Publisher {
     link: Arc<Link>,
     notices: String,
+    tracer: Tracer,
     channel: Option<Channel>,
     next: u64,
     open: FuturesUnordered<BoxFuture<'static, Answer>>,
-    waiting: HashMap<u64, (oneshot::Sender<Outcome>, OwnedSemaphorePermit)>,
+    waiting: HashMap<u64, Waiting>,
     returned: HashSet<u64>,
 }
 
 /// Publishes until nobody can send a job any more.
-pub(super) async fn run(link: Arc<Link>, notices: String, mut jobs: mpsc::Receiver<Job>) {
+pub(super) async fn run(link: Arc<Link>, notices: String, tracer: Tracer, mut jobs: mpsc::Receiver<Job>) {
     let mut this = Publisher {
         link,
         notices,
+        tracer,
         channel: None,
         next: 0,
         open: FuturesUnordered::new(),
@@ -95,15 +118,16 @@ impl Publisher {
         };
         let seq = self.next;
         self.next += 1;
+        let span = trace::begin(&self.tracer, &job);
         let persistent = BasicProperties::default().with_delivery_mode(2);
-        let properties = trace::with(persistent.with_message_id(seq.to_string().into()), trace::new());
+        let properties = trace::with(persistent.with_message_id(seq.to_string().into()), span.context());
         let (exchange, key, mandatory) = match job.target {
             Target::Queue(name) => (String::new(), name, true),
             Target::Notice => (self.notices.clone(), String::new(), false),
         };
         let options = BasicPublishOptions { mandatory, immediate: false };
         let body = job.body;
-        self.waiting.insert(seq, (job.outcome, job.place));
+        self.waiting.insert(seq, Waiting { outcome: job.outcome, _place: job.place, span });
         // Polled first in the order they are pushed: that is the order on the wire.
         self.open.push(Box::pin(async move {
             let sent = channel.basic_publish(exchange.into(), key.into(), options, &body, properties).await;
@@ -135,10 +159,7 @@ impl Publisher {
         self.channel = None;
         self.open.clear();
         self.returned.clear();
-        for (_, (sender, _place)) in self.waiting.drain() {
-            // Who waited may have gone: its row is published again.
-            let _ = sender.send(Outcome::Failed);
-        }
+        self.waiting.drain().for_each(|(_, waiting)| waiting.end(Outcome::Failed));
     }
 
     /// Tells the outcomes of all that are answered by now.
@@ -162,9 +183,8 @@ impl Publisher {
         }
         for (seq, outcome) in told {
             let returned = self.returned.remove(&seq) && !Bug::ReturnedTakenAsConfirmed.is_planted();
-            if let Some((sender, _place)) = self.waiting.remove(&seq) {
-                // Who waited may have gone: its row is published again.
-                let _ = sender.send(if returned { Outcome::Returned } else { outcome });
+            if let Some(waiting) = self.waiting.remove(&seq) {
+                waiting.end(if returned { Outcome::Returned } else { outcome });
             }
         }
         if self.waiting.is_empty() {

@@ -293,11 +293,9 @@ fn take(shared: &Shared, desk: &Desk, opening: u64, channel: Channel, delivery: 
     if delivery.redelivered {
         shared.counts.redelivered.fetch_add(1, Ordering::Relaxed);
     }
-    if let Some(link) = trace::link(&delivery.properties) {
-        tracing::debug!(queue = %delivery.routing_key, %link, "a message came");
-    }
+    let sent = trace::link(&delivery.properties).filter(|_| shared.options.tracer.records());
     match decode(&delivery.data) {
-        Some(body) => desk.buffer().push(Message { body, hold, opening }, Instant::now()),
+        Some(body) => desk.buffer().push(Message { body, hold, opening, sent }, Instant::now()),
         None => {
             shared.counts.undecodable.fetch_add(1, Ordering::Relaxed);
             tracing::error!(queue = %delivery.routing_key, "a message cannot be read");

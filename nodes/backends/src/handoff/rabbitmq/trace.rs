@@ -3,16 +3,27 @@
 //! A message carries tasks of many traces, so its span is in a trace of its own: whoever consumes it links to it,
 //! and never makes it the parent of a task. A task's own trace context comes from its row, with the claim.
 
+use super::message;
+use super::publish::{Job, Target};
 use callboard_domain::TraceContext;
+use callboard_ports::trace::{Kind, Span, Tracer};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
 const TRACEPARENT: &str = "traceparent";
 
-/// Makes the first span of a new trace.
-pub(super) fn new() -> TraceContext {
-    let [trace, span] = [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()];
-    TraceContext::root(trace.as_u128(), span.as_u64_pair().1)
+/// Begins the span of a message: the first of its trace.
+pub(super) fn begin(tracer: &Tracer, job: &Job) -> Span {
+    let Target::Queue(queue) = &job.target else {
+        return Tracer::default().start(|| "notice", Kind::Producer, None);
+    };
+    let mut span = tracer.start(|| format!("send {queue}"), Kind::Producer, None);
+    span.set("messaging.system", "rabbitmq");
+    span.set("messaging.operation.name", "send");
+    span.set("messaging.operation.type", "send");
+    span.set_with("messaging.destination.name", || queue.clone());
+    span.set_with("messaging.batch.message_count", || message::tasks_in(&job.body) as u64);
+    span
 }
 
 /// The same with the span of its publish.
@@ -37,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_message_has_the_span_it_was_published_with() {
-        let (one, other) = (new(), new());
+        let tracer = Tracer::default();
+        let (one, other) = (tracer.root(), tracer.root());
         assert_ne!(one.trace_id(), other.trace_id());
         assert_eq!(link(&with(BasicProperties::default(), one)), Some(one));
         assert_eq!(link(&BasicProperties::default()), None);

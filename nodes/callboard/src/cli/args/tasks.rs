@@ -120,6 +120,9 @@ Examples:
 pub struct GetArgs {
     /// The task's id, or its last digits.
     pub id: String,
+    /// Where Jaeger's pages are, to print the address of the task's trace.
+    #[arg(long, value_name = "URL", env = "CALLBOARD_JAEGER_URL")]
+    pub jaeger: Option<String>,
 }
 
 /// The arguments of `watch`.

@@ -6,6 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, json, style, tasks, time};
 use callboard_client::{is_terminal, v1};
+use callboard_domain::TraceContext;
 use futures::TryStreamExt;
 
 /// The most tasks of one page.
@@ -44,7 +45,13 @@ pub(super) async fn list(context: &mut Context, args: ListArgs) -> Result<(), Fa
 
 pub(super) async fn get(context: &mut Context, args: GetArgs) -> Result<(), Failure> {
     let task = context.client.get(&args.id, true).await?;
-    show(context, &task)
+    show(context, &task)?;
+    let trace: Option<TraceContext> = task.traceparent.parse().ok();
+    if let (Some(jaeger), Some(trace), false) = (&args.jaeger, trace, context.out.is_json()) {
+        let jaeger = jaeger.trim_end_matches('/');
+        context.out.line(&format!("\n{jaeger}/trace/{:032x}", trace.trace_id()))?;
+    }
+    Ok(())
 }
 
 fn show(context: &mut Context, task: &v1::Task) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use super::Cluster;
 use super::singletons::Singletons;
 use crate::config::{Config, Role};
 use callboard_alert as alert;
-use callboard_ports::Store;
+use callboard_ports::{Store, Tracer};
 use callboard_provider_broker as broker;
 use callboard_runtime::actor::{self, Address, Behaviour};
 use callboard_runtime::mesh::{AlertClient, AlertService, BrokerClient, BrokerService, Route};
@@ -163,6 +163,7 @@ pub(super) fn start_broker(
     config: &Config,
     deps: &Deps,
     reporter: &alert::Reporter,
+    tracer: &Tracer,
     peers: Option<&Peers>,
 ) -> Result<Hosted<broker::ProviderBroker, BrokerService, BrokerClient>, StartError> {
     if let Some(peers) = peers {
@@ -173,6 +174,7 @@ pub(super) fn start_broker(
         clock: Arc::clone(&deps.clock),
         observe: Arc::new(move |seen| observe.report(seen)),
         env: deps.env.clone(),
+        tracer: tracer.clone(),
     };
     let service = broker::Service::new(broker::Broker::new(&config.broker, &broker_deps)?);
     let address = shells.start(system, move || broker::ProviderBroker::new(service.clone()))?;

@@ -7,7 +7,7 @@ use callboard_backends::artifacts::folder;
 use callboard_backends::handoff::embedded;
 use callboard_backends::store::{postgres, sqlite};
 use callboard_ports::store::CommitObserver;
-use callboard_ports::{Artifacts, Handoff, Store};
+use callboard_ports::{Artifacts, Handoff, Store, Tracer};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 
@@ -45,8 +45,9 @@ impl Backends {
         config: &Config,
         deps: &Deps,
         store: &Arc<postgres::Store>,
+        tracer: &Tracer,
     ) -> Result<(Self, Arc<Brokered>), StartError> {
-        let brokered = Brokered::start(config, deps, store)?;
+        let brokered = Brokered::start(config, deps, store, tracer)?;
         let (closing_handoff, closing_store) = (Arc::clone(&brokered), store.clone());
         let backends = Self {
             store: store.clone(),

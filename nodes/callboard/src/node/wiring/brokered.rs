@@ -8,7 +8,7 @@ use callboard_backends::handoff::relay::{self, Relay};
 use callboard_backends::store::postgres;
 use callboard_ports::Store as _;
 use callboard_ports::epochs::Epoch;
-use callboard_ports::{Outbox as _, store};
+use callboard_ports::{Outbox as _, Tracer, store};
 use callboard_supervisor as supervisor;
 use callboard_worker as worker;
 use std::sync::Arc;
@@ -40,10 +40,12 @@ impl Brokered {
         config: &Config,
         deps: &Deps,
         store: &Arc<postgres::Store>,
+        tracer: &Tracer,
     ) -> Result<Arc<Self>, StartError> {
         let broker = &config.rabbitmq;
         let options = rabbitmq::Options {
             max_length: broker.queue_limit,
+            tracer: tracer.clone(),
             ..rabbitmq::Options::new(broker.url.clone(), broker.prefix.clone())
         };
         let handoff = Handoff::new(options).map_err(|e| StartError::RabbitMq(e.to_string()))?;

@@ -11,9 +11,9 @@ use callboard_backends::redis_link::{self, Link};
 use callboard_backends::store::postgres;
 use callboard_backends::token_buckets::redis as token_buckets;
 use callboard_domain::SessionId;
-use callboard_ports::Store;
 use callboard_ports::sessions::{Session, SessionStore};
 use callboard_ports::store::CommitObserver;
+use callboard_ports::{Store, Tracer};
 use callboard_runtime::membership::{self, Probe};
 use callboard_runtime::mesh::tls::{Files, Identity};
 use callboard_runtime::peers::{self, Peer, Peers};
@@ -73,6 +73,14 @@ pub(in crate::node) struct Cluster {
     pub(in crate::node) ended: CancellationToken,
 }
 
+/// What the parts of a node share, as far as its cluster needs it.
+pub(super) struct Around<'a> {
+    /// Who watches on this node.
+    pub(super) hub: &'a Hub,
+    pub(super) tracker: &'a TaskTracker,
+    pub(super) tracer: &'a Tracer,
+}
+
 /// The certificates of the configuration, if it names any.
 pub(in crate::node) fn identity(mesh: &Mesh) -> Result<Option<Arc<Identity>>, StartError> {
     if !mesh.has_tls() {
@@ -115,8 +123,7 @@ impl Cluster {
         dir: &DataDir,
         name: &str,
         mesh: SocketAddr,
-        hub: &Hub,
-        tracker: &TaskTracker,
+        Around { hub, tracker, tracer }: Around<'_>,
     ) -> Result<(Backends, Self), StartError> {
         let mut options = postgres::Options::new(config.store.url.clone(), rand::random::<f64>);
         let direct = &config.store.direct_url;
@@ -137,7 +144,7 @@ impl Cluster {
             }),
             tracker: tracker.clone(),
         });
-        let (backends, brokered) = Backends::cluster(config, deps, &store)?;
+        let (backends, brokered) = Backends::cluster(config, deps, &store, tracer)?;
         let remote = Remote::start(watch_events::Options {
             hub: hub.clone(),
             reader: store.clone(),

@@ -5,10 +5,12 @@ mod backends;
 mod brokered;
 mod cluster;
 mod singletons;
+mod telemetry;
 
 pub use actors::Actors;
 pub(super) use backends::Backends;
 pub(super) use cluster::Cluster;
+pub(super) use telemetry::Telemetry;
 
 use super::{DataDir, Deps, Parts, StartError};
 use crate::api::{self, Api, NodeInfo};
@@ -16,7 +18,7 @@ use crate::config::{Config, Role};
 use actors::{Shells, child, expire_alerts, start_alert, start_broker};
 use callboard_alert as alert;
 use callboard_contracts::mesh::v1::{DrainNodeRequest, WorkerLoad};
-use callboard_domain::{SessionId, TaskId, TraceContext};
+use callboard_domain::{SessionId, TaskId};
 use callboard_ports::handoff::Queues;
 use callboard_ports::store::CommitObserver;
 use callboard_runtime::actor;
@@ -24,6 +26,7 @@ use callboard_runtime::mesh::{self, SupervisorClient, WorkerClient};
 use callboard_runtime::watch::Hub;
 use callboard_supervisor as supervisor;
 use callboard_worker as worker;
+use cluster::Around;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -62,13 +65,17 @@ pub(super) async fn build(
     listener: Option<MeshListener>,
 ) -> Result<(Parts, Api), StartError> {
     let clock = Arc::clone(&deps.clock);
+    let telemetry =
+        Telemetry::open(&deps.env, &info.name, config.traces.slow).map_err(StartError::Telemetry)?;
+    let tracer = &telemetry.tracer;
     let tracker = TaskTracker::new();
     let stopping = CancellationToken::new();
     let hosts = |role: Role| config.node.roles.contains(&role);
     let hub = Hub::new();
     let (backends, cluster) = match &listener {
         Some((_, at)) => {
-            let opened = Cluster::open(config, deps, dir, &info.name, *at, &hub, &tracker).await?;
+            let around = Around { hub: &hub, tracker: &tracker, tracer };
+            let opened = Cluster::open(config, deps, dir, &info.name, *at, around).await?;
             (opened.0, Some(Arc::new(opened.1)))
         }
         None => (Backends::embedded(deps, dir)?, None),
@@ -95,7 +102,7 @@ pub(super) async fn build(
     loops.spawn(alert::report_loop(observations, alerts.client.clone()));
     loops.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
     let broker_peers = peers.as_ref().filter(|_| !hosts(Role::ProviderBroker));
-    let broker = start_broker(&system, &shells, config, deps, &reporter, broker_peers)?;
+    let broker = start_broker(&system, &shells, config, deps, &reporter, tracer, broker_peers)?;
 
     // The supervisor's state comes first: the worker tells it when its session has ended.
     let (session, session_now) = watch::channel(None);
@@ -128,7 +135,7 @@ pub(super) async fn build(
                 store: store.clone(),
                 handoff: backends.handoff.clone(),
                 registry: deps.registry.clone(),
-                llm: Arc::new(worker::BrokerLlm::new(broker.client.clone())),
+                llm: Arc::new(worker::BrokerLlm::new(broker.client.clone(), tracer.clone())),
                 artifacts: Arc::new(worker::PortArtifacts::new(backends.artifacts.clone())),
                 clock: clock.clone(),
                 session: session_now,
@@ -138,7 +145,7 @@ pub(super) async fn build(
                     }
                 }),
                 jitter: Arc::new(rand::random::<f64>),
-                new_span: Arc::new(rand::random::<u64>),
+                tracer: tracer.clone(),
                 tracker: tracker.clone(),
             },
             match &cluster {
@@ -237,7 +244,11 @@ pub(super) async fn build(
                 broker: broker.service.clone(),
                 alert: alerts.service.clone(),
             };
-            let options = mesh::ServeOptions { identity: cluster.identity.clone(), ..Default::default() };
+            let options = mesh::ServeOptions {
+                identity: cluster.identity.clone(),
+                tracer: tracer.clone(),
+                ..Default::default()
+            };
             let stop = mesh_closed.clone();
             tracker.spawn(async move {
                 if let Err(error) = mesh::serve(listener, services, options, stop).await {
@@ -266,7 +277,7 @@ pub(super) async fn build(
         artifacts: backends.artifacts.clone(),
         clock,
         new_task_id: Arc::new(|| TaskId::new(uuid::Uuid::now_v7())),
-        new_trace: Arc::new(|| TraceContext::root(rand::random(), rand::random())),
+        tracer: tracer.clone(),
         hub,
         workers: Arc::new(move |id| match &workers {
             Some(peers) if !own_worker(id) => peers.worker(id),
@@ -302,6 +313,7 @@ pub(super) async fn build(
         gave_up,
         left,
         actors,
+        telemetry,
     };
     Ok((parts, api))
 }

@@ -1,11 +1,13 @@
 //! What the calls of a handler carry: the trace of its task, and its attempt as their fence.
 
 use super::{NEVER, Stage, task};
-use crate::node::scripted;
+use crate::node::{eventually, scripted};
 use callboard_contracts::mesh::v1;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1 as api;
 use callboard_domain::TraceContext;
+use callboard_ports::Tracer;
+use callboard_ports::trace::{Exporter, Kind, Sampling, SpanData};
 use callboard_runtime::mesh::{
     self, BrokerClient, GenerateStream, Link, LinkOptions, ServeOptions, Services, Timing, Unobserved,
 };
@@ -14,6 +16,7 @@ use callboard_sdk::{Failure, Registry};
 use callboard_worker::BrokerLlm;
 use futures::FutureExt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -108,6 +111,22 @@ fn house() -> ImageRequest {
     ImageRequest { prompt: "a house".into(), width: 64, height: 64, provider: None, idempotency_key: None }
 }
 
+/// Keeps spans.
+#[derive(Default)]
+struct Spans(Mutex<Vec<SpanData>>);
+
+impl Exporter for Spans {
+    fn export(&self, span: SpanData) {
+        self.0.lock().unwrap().push(span);
+    }
+}
+
+fn recording() -> (Tracer, Arc<Spans>) {
+    let spans = Arc::<Spans>::default();
+    let sampling = Sampling { ratio: 1.0, slow: Duration::from_secs(10) };
+    (Tracer::new(Arc::new(rand::random::<u64>), spans.clone(), sampling), spans)
+}
+
 /// A kind that makes a call of each sort, and fails its first attempt.
 fn calls() -> Registry {
     let calls = scripted("calls", |ctx, input| {
@@ -127,6 +146,7 @@ async fn a_handlers_calls_carry_the_trace_of_its_task_and_its_attempt() {
     for remote in [false, true] {
         let stage = Stage::new().await;
         let broker = Arc::new(Broker::default());
+        let (tracer, spans) = recording();
         let client = match remote {
             true => over_the_wire(broker.clone(), stop.clone()).await,
             false => BrokerClient::local(broker.clone()),
@@ -136,7 +156,8 @@ async fn a_handlers_calls_carry_the_trace_of_its_task_and_its_attempt() {
             |_| (),
             |deps| {
                 deps.registry = calls();
-                deps.llm = Arc::new(BrokerLlm::new(client.called_by("a")));
+                deps.tracer = tracer.clone();
+                deps.llm = Arc::new(BrokerLlm::new(client.called_by("a"), tracer.clone()));
             },
         );
         let mut new = task("{}");
@@ -149,16 +170,26 @@ async fn a_handlers_calls_carry_the_trace_of_its_task_and_its_attempt() {
         assert_eq!(seen.iter().map(|s| s.fence.attempt).collect::<Vec<_>>(), [1, 1, 2, 2]);
         for Seen { trace, context, fence, deadline } in &seen {
             assert_eq!(trace.trace_id(), parent.trace_id());
-            assert_ne!(trace.span_id(), parent.span_id());
             assert_eq!(fence.session_id, stage.session.to_string());
             assert_eq!(fence.task_id, ids[0].to_string());
             let request_id = format!("{}/{}", ids[0], fence.attempt);
             assert_eq!(*context, v1::CallContext { request_id, caller: "a".into() });
             assert!(deadline);
         }
-        // A span for each attempt.
-        assert_eq!(seen[0].trace, seen[1].trace);
-        assert_ne!(seen[1].trace, seen[2].trace);
+        // Each call is caused by its attempt's span, and that by the task's.
+        let is_over =
+            |spans: &Vec<SpanData>| spans.iter().filter(|span| span.kind == Kind::Consumer).count() == 2;
+        let spans =
+            eventually("both attempts end", async || Some(spans.0.lock().unwrap().clone()).filter(is_over))
+                .await;
+        let span = |id: u64| spans.iter().find(|span| span.context.span_id() == id).unwrap();
+        let attempts = seen.iter().map(|seen| span(span(seen.trace.span_id()).parent.unwrap()));
+        let attempts: Vec<_> = attempts.collect();
+        assert!(attempts.iter().all(|span| span.parent == Some(parent.span_id())), "{attempts:#?}");
+        let ids: Vec<_> = attempts.iter().map(|span| span.context.span_id()).collect();
+        assert!(ids[0] == ids[1] && ids[1] != ids[2] && ids[2] == ids[3], "{ids:?}");
+        assert_eq!(attempts[0].error.as_deref(), Some("once more"));
+        assert_eq!(attempts[2].error, None);
         stage.store.close().await;
     }
     stop.cancel();
@@ -175,7 +206,7 @@ async fn a_task_without_a_trace_has_the_same_one_on_each_attempt() {
         |_| (),
         |deps| {
             deps.registry = calls();
-            deps.llm = Arc::new(BrokerLlm::new(client));
+            deps.llm = Arc::new(BrokerLlm::new(client, Tracer::default()));
         },
     );
     let mut new = task("{}");

@@ -84,7 +84,7 @@ impl Stage {
             session,
             on_session_ended: Arc::new(|_| panic!("the session lives")),
             jitter: Arc::new(|| 0.0),
-            new_span: Arc::new(rand::random::<u64>),
+            tracer: callboard_ports::Tracer::default(),
             tracker: tracker.clone(),
         };
         change(&mut deps);

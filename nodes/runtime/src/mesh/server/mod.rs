@@ -5,6 +5,7 @@
 
 mod hosted;
 mod incoming;
+mod traced;
 
 use super::client::{AlertService, BrokerService, SupervisorService, WorkerService};
 use super::tls::Identity;
@@ -12,12 +13,14 @@ use callboard_contracts::mesh::v1::alert_service_server::AlertServiceServer;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerServiceServer;
 use callboard_contracts::mesh::v1::supervisor_service_server::SupervisorServiceServer;
 use callboard_contracts::mesh::v1::worker_service_server::WorkerServiceServer;
+use callboard_ports::trace::Tracer;
 use hosted::Hosted;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+pub use traced::{BeginsTrace, TracedLayer};
 
 /// The largest request taken, in bytes: a prompt, or a batch of task ids.
 const REQUEST_BYTES: usize = 8 << 20;
@@ -57,6 +60,8 @@ pub struct Options {
     pub connections: usize,
     /// How long a handshake may take.
     pub handshake_within: Duration,
+    /// Records the calls that are served.
+    pub tracer: Tracer,
 }
 
 impl Default for Options {
@@ -66,6 +71,7 @@ impl Default for Options {
             close_within: Duration::from_secs(2),
             connections: 1_024,
             handshake_within: Duration::from_secs(5),
+            tracer: Tracer::default(),
         }
     }
 }
@@ -99,6 +105,7 @@ pub async fn serve(
     let broker = ProviderBrokerServiceServer::new(Hosted::new("provider-broker", services.broker));
     let alert = AlertServiceServer::new(Hosted::new("alert", services.alert));
     let server = tonic::transport::Server::builder()
+        .layer(TracedLayer::new(options.tracer))
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -1,0 +1,3 @@
+//! Where spans go.
+
+pub mod otlp;

@@ -1,0 +1,49 @@
+//! The spans of a call: its way through the broker, and each provider it went to.
+//!
+//! Names and attributes are those of OpenTelemetry's conventions for generative AI.
+
+use super::Candidate;
+use callboard_domain::llm::Error;
+use callboard_ports::trace::{Kind, Span, Tracer};
+
+/// What a provider is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    /// A text.
+    Chat,
+    /// An image.
+    Image,
+}
+
+impl Operation {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Image => "generate_image",
+        }
+    }
+
+    /// The name of its way through the broker.
+    pub(super) const fn pipeline(self) -> &'static str {
+        match self {
+            Self::Chat => "broker chat",
+            Self::Image => "broker generate_image",
+        }
+    }
+
+    /// Begins the span of a call to a provider.
+    pub(super) fn call(self, tracer: &Tracer, candidate: &Candidate, pipeline: &Span) -> Span {
+        let name = || format!("{} {}", self.name(), candidate.model);
+        let mut span = tracer.start(name, Kind::Client, Some(pipeline.context()));
+        span.set("gen_ai.operation.name", self.name());
+        span.set_with("gen_ai.provider.name", || candidate.name.clone());
+        span.set_with("gen_ai.request.model", || candidate.model.clone());
+        span
+    }
+}
+
+/// A call failed.
+pub(super) fn failed(span: &mut Span, error: &Error) {
+    span.set("error.type", error.kind.reason());
+    span.fail(|| error.message.clone());
+}
