@@ -128,6 +128,10 @@ pub trait Consumer: Send {
     /// # Errors
     /// [`Error::Closed`] at the end; [`Error::Unavailable`] is worth another call.
     async fn next(&mut self, want: Want) -> Result<Delivery, Error>;
+
+    /// Says that nothing more is wanted for a while: what was sent here ahead goes to others now, and not once it is
+    /// noticed that nobody asks. The next question ends it.
+    fn rest(&mut self) {}
 }
 
 /// Moves tasks from those who queue them to those who run them.

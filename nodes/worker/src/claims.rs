@@ -2,6 +2,7 @@ use callboard_domain::{Attempt, SessionId, TaskId};
 use callboard_ports::handoff::Ready;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,7 @@ struct Held {
     attempt: u32,
     session: SessionId,
     handoff: u64,
+    since: Instant,
     cancel: CancellationToken,
     lost: CancellationToken,
 }
@@ -121,6 +123,12 @@ impl Claims {
             }
         }
         Claiming { claims: self.clone(), session, take, rest }
+    }
+
+    /// Since when the oldest of the attempts has been held.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        let since = |entry: &Entry| if let Entry::Held(held) = entry { Some(held.since) } else { None };
+        self.lock().values().filter_map(since).min()
     }
 
     /// Whether exactly this attempt is held.
@@ -218,7 +226,14 @@ impl Claiming {
             }
         };
         let (number, session) = (attempt.number, self.session);
-        let held = Held { attempt: number, session, handoff, cancel: cancel.clone(), lost: lost.clone() };
+        let held = Held {
+            attempt: number,
+            session,
+            handoff,
+            since: Instant::now(),
+            cancel: cancel.clone(),
+            lost: lost.clone(),
+        };
         entries.insert(attempt.task_id, Entry::Held(held));
         drop(entries);
         Hold { claims: self.claims.clone(), session: self.session, attempt, cancel, lost }

@@ -1,8 +1,10 @@
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a worker claims ahead should start within this.
 const AHEAD: Duration = Duration::from_millis(50);
+/// What ends within this ends soon: to let go of what was sent here and to ask for it again takes some of it.
+const SOON: Duration = Duration::from_millis(50);
 /// The most tasks claimed ahead.
 const AHEAD_TASKS: usize = 500;
 /// The weight of a new measurement.
@@ -32,6 +34,14 @@ impl Pace {
         *self.average.lock().unwrap_or_else(PoisonError::into_inner) = 1.0;
     }
 
+    /// Whether one of the attempts that run is expected to end soon, of which the oldest was claimed at `oldest`. One
+    /// that is over its time may end at any moment.
+    pub(crate) fn ends_soon(&self, oldest: Option<Instant>, now: Instant) -> bool {
+        let average = *self.average.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = |at: Instant| average - now.saturating_duration_since(at).as_secs_f64();
+        oldest.is_none_or(|at| left(at) <= SOON.as_secs_f64())
+    }
+
     /// How many tasks may be claimed beyond the slots.
     pub(crate) fn ahead(&self, slots: usize) -> usize {
         let average = *self.average.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,6 +54,17 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attempts_that_have_just_begun_do_not_end_soon_where_tasks_are_long() {
+        let (pace, now) = (Pace::new(), Instant::now());
+        for _ in 0..200 {
+            pace.ran(Duration::from_millis(200));
+        }
+        let after = |millis| pace.ends_soon(Some(now), now + Duration::from_millis(millis));
+        assert_eq!([0, 100, 160, 1_000].map(after), [false, false, true, true]);
+        assert!(pace.ends_soon(None, now), "nothing is known");
+    }
 
     #[test]
     fn only_short_tasks_are_claimed_ahead() {

@@ -51,7 +51,15 @@ async fn consume(
 /// The next delivery that may be claimed, and what was wanted of it.
 async fn next(engine: &Engine, consumer: &mut dyn Consumer) -> Result<(Want, Delivery), handoff::Error> {
     loop {
-        let want = wanted(engine).await;
+        let want = match wants(engine) {
+            Some(want) => want,
+            None => {
+                if !engine.pace.ends_soon(engine.claims.oldest(), Instant::now()) {
+                    consumer.rest();
+                }
+                wanted(engine).await
+            }
+        };
         let mut session = engine.deps.session.clone();
         // Without a session nothing is claimed. The senders live as long as the node.
         let open = session.wait_for(Option::is_some).await.is_ok();
@@ -79,15 +87,21 @@ fn room(engine: &Engine, ahead: usize) -> usize {
     (engine.options.slots + ahead).saturating_sub(engine.claims.len())
 }
 
+/// How much can be taken now, if it is worth a claim.
+fn wants(engine: &Engine) -> Option<Want> {
+    let ahead = engine.pace.ahead(engine.options.slots);
+    let room = room(engine, ahead);
+    let results_fit = engine.results.bytes() < engine.cluster.held_bytes;
+    // Where much is claimed ahead, a few more are not worth a claim yet.
+    let is_worth = results_fit && room > ahead / 4;
+    is_worth.then(|| Want { tasks: room.min(BATCH), alone: engine.alone.available_permits() > 0 })
+}
+
 /// How much can be taken, as soon as it is worth a claim.
 async fn wanted(engine: &Engine) -> Want {
     loop {
-        let ahead = engine.pace.ahead(engine.options.slots);
-        let room = room(engine, ahead);
-        let results_fit = engine.results.bytes() < engine.cluster.held_bytes;
-        // Where much is claimed ahead, a few more are not worth a claim yet.
-        if results_fit && room > ahead / 4 {
-            return Want { tasks: room.min(BATCH), alone: engine.alone.available_permits() > 0 };
+        if let Some(want) = wants(engine) {
+            return want;
         }
         engine.claims.one_left().await;
     }

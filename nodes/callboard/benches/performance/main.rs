@@ -13,6 +13,7 @@ mod node;
 use callboard_client::v1;
 use callboard_client::v1::cluster_service_client::ClusterServiceClient;
 use callboard_client::v1::task_service_client::TaskServiceClient;
+use callboard_testkit::Collector;
 use floor::Floor;
 use hdrhistogram::Histogram;
 use load::{BATCH, CONNECTIONS, IN_FLIGHT, INPUT, Way};
@@ -129,9 +130,17 @@ async fn replicas(servers: &mut Servers, count: usize, slots: Option<usize>) -> 
     let place = servers.place()?;
     let mut nodes = Vec::new();
     for n in 0..count {
-        nodes.push(Node::replica(&place, &format!("n{n}"), slots).await?);
+        nodes.push(Node::replica(&place, &format!("n{n}"), slots, None).await?);
     }
     Ok(nodes)
+}
+
+/// What a replica does that exports a tenth of its traces, and how many spans came.
+async fn traced(servers: &mut Servers, tasks: usize) -> Result<(Rate, usize)> {
+    let collector = Collector::start().await?;
+    let nodes = [Node::replica(&servers.place()?, "n0", None, Some(&collector)).await?];
+    let rate = rate(&nodes, Way::OneByOne, tasks, COUNTS_MADE).await?;
+    Ok((rate, collector.spans().len()))
 }
 
 /// From the call until the handler starts, at 50 tasks/s on idle nodes.
@@ -164,13 +173,13 @@ fn show_latency(seen: &Histogram<u64>) -> String {
 async fn killed(servers: &mut Servers) -> Result<Duration> {
     let place = servers.place()?;
     // It runs all of them, because it is alone at first; the other has a free slot for each.
-    let mut first = Node::replica(&place, "n0", Some(RUNNING)).await?;
+    let mut first = Node::replica(&place, "n0", Some(RUNNING), None).await?;
     let mut client = TaskServiceClient::new(first.endpoint()?.connect().await?);
     let input = format!(r#"{{"sleep_ms":{}}}"#, TAKES.as_millis());
     let requests =
         (0..RUNNING).map(|_| v1::SubmitTaskRequest { input: input.clone().into(), ..load::request() });
     client.batch_submit_tasks(v1::BatchSubmitTasksRequest { requests: requests.collect() }).await?;
-    let second = Node::replica(&place, "n1", Some(RUNNING)).await?;
+    let second = Node::replica(&place, "n1", Some(RUNNING), None).await?;
     let channel = second.endpoint()?.connect().await?;
     let mut cluster = ClusterServiceClient::new(channel.clone());
     loop {
@@ -258,7 +267,8 @@ fn main() -> Result<()> {
         say(&load.block_on(show_idle("idle, no tasks", &nodes[0]))?)?;
         say(&show_latency(&client.block_on(latency(nodes[0].endpoint()?, args.latency))?))?;
         drop(nodes);
-        let (mut shares, mut batched_shares, mut threes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut shares, mut batched_shares) = (Vec::new(), Vec::new());
+        let (mut threes, mut traces) = (Vec::new(), Vec::new());
         for _ in 0..args.runs {
             let floor = load.block_on(floor_rate(&mut servers, Way::OneByOne, args.tasks))?;
             say(&floor.show(&format!("floor: {one_by_one}")))?;
@@ -266,6 +276,11 @@ fn main() -> Result<()> {
             let one = load.block_on(rate(&nodes, Way::OneByOne, args.tasks, COUNTS_MADE))?;
             say(&one.show(&one_by_one))?;
             drop(nodes);
+            let (with_traces, spans) = load.block_on(traced(&mut servers, args.tasks))?;
+            say(&format!(
+                "{}   {spans} spans",
+                with_traces.show("the same, a tenth of the traces exported")
+            ))?;
             let nodes = load.block_on(replicas(&mut servers, 3, None))?;
             let three = load.block_on(rate(&nodes, Way::OneByOne, args.tasks, COUNTS_MADE))?;
             say(&three.show("the same on three replicas"))?;
@@ -278,12 +293,15 @@ fn main() -> Result<()> {
             shares.push(one.a_second() / floor.a_second());
             batched_shares.push(many.a_second() / many_floor.a_second());
             threes.push(three.a_second() / one.a_second());
+            traces.push(with_traces.a_second() / one.a_second());
         }
         say(&format!(
-            "  of the floor (median): one by one {:.0} %, in batches {:.0} %; three replicas to one {:.0} %",
+            "  of the floor (median): one by one {:.0} %, in batches {:.0} %; of one replica: three {:.0} %, with traces \
+             {:.0} %",
             median(shares) * 100.0,
             median(batched_shares) * 100.0,
             median(threes) * 100.0,
+            median(traces) * 100.0,
         ))?;
         let done = load.block_on(killed(&mut servers))?;
         say(&format!(

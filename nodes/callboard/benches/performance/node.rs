@@ -3,6 +3,7 @@
 use crate::Result;
 use callboard_client::v1;
 use callboard_client::v1::cluster_service_client::ClusterServiceClient;
+use callboard_testkit::Collector;
 use callboard_testkit::process::{Process, Spec};
 use callboard_testkit::services::{Postgres, RabbitMq, Redis, shared};
 use std::time::Duration;
@@ -62,8 +63,14 @@ impl Node {
         Self::start_on(tempfile::tempdir()?, &[]).await
     }
 
-    /// A replica of a cluster, with as many slots as by default unless told otherwise.
-    pub(crate) async fn replica(place: &Place, name: &str, slots: Option<usize>) -> Result<Self> {
+    /// A replica of a cluster, with as many slots as by default unless told otherwise. It exports a tenth of its
+    /// traces to a collector, if there is one.
+    pub(crate) async fn replica(
+        place: &Place,
+        name: &str,
+        slots: Option<usize>,
+        collector: Option<&Collector>,
+    ) -> Result<Self> {
         let mut own = vec![
             ("CALLBOARD_NODE__NAME", name.to_owned()),
             ("CALLBOARD_LISTEN__MESH", "127.0.0.1:0".into()),
@@ -74,6 +81,11 @@ impl Node {
             ("CALLBOARD_REDIS__URL", place.redis.clone()),
             ("CALLBOARD_REDIS__PREFIX", place.prefix.clone()),
         ];
+        for collector in collector {
+            own.push(("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()));
+            own.push(("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".into()));
+            own.push(("OTEL_TRACES_SAMPLER_ARG", "0.1".into()));
+        }
         own.extend(slots.map(|slots| ("CALLBOARD_WORKER__SLOTS", slots.to_string())));
         Self::start_on(tempfile::tempdir()?, &own).await
     }

@@ -80,6 +80,10 @@ impl Consumer for Subscription {
             }
         }
     }
+
+    fn rest(&mut self) {
+        self.desk.rests();
+    }
 }
 
 impl Subscription {
@@ -104,16 +108,14 @@ impl Subscription {
                     desk.buffer().acknowledged(lane, *opening, at);
                 }
             }
-            // Not before the broker is told: from then on their channels may be closed, and what it does not yet
-            // know of would come again.
-            if settling.is_empty() {
-                desk.settles();
-            } else {
+            if !settling.is_empty() {
+                let telling = desk.telling();
                 tracker.spawn(async move {
                     join_all(settling).await;
-                    desk.settles();
+                    drop(telling);
                 });
             }
+            desk.settles();
         });
         delivery.sent_by(sent)
     }

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 use lapin::{Acker, Channel};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -95,10 +95,14 @@ pub(super) struct Desk {
 #[derive(Clone, Copy)]
 pub(super) struct Asks {
     waits: bool,
+    /// Whether it said that it does not ask again soon.
+    rests: bool,
     /// When it began or ended to wait, or settled what it was waiting for.
     since: Instant,
-    /// How many of its deliveries the broker is not yet told the end of.
+    /// How many deliveries it has not settled yet.
     unsettled: usize,
+    /// Of how many that it has settled the broker is not told yet.
+    untold: usize,
     /// How many tasks it wanted last.
     pub(super) tasks: usize,
     /// How often it has asked without a break.
@@ -108,21 +112,34 @@ pub(super) struct Asks {
 impl Asks {
     /// Of an owner that has not asked yet.
     pub(super) fn none() -> Self {
-        Self { waits: false, since: Instant::now(), unsettled: 0, tasks: 1, times: 0 }
+        Self {
+            waits: false,
+            rests: false,
+            since: Instant::now(),
+            unsettled: 0,
+            untold: 0,
+            tasks: 1,
+            times: 0,
+        }
     }
 
     pub(super) const fn waits(&self) -> bool {
         self.waits
     }
 
-    /// Whether its owner is outside of its call and has no delivery.
+    /// Whether its owner is outside of its call and has no delivery, and the broker knows what became of them all:
+    /// else what it does not know of would come again once their channels are closed.
     pub(super) const fn holds_nothing(&self) -> bool {
-        !self.waits && self.unsettled == 0
+        !self.waits && self.unsettled == 0 && self.untold == 0
     }
 
     /// From when on its owner is taken to have no free slot. While it waits it is not idle, however long that takes.
     pub(super) fn idle_at(&self) -> Option<Instant> {
-        let patience = if self.unsettled == 0 { IDLE } else { CLAIM };
+        let patience = match self.unsettled {
+            0 if self.rests => Duration::ZERO,
+            0 => IDLE,
+            _ => CLAIM,
+        };
         (!self.waits).then(|| self.since + patience)
     }
 }
@@ -141,12 +158,17 @@ impl Desk {
         self.asking.borrow().idle_at().is_some_and(|at| at <= Instant::now())
     }
 
+    /// The owner has no free slot, and will not have one soon.
+    pub(super) fn rests(&self) {
+        self.asking.send_if_modified(|asks| !std::mem::replace(&mut asks.rests, true));
+    }
+
     /// The owner has a delivery.
     pub(super) fn delivers(&self) {
         self.asking.send_modify(|asks| asks.unsettled += 1);
     }
 
-    /// The broker is told that a delivery was acknowledged, or dropped.
+    /// The owner has acknowledged a delivery, or dropped it.
     pub(super) fn settles(&self) {
         self.asking.send_modify(|asks| {
             asks.unsettled = asks.unsettled.saturating_sub(1);
@@ -156,10 +178,25 @@ impl Desk {
         });
     }
 
+    /// The broker is being told of a delivery's end, until this is dropped.
+    pub(super) fn telling(self: &Arc<Self>) -> Telling {
+        self.asking.send_modify(|asks| asks.untold += 1);
+        Telling(Arc::clone(self))
+    }
+
     pub(super) fn give_back(&self) {
         let held = self.buffer().drain();
         tracing::debug!(messages = held.len(), "gives back");
         held.iter().for_each(|m| m.hold.requeue_later());
+    }
+}
+
+/// Says that the broker is being told, until it is dropped.
+pub(super) struct Telling(Arc<Desk>);
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.0.asking.send_modify(|asks| asks.untold = asks.untold.saturating_sub(1));
     }
 }
 
@@ -170,7 +207,7 @@ impl<'a> Asking<'a> {
     pub(super) fn new(desk: &'a Desk, tasks: usize) -> Self {
         desk.asking.send_modify(|asks| {
             let times = if asks.since.elapsed() < IDLE { asks.times.saturating_add(1) } else { 1 };
-            *asks = Asks { waits: true, since: Instant::now(), tasks, times, ..*asks };
+            *asks = Asks { waits: true, rests: false, since: Instant::now(), tasks, times, ..*asks };
         });
         Self(desk)
     }
@@ -196,5 +233,7 @@ mod tests {
         assert_eq!(asks.idle_at(), Some(began + IDLE));
         assert_eq!(Asks { unsettled: 1, ..asks }.idle_at(), Some(began + CLAIM));
         assert_eq!(Asks { waits: true, ..asks }.idle_at(), None);
+        assert_eq!(Asks { rests: true, ..asks }.idle_at(), Some(began));
+        assert_eq!(Asks { rests: true, unsettled: 1, ..asks }.idle_at(), Some(began + CLAIM));
     }
 }
