@@ -1,11 +1,13 @@
 //! How fast the product is, from outside: real `up` processes, calls over gRPC from this process on the same
 //! machine, fsync on everywhere.
 //!
-//! `cargo xtask bench [embedded|cluster] [--runs N] [--tasks N] [--batched N] [--latency-seconds N]`
+//! `cargo xtask bench [embedded|cluster] [--against celery,bullmq] [--runs N] [--tasks N] [--batched N]
+//! [--latency-seconds N]`
 //!
 //! The clock of a throughput figure stops when the last result is committed. On cluster backends the floor is
 //! measured beside it, in each run: see `floor`.
 
+mod against;
 mod floor;
 mod load;
 mod node;
@@ -14,6 +16,7 @@ use callboard_client::v1;
 use callboard_client::v1::cluster_service_client::ClusterServiceClient;
 use callboard_client::v1::task_service_client::TaskServiceClient;
 use callboard_testkit::Collector;
+use against::Other;
 use floor::Floor;
 use hdrhistogram::Histogram;
 use load::{BATCH, CONNECTIONS, IN_FLIGHT, INPUT, Way};
@@ -41,6 +44,8 @@ struct Args {
     /// In batches.
     batched: usize,
     latency: Duration,
+    /// What it is compared with, in each run.
+    against: Vec<Other>,
 }
 
 fn args() -> Result<Args> {
@@ -51,9 +56,15 @@ fn args() -> Result<Args> {
         tasks: 20_000,
         batched: 100_000,
         latency: Duration::from_secs(10),
+        against: Vec::new(),
     };
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
+        if arg == "--against" {
+            let list = given.next().ok_or("--against: celery, bullmq or both")?;
+            args.against = list.split(',').map(Other::parse).collect::<Result<_>>()?;
+            continue;
+        }
         let mut number = || -> Result<u64> { Ok(given.next().ok_or("a number is missing")?.parse()?) };
         match arg.as_str() {
             // Cargo adds it.
@@ -66,7 +77,7 @@ fn args() -> Result<Args> {
             "--latency-seconds" => args.latency = Duration::from_secs(number()?.max(1)),
             other => {
                 return Err(format!(
-                    "`{other}` is no option: [embedded|cluster] --runs N, --tasks N, --batched N, --latency-seconds N"
+                    "`{other}` is no option: [embedded|cluster] --against celery,bullmq, --runs N, --tasks N, --batched N, --latency-seconds N"
                 )
                 .into());
             }
@@ -269,6 +280,7 @@ fn main() -> Result<()> {
         drop(nodes);
         let (mut shares, mut batched_shares) = (Vec::new(), Vec::new());
         let (mut threes, mut traces) = (Vec::new(), Vec::new());
+        let mut others = vec![Vec::new(); args.against.len()];
         for _ in 0..args.runs {
             let floor = load.block_on(floor_rate(&mut servers, Way::OneByOne, args.tasks))?;
             say(&floor.show(&format!("floor: {one_by_one}")))?;
@@ -290,6 +302,11 @@ fn main() -> Result<()> {
             let nodes = load.block_on(replicas(&mut servers, 1, None))?;
             let many = load.block_on(rate(&nodes, Way::Batched, args.batched, COUNTS_MADE))?;
             say(&many.show(&batched))?;
+            for (other, times) in args.against.iter().zip(&mut others) {
+                let theirs = load.block_on(other.rate(args.tasks))?;
+                say(&format!("  {:42} {theirs:>8.0} tasks/s", format!("{}: one by one", other.name())))?;
+                times.push(one.a_second() / theirs);
+            }
             shares.push(one.a_second() / floor.a_second());
             batched_shares.push(many.a_second() / many_floor.a_second());
             threes.push(three.a_second() / one.a_second());
@@ -303,6 +320,9 @@ fn main() -> Result<()> {
             median(threes) * 100.0,
             median(traces) * 100.0,
         ))?;
+        for (other, times) in args.against.iter().zip(others) {
+            say(&format!("  {:.2} times {} (median)", median(times), other.name()))?;
+        }
         let done = load.block_on(killed(&mut servers))?;
         say(&format!(
             "  one of two nodes killed, {RUNNING} tasks of {TAKES:?} each: all done {:.2} s later",

@@ -81,7 +81,7 @@ impl Node {
             ("CALLBOARD_REDIS__URL", place.redis.clone()),
             ("CALLBOARD_REDIS__PREFIX", place.prefix.clone()),
         ];
-        for collector in collector {
+        if let Some(collector) = collector {
             own.push(("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()));
             own.push(("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".into()));
             own.push(("OTEL_TRACES_SAMPLER_ARG", "0.1".into()));
