@@ -7,6 +7,7 @@ mod bench;
 mod checks;
 mod ci;
 mod faults;
+mod loadtest;
 mod planted;
 mod servers;
 mod services;
@@ -30,6 +31,8 @@ commands:
                  three replicas, real servers, and faults that hit their windows; needs root
   planted        deliberate bugs, each of which a test must find
   bench [ARGS]   measure the embedded node in a release build; ARGS go to the bench
+  loadtest [NAME [--duration D] [--rate N] [--keep DIR] [--no-build]]
+                 a k6 script against three replicas, with charts; without a name, lists the scripts
   help           print this
 
 examples:
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         "faults" => faults::run(&rest),
         "planted" => planted::run(&rest),
         "bench" => bench::run(&rest),
+        "loadtest" => loadtest::run(&rest),
         "help" | "-h" | "--help" => {
             shell::say(HELP);
             Ok(())

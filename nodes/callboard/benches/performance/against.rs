@@ -38,7 +38,11 @@ impl Other {
 
     /// Installs it, if it is not yet.
     fn install(self) -> Result<PathBuf> {
-        let folder = target_folder().parent().ok_or("there is no target folder")?.join("baselines").join(self.folder());
+        let folder = target_folder()
+            .parent()
+            .ok_or("there is no target folder")?
+            .join("baselines")
+            .join(self.folder());
         let ready = folder.join("ready");
         if ready.exists() {
             return Ok(folder);

@@ -12,11 +12,11 @@ mod floor;
 mod load;
 mod node;
 
+use against::Other;
 use callboard_client::v1;
 use callboard_client::v1::cluster_service_client::ClusterServiceClient;
 use callboard_client::v1::task_service_client::TaskServiceClient;
 use callboard_testkit::Collector;
-use against::Other;
 use floor::Floor;
 use hdrhistogram::Histogram;
 use load::{BATCH, CONNECTIONS, IN_FLIGHT, INPUT, Way};
