@@ -20,7 +20,9 @@ export const refused = new Counter('tasks_refused');
 export const unknown = new Counter('tasks_unknown');
 // Tasks that were followed to an end other than the one that was meant.
 export const wrong = new Counter('tasks_wrong');
-// Attempts that failed and were repeated on another replica.
+// Tasks that were followed and took more than one attempt: their node was lost, or gave them back.
+export const again = new Counter('tasks_run_again');
+// Calls that failed and were repeated on another replica.
 export const repeated = new Counter('calls_repeated');
 
 // Milliseconds since the test began, finer than the clock of JavaScript.

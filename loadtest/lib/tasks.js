@@ -82,6 +82,9 @@ export async function follow(task, began, state = 'TASK_STATE_SUCCEEDED') {
     return end;
   }
   metrics.endToEndTime.add(metrics.now() - began);
+  if (end.attempt > 1) {
+    metrics.again.add(1);
+  }
   if (end.startedAt) {
     metrics.startTime.add(metrics.between(end.createdAt, end.startedAt));
   }

@@ -162,7 +162,7 @@ impl Page<'_> {
         let all = [
             ("refused", rows::REFUSED),
             ("dropped by k6", rows::DROPPED),
-            ("attempts repeated", rows::REPEATED),
+            ("calls repeated", rows::REPEATED),
         ];
         let counted = all.into_iter().map(|(name, metric)| Line {
             name: name.to_owned(),

@@ -15,7 +15,7 @@ pub(super) const END_TO_END: &str = "task_end_to_end";
 pub(super) const ACCEPTED: &str = "tasks_accepted";
 /// Submissions that were refused as there are too many.
 pub(super) const REFUSED: &str = "tasks_refused";
-/// Attempts that were repeated on another replica.
+/// Calls that were repeated on another replica.
 pub(super) const REPEATED: &str = "calls_repeated";
 /// Iterations that k6 had no virtual user for.
 pub(super) const DROPPED: &str = "dropped_iterations";

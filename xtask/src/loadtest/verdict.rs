@@ -112,7 +112,8 @@ pub(super) fn of_every_run(summary: &Value, left: &Left<'_>) -> Vec<Line> {
     for (what, metric) in [
         ("submissions refused, with a time to try again", rows::REFUSED),
         ("iterations that k6 dropped", rows::DROPPED),
-        ("attempts repeated on another replica", rows::REPEATED),
+        ("calls repeated on another replica", rows::REPEATED),
+        ("followed tasks that took more than one attempt", "tasks_run_again"),
     ] {
         lines.push(Line::told(what, format!("{}", statistic(summary, metric, "count"))));
     }
