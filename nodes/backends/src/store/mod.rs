@@ -3,4 +3,5 @@
 mod codec;
 mod names;
 pub mod postgres;
+mod recent;
 pub mod sqlite;

@@ -2,12 +2,13 @@
 
 use super::batch::{self, Batch, Mode, Part};
 use super::fault::Fault;
+use super::flush::{self, hand_off_columns, log_columns};
 use super::group;
 use super::line::{Line, Work};
 use super::rows::{self, AFTER_TASK, Note, Row, task_columns};
 use super::tx::{Day, Tx};
 use bytes::Bytes;
-use callboard_domain::{Lifecycle, NewTask, Spec, Task, TaskId, limits};
+use callboard_domain::{Lifecycle, NewTask, Spec, State, Task, TaskId, limits};
 use callboard_ports::store::{Admitted, Error};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,14 +25,32 @@ const KNOWN: &str = concat!(
     ", i.input FROM tasks t LEFT JOIN task_inputs i ON i.task_id = t.id \
      AND i.task_id = ANY($1) AND i.task_id BETWEEN $2 AND $3 WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3"
 );
-const INSERT: &str = "WITH kept AS ( \
-        INSERT INTO task_inputs (task_id, input) SELECT * FROM unnest($1::uuid[], $2::bytea[])) \
-    INSERT INTO tasks (created_at, last_seq, attempt, failures, lost, started, cancel_requested, alone, \
-        id, state, run_at, handoff, queued_at, queue, band, max_attempts, namespace, kind, priority, \
-        timeout_us, request_id, traceparent, retry_of) \
-    SELECT $3, 1, 0, 0, 0, false, false, false, t.* FROM unnest($1::uuid[], $4::smallint[], $5::bigint[], \
-        $6::bigint[], $7::bigint[], $8::text[], $9::smallint[], $10::int[], $11::text[], $12::text[], \
-        $13::smallint[], $14::bigint[], $15::text[], $16::text[], $17::uuid[]) AS t";
+/// New tasks, as parameters 1 to 17, with their log and their hand-offs.
+macro_rules! inserted {
+    () => {
+        concat!(
+            "WITH kept AS ( \
+                INSERT INTO task_inputs (task_id, input) SELECT * FROM unnest($1::uuid[], $2::bytea[])), \
+             new AS ( \
+                INSERT INTO tasks (created_at, last_seq, attempt, failures, lost, started, cancel_requested, \
+                    alone, id, state, run_at, handoff, queued_at, queue, band, max_attempts, namespace, kind, \
+                    priority, timeout_us, request_id, traceparent, retry_of) \
+                SELECT $3, 1, 0, 0, 0, false, false, false, t.* FROM unnest($1::uuid[], $4::smallint[], \
+                    $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::smallint[], $10::int[], \
+                    $11::text[], $12::text[], $13::smallint[], $14::bigint[], $15::text[], $16::text[], \
+                    $17::uuid[]) AS t)",
+            log_columns!("$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25"),
+            hand_off_columns!("$26", "$27", "$28", "$29", "$30", "$31", "$32", "$33")
+        )
+    };
+}
+const INSERT: &str = concat!(inserted!(), " SELECT 0::bigint");
+/// With their request ids too: it fails if one of them is taken.
+const INSERT_WITH_REQUESTS: &str = concat!(
+    inserted!(),
+    ", asked AS (INSERT INTO task_requests (namespace, request_id, task_id) \
+        SELECT * FROM unnest($34::text[], $35::text[], $36::uuid[])) SELECT 0::bigint"
+);
 
 type Answer = Result<Admitted, Error>;
 /// A task and its place among the answers.
@@ -111,15 +130,17 @@ impl Work for Admit {
         }
         let mut answers: HashMap<TaskId, Answer> = HashMap::new();
         answers.extend(self.items.iter().filter_map(|new| Some((new.spec.id, Err(too_large(new)?)))));
-        if self.mode != Mode::Plain {
+        // As a rule, all request ids are new too: then they are taken with the insert.
+        let plain = self.mode == Mode::Plain;
+        if !plain {
             self.find_taken(tx, &mut answers).await?;
+            self.find_requests(tx, &mut answers).await?;
         }
-        self.find_requests(tx, &mut answers).await?;
         let mut new: Vec<&NewTask> =
             self.items.iter().filter(|new| !answers.contains_key(&new.spec.id)).collect();
         new.sort_unstable_by_key(|new| new.spec.id);
         if !new.is_empty() {
-            for task in insert(tx, &new).await? {
+            for task in insert(tx, &new, plain).await? {
                 answers.insert(task.spec.id, Ok(Admitted { task, existed: false }));
             }
         }
@@ -238,8 +259,8 @@ fn is_same(task: &Task, input: &[u8], new: &NewTask) -> bool {
     task.spec.kind == new.spec.kind && input == new.input
 }
 
-/// Inserts tasks and their inputs; their events and hand-offs are in the draft.
-async fn insert(tx: &mut Tx<'_>, batch: &[&NewTask]) -> Result<Vec<Task>, Fault> {
+/// Inserts tasks with all that belongs to them; with their request ids, if none of those is known to be taken.
+async fn insert(tx: &mut Tx<'_>, batch: &[&NewTask], with_requests: bool) -> Result<Vec<Task>, Fault> {
     let now = tx.now();
     let mut new = Vec::with_capacity(batch.len());
     for NewTask { spec, run_at, .. } in batch {
@@ -261,14 +282,19 @@ async fn insert(tx: &mut Tx<'_>, batch: &[&NewTask]) -> Result<Vec<Task>, Fault>
             error: Note::Keep,
             fence: None,
             changed: false,
+            written: false,
         };
         tx.draft.entered(&mut row);
         tx.draft.append(&row, submitted, None);
         new.push(row);
     }
-    write(tx, batch, &new).await?;
+    write(tx, batch, &new, with_requests).await?;
+    tx.draft.flushed();
+    let spec = |new: &NewTask| Spec { created_at: now, ..new.spec.clone() };
+    let claimable = new.iter().zip(batch).filter(|(row, _)| row.life.state == State::Queued);
+    tx.draft.admitted.extend(claimable.map(|(row, new)| (row.clone(), spec(new), new.input.clone())));
     let task = |(row, new): (Row, &&NewTask)| Task {
-        spec: Spec { created_at: now, ..new.spec.clone() },
+        spec: spec(new),
         life: row.life,
         started_at: None,
         finished_at: None,
@@ -279,7 +305,12 @@ async fn insert(tx: &mut Tx<'_>, batch: &[&NewTask]) -> Result<Vec<Task>, Fault>
     Ok(new.into_iter().zip(batch).map(task).collect())
 }
 
-async fn write(tx: &mut Tx<'_>, batch: &[&NewTask], new: &[Row]) -> Result<(), Fault> {
+async fn write(
+    tx: &mut Tx<'_>,
+    batch: &[&NewTask],
+    new: &[Row],
+    with_requests: bool,
+) -> Result<(), Fault> {
     fn column<T>(batch: &[&NewTask], value: impl Fn(&Spec) -> T) -> Vec<T> {
         batch.iter().map(|new| value(&new.spec)).collect()
     }
@@ -290,7 +321,15 @@ async fn write(tx: &mut Tx<'_>, batch: &[&NewTask], new: &[Row]) -> Result<(), F
         batch.iter().map(|new| value(&new.spec)).collect()
     }
     let inputs: Vec<&[u8]> = batch.iter().map(|new| Bytes::as_ref(&new.input)).collect();
-    sqlx::query(INSERT)
+    let mut asked: Vec<(&str, &str, TaskId)> = Vec::new();
+    if with_requests {
+        let specs = batch.iter().map(|new| &new.spec);
+        asked.extend(specs.filter_map(|s| Some((&*s.namespace, s.request_id.as_deref()?, s.id))));
+        // In one order for everybody: whoever comes second waits, and nobody waits in a circle.
+        asked.sort_unstable();
+    }
+    let sql = if asked.is_empty() { INSERT } else { INSERT_WITH_REQUESTS };
+    let statement = sqlx::query_scalar(sql)
         .bind(column(batch, |s| rows::uuid(s.id)))
         .bind(inputs)
         .bind(tx.now().micros())
@@ -307,8 +346,15 @@ async fn write(tx: &mut Tx<'_>, batch: &[&NewTask], new: &[Row]) -> Result<(), F
         .bind(column(batch, |s| rows::micros(s.timeout)))
         .bind(maybe(batch, |s| s.request_id.as_deref()))
         .bind(maybe(batch, |s| s.traceparent.as_deref()))
-        .bind(column(batch, |s| s.retry_of.map(rows::uuid)))
-        .execute(&mut *tx.conn)
-        .await?;
+        .bind(column(batch, |s| s.retry_of.map(rows::uuid)));
+    let unwritten = tx.draft.unwritten();
+    let mut statement = flush::handed_off(flush::logged(statement, tx.now(), &unwritten)?, tx.now(), &unwritten);
+    if !asked.is_empty() {
+        statement = statement
+            .bind(flush::column(&asked, |a| a.0))
+            .bind(flush::column(&asked, |a| a.1))
+            .bind(flush::column(&asked, |a| rows::uuid(a.2)));
+    }
+    statement.fetch_one(&mut *tx.conn).await?;
     Ok(())
 }

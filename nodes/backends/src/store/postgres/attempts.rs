@@ -17,7 +17,7 @@ use callboard_domain::{
 };
 use callboard_ports::planted::Bug;
 use callboard_ports::store::{Error, Fenced, Finish};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Why a task failed whose result was refused.
 const RESULT_REFUSED: &str = "RESULT_REFUSED";
@@ -108,7 +108,14 @@ impl Work for Reports {
 
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Vec<Answer>, Fault> {
         self.found.clear();
-        tx.load(self.items.iter().map(|report| report.attempt.task_id)).await?;
+        let held: HashSet<_> = self.items.iter().map(|r| (r.attempt.task_id, r.attempt.number, r.session)).collect();
+        let of_all: HashSet<TaskId> = held.iter().map(|(id, ..)| *id).collect();
+        // What is reported of an attempt that is held changes its row, or was written by this very process.
+        let is_held = |id, row: &Row| {
+            row.life.session.is_some_and(|session| held.contains(&(id, row.life.attempt, session)))
+        };
+        let left = tx.recall(of_all, is_held);
+        tx.load(left).await?;
         let mut decided = Vec::with_capacity(self.items.len());
         for report in self.items.iter() {
             decided.push(self.decide(tx, report)?);

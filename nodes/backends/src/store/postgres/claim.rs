@@ -5,25 +5,20 @@ use super::fault::Fault;
 use super::group;
 use super::line::{Line, Work};
 use super::rows;
-use super::tx::{Day, Tx};
+use super::tx::{Day, Inputs, Specs, Tx};
 use bytes::Bytes;
 use callboard_domain::{
     Command, Outcome, RetryPolicy, SessionId, Spec, State, Task, TaskError, TaskId, Timestamp,
 };
 use callboard_ports::planted::Bug;
 use callboard_ports::store::{Claim, Claimed, Error};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// How long a task that a node does not host waits before it is handed off again.
 const NOT_MINE: Duration = Duration::from_secs(5);
 
-/// Held until the commit: whoever ends one of these sessions waits for it, and then finds what it claimed.
-/// It does not stop a renewal.
-const LIVE: &str = "SELECT id FROM node_sessions WHERE id = ANY($1) AND ended_at IS NULL ORDER BY id \
-                    FOR KEY SHARE";
 /// An input is read if those before it have not reached the bound. The size of one is known without reading it.
 const INPUTS: &str = "SELECT task_id, \
         CASE WHEN sum(octet_length(input)) OVER (ORDER BY task_id) - octet_length(input) < $4 THEN input END \
@@ -86,21 +81,19 @@ impl Batch for Claims {
     }
 }
 
-/// What never changes about each task, or why that cannot be read.
-type Specs = HashMap<TaskId, Result<Spec, String>>;
-/// The input of each task; none if it was too much at once.
-type Inputs = HashMap<TaskId, Option<Bytes>>;
-
 impl Work for Claims {
     type Out = Vec<Answer>;
 
+    fn sessions(&self) -> Vec<SessionId> {
+        let sessions: BTreeSet<SessionId> = self.items.iter().map(|item| item.session).collect();
+        sessions.into_iter().collect()
+    }
+
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Vec<Answer>, Fault> {
-        let live = live(tx, &self.items).await?;
+        let live = tx.live.clone();
         let of_live = || self.items.iter().filter(|item| live.contains(&item.session));
-        let specs = tx.load_whole(of_live().map(|item| item.id)).await?;
-        let wanted: Vec<TaskId> =
-            of_live().filter(|item| self.needs_input(tx, item, &specs)).map(|item| item.id).collect();
-        let mut inputs = inputs(tx, wanted).await?;
+        let (mut specs, mut inputs) = (Specs::new(), Inputs::new());
+        self.read(tx, of_live(), &mut specs, &mut inputs).await?;
         let mut answers = Vec::with_capacity(self.items.len());
         for item in self.items.iter() {
             answers.push(if live.contains(&item.session) {
@@ -114,6 +107,35 @@ impl Work for Claims {
 }
 
 impl Claims {
+    /// Reads the tasks of some items with what is needed to claim them.
+    ///
+    /// That a task is not QUEUED may be told from what was read without a lock: every way into QUEUED brings a
+    /// hand-off of its own, which is published once it has committed. And a claim that another has under way and
+    /// undoes leaves the task as it was read.
+    async fn read<'i>(
+        &'i self,
+        tx: &mut Tx<'_>,
+        items: impl Iterator<Item = &'i Item> + Clone,
+        specs: &mut Specs,
+        inputs: &mut Inputs,
+    ) -> Result<(), Fault> {
+        let ids = |take: bool| items.clone().filter(move |item| item.take == take).map(|item| item.id);
+        let mut left = tx.recall_claimable(ids(true).collect(), specs, inputs);
+        left.extend(tx.recall(ids(false), |_, row| row.life.state == State::Queued));
+        if tx.trusts {
+            left = tx.read_claimable(left, BYTES, specs, inputs).await?;
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let again: HashSet<TaskId> = left.iter().copied().collect();
+        tx.load_whole(left, specs).await?;
+        let wanted = items.filter(|item| again.contains(&item.id) && self.needs_input(tx, item, specs));
+        let wanted = wanted.map(|item| item.id).collect();
+        inputs.extend(self::inputs(tx, wanted).await?);
+        Ok(())
+    }
+
     /// Whether a task will be claimed, if its input can be had.
     fn needs_input(&self, tx: &Tx<'_>, item: &Item, specs: &Specs) -> bool {
         let is_hosted = matches!(specs.get(&item.id), Some(Ok(spec)) if item.hosted.contains(&*spec.kind));
@@ -169,14 +191,6 @@ fn given_back(tx: &mut Tx<'_>, id: TaskId) -> Answer {
         tx.draft.hand_off_again(id, not_before);
     }
     Ok(Claim::Gone(id))
-}
-
-/// The sessions that are live, held so until the commit.
-async fn live(tx: &mut Tx<'_>, items: &[Item]) -> Result<HashSet<SessionId>, Fault> {
-    let sessions: HashSet<Uuid> = items.iter().map(|item| rows::session_uuid(item.session)).collect();
-    let sessions: Vec<Uuid> = sessions.into_iter().collect();
-    let live: Vec<Uuid> = sqlx::query_scalar(LIVE).bind(sessions).fetch_all(&mut *tx.conn).await?;
-    Ok(live.into_iter().map(SessionId::new).collect())
 }
 
 async fn inputs(tx: &mut Tx<'_>, ids: Vec<TaskId>) -> Result<Inputs, Fault> {

@@ -7,7 +7,7 @@
 use super::fault::Fault;
 use super::rows::{Fence, Note, Row};
 use bytes::Bytes;
-use callboard_domain::{Event, Happening, State, TaskId, Timestamp};
+use callboard_domain::{Event, Happening, Spec, State, TaskId, Timestamp};
 use callboard_ports::handoff::Ready;
 use callboard_ports::store::Commit;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub(super) struct Draft {
     /// The store's clock: one time for all of the transaction.
     pub(super) now: Timestamp,
-    /// The rows that were locked and read, by id.
+    /// The rows that were read, by id.
     pub(super) rows: BTreeMap<TaskId, Row>,
     /// What the observers will be told.
     pub(super) commit: Commit,
@@ -28,6 +28,8 @@ pub(super) struct Draft {
     pub(super) totals: [i64; 6],
     /// Results to keep.
     pub(super) results: Vec<(TaskId, Bytes)>,
+    /// New tasks, with what their first claim needs.
+    pub(super) admitted: Vec<(Row, Spec, Bytes)>,
     /// How many events, hand-offs and results are written already.
     written: (usize, usize, usize),
 }
@@ -49,6 +51,7 @@ impl Draft {
             queued_at: Vec::new(),
             totals: [0; 6],
             results: Vec::new(),
+            admitted: Vec::new(),
             written: (0, 0, 0),
         }
     }
@@ -161,9 +164,9 @@ impl Draft {
     pub(super) fn flushed(&mut self) {
         self.written = (self.commit.events.len(), self.commit.ready.len(), self.results.len());
         for row in self.rows.values_mut().filter(|row| row.changed) {
-            row.changed = false;
+            (row.changed, row.written) = (false, true);
             (row.progress, row.error) = (Note::Keep, Note::Keep);
-            row.fence = Some(Fence::of(&row.life));
+            row.fence = Some(Fence::of(&row.life, row.handoff));
         }
     }
 

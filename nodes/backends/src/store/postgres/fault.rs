@@ -13,8 +13,8 @@ pub(super) enum Fault {
     Illegal(#[from] Illegal),
     #[error("{0}")]
     Unreadable(String),
-    /// A locked row is no longer what it was: somebody changed it behind the lock's back.
-    #[error("{found} of {wanted} locked tasks were as they had been read")]
+    /// A row is no longer what it was, as it was read without a lock or is remembered.
+    #[error("{found} of {wanted} tasks were as they had been read")]
     Moved { found: i64, wanted: usize },
     #[error("the server did not answer within {0} s")]
     TimedOut(u64),
@@ -61,7 +61,12 @@ impl Fault {
             if e.code().as_deref() == Some("23514") && e.constraint().is_none())
     }
 
-    /// Whether a task with the same id is there already.
+    /// Whether something is there already that can be there but once.
+    pub(super) fn is_unique_violation(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(e)) if e.is_unique_violation())
+    }
+
+    /// Whether a task with the same id, or of the same request, is there already.
     pub(super) fn is_taken_id(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(e))
             if e.is_unique_violation() && e.table().is_some_and(|t| t.starts_with("task")))

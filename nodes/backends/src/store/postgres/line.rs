@@ -7,8 +7,11 @@
 
 use super::fault::{Blame, Fault};
 use super::teller::Teller;
-use super::tx::Tx;
-use callboard_domain::Timestamp;
+use super::draft::Draft;
+use super::rows;
+use super::tx::{Recent, Tx};
+use crate::store::names::Names;
+use callboard_domain::{SessionId, Timestamp};
 use callboard_ports::Clock;
 use callboard_ports::planted::Bug;
 use callboard_ports::store::{Commit, Error};
@@ -27,7 +30,7 @@ const TRIES: u32 = 8;
 /// item of a batch, and 500 rows take 80 ms instead of 2. Said here and not to the connection, so that it holds
 /// through a pooler too.
 const BEGIN: &str = "BEGIN; SET LOCAL enable_nestloop = off; \
-                     SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+                     SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, NULL::uuid";
 
 /// What all lines of a store share.
 pub(super) struct Context {
@@ -36,6 +39,7 @@ pub(super) struct Context {
     /// Random numbers in `0.0..1.0`.
     pub(super) jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
     pub(super) teller: Arc<Teller>,
+    pub(super) recent: Recent,
     pub(super) commits: AtomicU64,
 }
 
@@ -43,6 +47,11 @@ pub(super) struct Context {
 pub(super) trait Work: Send {
     /// What it answers.
     type Out: Send;
+
+    /// The sessions it is done under: those that are live are held so until the commit, and named in [`Tx::live`].
+    fn sessions(&self) -> Vec<SessionId> {
+        Vec::new()
+    }
 
     /// Does it. [`Tx::flush`] is called for it.
     fn run<'a>(
@@ -96,14 +105,14 @@ impl Line {
 
     /// Runs work in a transaction and tells the observers.
     pub(super) async fn run<W: Work>(&mut self, work: &mut W) -> Result<W::Out, Failed> {
-        let mut tries = 0;
+        let (mut tries, mut trusts) = (0, !Bug::ClaimSkipsLocked.is_planted());
         loop {
             let reused = self.conn.is_some();
-            let failed = match self.attempt(work).await {
+            let failed = match self.attempt(work, trusts).await {
                 Err(Failed::Before(fault)) => fault,
                 done => return done,
             };
-            tries += 1;
+            (tries, trusts) = (tries + 1, false);
             let again = match failed.blame() {
                 Blame::Clash => tries < TRIES,
                 // It had died since it was used last, perhaps with the server. A fresh one may do.
@@ -117,13 +126,13 @@ impl Line {
         }
     }
 
-    async fn attempt<W: Work>(&mut self, work: &mut W) -> Result<W::Out, Failed> {
+    async fn attempt<W: Work>(&mut self, work: &mut W, trusts: bool) -> Result<W::Out, Failed> {
         // Taken out: whoever stops half-way leaves no connection in an unknown state behind.
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
             None => connect(&self.options).await.map_err(Failed::Before)?,
         };
-        let done = self.transact(&mut conn, work).await;
+        let done = self.transact(&mut conn, work, trusts).await;
         match &done {
             Ok(_) => self.conn = Some(conn),
             Err(Failed::Before(fault)) if fault.blame() != Blame::Connection => {
@@ -136,15 +145,32 @@ impl Line {
         done
     }
 
-    async fn transact<W: Work>(&self, conn: &mut PgConnection, work: &mut W) -> Result<W::Out, Failed> {
+    async fn transact<W: Work>(
+        &self,
+        conn: &mut PgConnection,
+        work: &mut W,
+        trusts: bool,
+    ) -> Result<W::Out, Failed> {
         let context = &*self.context;
         let run = async {
-            let begun = sqlx::raw_sql(BEGIN).fetch_one(&mut *conn).await?;
+            let begin = AssertSqlSafe(begin(&work.sessions()));
+            let begun = sqlx::raw_sql(begin).fetch_all(&mut *conn).await?;
+            let mut begun = begun.iter();
+            let time = begun.next().ok_or(sqlx::Error::RowNotFound)?;
             let now = match &context.clock {
                 Some(clock) => clock.now(),
-                None => Timestamp::from_micros(begun.try_get(0)?),
+                None => Timestamp::from_micros(time.try_get(0)?),
             };
-            let mut tx = Tx::new(&mut *conn, now, &*context.jitter);
+            let live = begun.map(|held| Ok(SessionId::new(held.try_get(1)?)));
+            let mut tx = Tx {
+                conn: &mut *conn,
+                draft: Draft::new(now),
+                jitter: &*context.jitter,
+                names: Names::default(),
+                recent: &context.recent,
+                trusts,
+                live: live.collect::<Result<_, sqlx::Error>>()?,
+            };
             let out = work.run(&mut tx).await?;
             tx.flush().await?;
             Ok((out, tx.into_draft()))
@@ -159,6 +185,7 @@ impl Line {
         match committed.and_then(|done| Ok(done?)) {
             Ok(_) => {
                 context.commits.fetch_add(1, Ordering::Relaxed);
+                context.recent.committed(&draft);
                 if !Bug::PublishBeforeCommit.is_planted() {
                     turn.tell(&draft.commit).await;
                 }
@@ -189,6 +216,19 @@ pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, 
 /// Waits no longer than that.
 pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Fault> {
     tokio::time::timeout(limit, future).await.map_err(|_| Fault::TimedOut(limit.as_secs()))
+}
+
+/// The first statements of a transaction, sent as one. Whoever ends one of the sessions waits for the commit, and
+/// then finds what was claimed under it; a renewal does not wait.
+fn begin(sessions: &[SessionId]) -> String {
+    if sessions.is_empty() {
+        return BEGIN.into();
+    }
+    let ids: Vec<String> = sessions.iter().map(|id| format!("'{}'", rows::session_uuid(*id))).collect();
+    format!(
+        "{BEGIN}; SELECT 0::bigint, id FROM node_sessions WHERE id IN ({}) AND ended_at IS NULL ORDER BY id FOR KEY SHARE",
+        ids.join(", ")
+    )
 }
 
 /// The last statements of a transaction, sent as one: the totals' row is locked for as short as can be.

@@ -3,8 +3,9 @@
 //! - **Hot writes** (admit; claim; what workers report) go through three bounded queues, each with a
 //!   connection of its own, and are committed in groups ([`group`], [`batch`]). Every statement is
 //!   set-based.
-//! - **Transitions** are decided by the domain on rows that are locked, and written in one place
-//!   ([`draft`], [`tx`]). A claim by id waits for a lock, it never skips one.
+//! - **Transitions** are decided by the domain on rows that were read, or that this process wrote last and
+//!   remembers, and written in one place if they are still the same ([`draft`], [`tx`], [`flush`]). A claim by id
+//!   waits for a lock, it never skips one.
 //! - **Every way into QUEUED** writes an outbox row under the next hand-off number in the same transaction.
 //! - **Reads** run on a pool beside.
 //! - **Plans** do not hang on statistics: see [`schema`] for what each connection sets. Behind a connection
@@ -24,6 +25,7 @@ mod claim;
 mod draft;
 mod events;
 mod fault;
+mod flush;
 mod group;
 mod lease;
 mod line;
@@ -162,6 +164,7 @@ impl Store {
             clock: options.clock,
             jitter: options.jitter,
             teller: Arc::new(Teller::default()),
+            recent: tx::Recent::default(),
             commits: AtomicU64::new(0),
         });
         let shard = Shards::new();

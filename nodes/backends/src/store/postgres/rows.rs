@@ -5,6 +5,7 @@
 
 use super::fault::Fault;
 use crate::store::names::Names;
+use crate::store::recent::Stored;
 use callboard_domain::{
     Band, Lifecycle, Priority, Progress, SessionId, Spec, State, Task, TaskError, TaskId, Timestamp,
 };
@@ -53,17 +54,19 @@ pub(super) enum Note<T> {
     Set(T),
 }
 
-/// What a stored row must still be when it is written: the fence of every update.
+/// What a stored row must still be when it is written: the fence of every update. No row changes without one of
+/// these.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fence {
     pub(super) seq: u64,
+    pub(super) handoff: u64,
     pub(super) attempt: u32,
     pub(super) session: Option<SessionId>,
 }
 
 impl Fence {
-    pub(super) fn of(life: &Lifecycle) -> Self {
-        Self { seq: life.seq, attempt: life.attempt, session: life.session }
+    pub(super) fn of(life: &Lifecycle, handoff: u64) -> Self {
+        Self { seq: life.seq, handoff, attempt: life.attempt, session: life.session }
     }
 }
 
@@ -89,6 +92,23 @@ pub(super) struct Row {
     pub(super) fence: Option<Fence>,
     /// Whether it has to be written.
     pub(super) changed: bool,
+    /// Whether it was written by this transaction.
+    pub(super) written: bool,
+}
+
+impl Stored for Row {
+    fn id(&self) -> TaskId {
+        self.id
+    }
+
+    fn has_ended(&self) -> bool {
+        self.life.state.is_terminal()
+    }
+
+    /// Several transactions are under way at once, and may be told of in any order.
+    fn is_after(&self, other: &Self) -> bool {
+        (self.life.seq, self.handoff) > (other.life.seq, other.handoff)
+    }
 }
 
 /// A column.
@@ -117,11 +137,12 @@ pub(super) fn row(sql: &PgRow, names: &mut Names) -> Result<Row, Fault> {
         cancel_requested: get(sql, 8)?,
         run_at: time(sql, 9)?,
     };
+    let handoff = count(sql, 10)?;
     Ok(Row {
         id: id(sql, 0)?,
-        fence: Some(Fence::of(&life)),
+        fence: Some(Fence::of(&life, handoff)),
         life,
-        handoff: count(sql, 10)?,
+        handoff,
         queued_at: maybe_time(sql, 11)?,
         not_before: maybe_time(sql, 12)?,
         started_at: maybe_time(sql, 13)?,
@@ -134,6 +155,7 @@ pub(super) fn row(sql: &PgRow, names: &mut Names) -> Result<Row, Fault> {
         progress: Note::Keep,
         error: Note::Keep,
         changed: false,
+        written: false,
     })
 }
 

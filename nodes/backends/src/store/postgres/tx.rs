@@ -1,4 +1,9 @@
-//! One write transaction: rows are locked and read, the [`Draft`] changes, and all is written at once.
+//! One write transaction: rows are read, the [`Draft`] changes, and all is written at once.
+//!
+//! A row is locked when it is read, or only when it is written. In both cases it is written only if it is still what
+//! it was read as, or remembered as: see [`Fence`](rows::Fence). If it is not, all is undone and run again with locks.
+//! So a decision that changes a row may rest on what was read without a lock, and one that leaves it as it is may
+//! not, unless it holds for whatever was committed last.
 //!
 //! Everything is set-based and in the order of the ids, so that two transactions on the same tasks wait for
 //! each other instead of deadlocking. A batch is split by the day its ids are of, so that each statement
@@ -7,19 +12,19 @@
 //! Where a table is joined with the arrays of a batch, its rows are found by `= ANY` of the ids and the join is a
 //! hash join, whatever the statistics say: see [`line`](super::line).
 
-use super::draft::{Draft, Unwritten};
+use super::draft::Draft;
 use super::events;
 use super::fault::Fault;
-use super::rows::{self, Note, Row, row_columns, task_columns};
+use super::rows::{self, AFTER_TASK, Fence, Note, Row, row_columns, task_columns};
 use crate::store::names::Names;
-use callboard_domain::{Event, Happening, Lifecycle, Spec, TaskId, Timestamp};
+use crate::store::recent::RecentTasks;
+use bytes::Bytes;
+use callboard_domain::{Event, Happening, Lifecycle, SessionId, Spec, TaskId, Timestamp};
 use callboard_ports::planted::Bug;
 use sqlx::PgConnection;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
-
-/// How long a fresh outbox row is hidden, in microseconds: whoever committed publishes it from memory.
-const BORN_LEASED: i64 = 2_000_000;
 
 const LOAD: &str = concat!(
     "SELECT ",
@@ -36,45 +41,46 @@ const LOAD_WHOLE_SKIPPING: &str = concat!(
     task_columns!(),
     " FROM tasks t WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3 ORDER BY t.id FOR UPDATE SKIP LOCKED"
 );
+/// An input is read if those before it have not reached the bound. The size of one is known without reading it.
+const READ_CLAIMABLE: &str = concat!(
+    "SELECT ",
+    task_columns!(),
+    ", i.task_id IS NOT NULL, CASE WHEN sum(octet_length(i.input)) OVER (ORDER BY t.id) - octet_length(i.input) < $4 \
+        THEN i.input END \
+     FROM tasks t LEFT JOIN task_inputs i ON i.task_id = t.id AND i.task_id = ANY($1) \
+        AND i.task_id BETWEEN $2 AND $3 \
+     WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3"
+);
 /// What a row is rebuilt with beside its log.
 const KEY: &str = "SELECT greatest(handoff, 0), queue, band, max_attempts FROM tasks WHERE id = $1";
 
-const MOVE: &str = "WITH moved AS ( \
-    UPDATE tasks t SET state = u.state, attempt = u.attempt, failures = u.failures, lost = u.lost, \
-        last_seq = u.last_seq, session = u.session, started = u.started, \
-        cancel_requested = u.cancel_requested, run_at = u.run_at, handoff = u.handoff, alone = u.alone, \
-        queued_at = u.queued_at, not_before = u.not_before, started_at = u.started_at, \
-        finished_at = u.finished_at, node = u.node \
-    FROM unnest($1::uuid[], $2::smallint[], $3::int[], $4::int[], $5::int[], $6::bigint[], $7::uuid[], \
-        $8::bool[], $9::bool[], $10::bigint[], $11::bigint[], $12::bool[], $13::bigint[], $14::bigint[], \
-        $15::bigint[], $16::bigint[], $17::text[], $18::bigint[], $19::int[], $20::uuid[]) \
-        AS u (id, state, attempt, failures, lost, last_seq, session, started, cancel_requested, run_at, \
-        handoff, alone, queued_at, not_before, started_at, finished_at, node, was_seq, was_attempt, \
-        was_session) \
-    WHERE t.id = u.id AND t.id = ANY($1) AND t.id BETWEEN $21 AND $22 AND (u.was_seq IS NULL OR (t.last_seq = u.was_seq \
-        AND t.attempt = u.was_attempt AND t.session IS NOT DISTINCT FROM u.was_session)) \
-    RETURNING 1) SELECT count(*) FROM moved";
-const NOTE: &str = "UPDATE tasks t SET \
-        progress_percent = CASE WHEN u.progress THEN u.percent ELSE t.progress_percent END, \
-        progress_message = CASE WHEN u.progress THEN u.says ELSE t.progress_message END, \
-        error_reason = CASE WHEN u.error THEN u.reason ELSE t.error_reason END, \
-        error_message = CASE WHEN u.error THEN u.message ELSE t.error_message END, \
-        error_retryable = CASE WHEN u.error THEN u.retryable ELSE t.error_retryable END \
-    FROM unnest($1::uuid[], $2::bool[], $3::smallint[], $4::text[], $5::bool[], $6::text[], $7::text[], \
-        $8::bool[]) AS u (id, progress, percent, says, error, reason, message, retryable) \
-    WHERE t.id = u.id AND t.id = ANY($1) AND t.id BETWEEN $9 AND $10";
-/// Nothing here depends on anything else here: one statement, one round trip.
-const APPEND: &str = "WITH logged AS ( \
-        INSERT INTO task_events (task_id, seq, at, type, state, attempt, node, detail) \
-        SELECT e.task_id, e.seq, $1, e.type, e.state, e.attempt, e.node, e.detail FROM unnest($2::uuid[], \
-            $3::bigint[], $4::smallint[], $5::smallint[], $6::int[], $7::text[], $8::text[]) \
-            AS e (task_id, seq, type, state, attempt, node, detail)), \
-    kept AS ( \
-        INSERT INTO task_results (task_id, result) SELECT * FROM unnest($9::uuid[], $10::bytea[])) \
-    INSERT INTO outbox (task_id, handoff, queue, band, alone, queued_at, not_before, next_try_at) \
-        SELECT o.*, greatest(o.not_before, $1 + $11) FROM unnest($12::uuid[], $13::bigint[], $14::text[], \
-            $15::smallint[], $16::bool[], $17::bigint[], $18::bigint[]) \
-            AS o (task_id, handoff, queue, band, alone, queued_at, not_before)";
+/// What never changes about each task, or why that cannot be read.
+pub(super) type Specs = HashMap<TaskId, Result<Spec, String>>;
+/// The input of each task; none if it was too much at once.
+pub(super) type Inputs = HashMap<TaskId, Option<Bytes>>;
+
+/// The tasks this process wrote last, shared by all its lines.
+#[derive(Debug, Default)]
+pub(super) struct Recent(Mutex<RecentTasks<Row>>);
+
+impl Recent {
+    fn lock(&self) -> MutexGuard<'_, RecentTasks<Row>> {
+        // Nothing can panic while it is held, but for an allocation.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn forget(&self, ids: impl Iterator<Item = TaskId>) {
+        let mut recent = self.lock();
+        ids.for_each(|id| recent.forget(id));
+    }
+
+    /// Keeps what was committed.
+    pub(super) fn committed(&self, draft: &Draft) {
+        let mut recent = self.lock();
+        draft.admitted.iter().for_each(|(row, spec, input)| recent.admitted(row, spec, input));
+        draft.rows.values().filter(|row| row.written).for_each(|row| recent.saved(row));
+    }
+}
 
 /// One write transaction.
 pub(super) struct Tx<'c> {
@@ -82,16 +88,14 @@ pub(super) struct Tx<'c> {
     pub(super) draft: Draft,
     pub(super) jitter: &'c (dyn Fn() -> f64 + Send + Sync),
     pub(super) names: Names,
+    pub(super) recent: &'c Recent,
+    /// Whether rows may be decided on that are not locked: not once they were found to have changed.
+    pub(super) trusts: bool,
+    /// Those of the work's sessions that are live, held so until the commit.
+    pub(super) live: HashSet<SessionId>,
 }
 
 impl<'c> Tx<'c> {
-    pub(super) fn new(
-        conn: &'c mut PgConnection,
-        now: Timestamp,
-        jitter: &'c (dyn Fn() -> f64 + Send + Sync),
-    ) -> Self {
-        Self { conn, draft: Draft::new(now), jitter, names: Names::default() }
-    }
 
     pub(super) fn into_draft(self) -> Draft {
         self.draft
@@ -116,13 +120,84 @@ impl<'c> Tx<'c> {
         Ok(())
     }
 
-    /// As [`Self::load`], and answers what never changes about each, or why that cannot be read.
-    pub(super) async fn load_whole(
+    /// Takes the rows into the draft that are remembered, without a lock, if `fits`. Answers the other ids.
+    pub(super) fn recall(
         &mut self,
         ids: impl IntoIterator<Item = TaskId>,
-    ) -> Result<HashMap<TaskId, Result<Spec, String>>, Fault> {
+        fits: impl Fn(TaskId, &Row) -> bool,
+    ) -> Vec<TaskId> {
+        if !self.trusts {
+            return ids.into_iter().collect();
+        }
+        let (recent, rows) = (self.recent.lock(), &mut self.draft.rows);
+        let is_unknown = |id: &TaskId| match recent.row(*id).filter(|row| fits(*id, row)) {
+            Some(row) => {
+                rows.insert(*id, remembered(row));
+                false
+            }
+            None => true,
+        };
+        ids.into_iter().filter(is_unknown).collect()
+    }
+
+    /// As [`Self::recall`], with what a first claim needs.
+    pub(super) fn recall_claimable(
+        &mut self,
+        ids: Vec<TaskId>,
+        specs: &mut Specs,
+        inputs: &mut Inputs,
+    ) -> Vec<TaskId> {
+        if !self.trusts {
+            return ids;
+        }
+        let (mut recent, rows) = (self.recent.lock(), &mut self.draft.rows);
+        let mut is_unknown = |id: &TaskId| {
+            let Some((spec, input)) = recent.take_unclaimed(*id) else { return true };
+            let Some(row) = recent.row(*id) else { return true };
+            rows.insert(*id, remembered(row));
+            specs.insert(*id, Ok(spec));
+            inputs.insert(*id, Some(input));
+            false
+        };
+        ids.into_iter().filter(|id| is_unknown(id)).collect()
+    }
+
+    /// Reads tasks into the draft with what a claim needs of them, without a lock: of the inputs up to about so many
+    /// bytes. Answers those whose row makes no sense: they must be locked.
+    pub(super) async fn read_claimable(
+        &mut self,
+        ids: Vec<TaskId>,
+        bytes: usize,
+        specs: &mut Specs,
+        inputs: &mut Inputs,
+    ) -> Result<Vec<TaskId>, Fault> {
+        let (mut left, mut senseless) = (bytes, Vec::new());
+        for day in Day::split(ids) {
+            let found = sqlx::query(READ_CLAIMABLE).bind(&day.ids).bind(day.first).bind(day.last);
+            let found = found.bind(i64::try_from(left).unwrap_or(i64::MAX));
+            for sql in found.fetch_all(&mut *self.conn).await? {
+                let id = rows::id(&sql, 0)?;
+                let Ok(row) = rows::row(&sql, &mut self.names) else {
+                    senseless.push(id);
+                    continue;
+                };
+                let spec = rows::spec(&sql, &mut self.names, &row);
+                specs.insert(id, spec.map_err(|fault| fault.to_string()));
+                self.draft.rows.insert(id, row);
+                if rows::get(&sql, AFTER_TASK)? {
+                    let input: Option<&[u8]> = rows::get(&sql, AFTER_TASK + 1)?;
+                    left = left.saturating_sub(input.map_or(0, <[u8]>::len));
+                    // A copy: a part of the whole answer would hold all of it in memory.
+                    inputs.insert(id, input.map(Bytes::copy_from_slice));
+                }
+            }
+        }
+        Ok(senseless)
+    }
+
+    /// As [`Self::load`], with what never changes about each, or why that cannot be read.
+    pub(super) async fn load_whole(&mut self, ids: Vec<TaskId>, specs: &mut Specs) -> Result<(), Fault> {
         let sql = if Bug::ClaimSkipsLocked.is_planted() { LOAD_WHOLE_SKIPPING } else { LOAD_WHOLE };
-        let mut specs = HashMap::new();
         for day in Day::split(ids) {
             let found = sqlx::query(sql).bind(&day.ids).bind(day.first).bind(day.last);
             for sql in found.fetch_all(&mut *self.conn).await? {
@@ -136,7 +211,7 @@ impl<'c> Tx<'c> {
                 specs.insert(id, spec.map_err(|fault| fault.to_string()));
             }
         }
-        Ok(specs)
+        Ok(())
     }
 
     /// A row that cannot be read, from the task's log. One that has no sound log is passed over.
@@ -163,6 +238,7 @@ impl<'c> Tx<'c> {
                 error: Note::Keep,
                 fence: None,
                 changed: true,
+                written: false,
             })
         });
         match row {
@@ -174,27 +250,11 @@ impl<'c> Tx<'c> {
         }
         Ok(())
     }
+}
 
-    /// Writes what is in the draft and not yet written.
-    pub(super) async fn flush(&mut self) -> Result<(), Fault> {
-        let changed: Vec<&Row> = self.draft.rows.values().filter(|row| row.changed).collect();
-        for day in changed.chunk_by(|a, b| Day::of(a.id) == Day::of(b.id)) {
-            let found = update(self.conn, day).await?;
-            if usize::try_from(found) != Ok(day.len()) {
-                return Err(Fault::Moved { found, wanted: day.len() });
-            }
-            let noted: Vec<&&Row> =
-                day.iter().filter(|r| r.progress != Note::Keep || r.error != Note::Keep).collect();
-            if !noted.is_empty() {
-                note(self.conn, &noted).await?;
-            }
-        }
-        if self.draft.has_more_to_append() {
-            append(self.conn, &self.draft).await?;
-        }
-        self.draft.flushed();
-        Ok(())
-    }
+/// A row as it is taken from memory.
+fn remembered(row: &Row) -> Row {
+    Row { fence: Some(Fence::of(&row.life, row.handoff)), changed: false, written: false, ..row.clone() }
 }
 
 /// Tasks of one day: of one partition.
@@ -224,90 +284,6 @@ impl Day {
         };
         ids.chunk_by(|a, b| Self::of(*a) == Self::of(*b)).filter_map(day).collect()
     }
-}
-
-/// Gathers one column of many rows.
-fn column<'r, R, T>(rows: &'r [R], value: impl Fn(&'r R) -> T) -> Vec<T> {
-    rows.iter().map(value).collect()
-}
-
-async fn update(conn: &mut PgConnection, day: &[&Row]) -> Result<i64, Fault> {
-    let ids = column(day, |r| rows::uuid(r.id));
-    let (first, last) = (ids.first().copied(), ids.last().copied());
-    let micros = |at: Option<Timestamp>| at.map(Timestamp::micros);
-    let moved = sqlx::query_scalar(MOVE)
-        .bind(ids)
-        .bind(column(day, |r| i16::from(r.life.state.code())))
-        .bind(column(day, |r| rows::stored_small(r.life.attempt)))
-        .bind(column(day, |r| rows::stored_small(r.life.failures)))
-        .bind(column(day, |r| rows::stored_small(r.life.lost)))
-        .bind(column(day, |r| rows::stored(r.life.seq)))
-        .bind(column(day, |r| r.life.session.map(rows::session_uuid)))
-        .bind(column(day, |r| r.life.started))
-        .bind(column(day, |r| r.life.cancel_requested))
-        .bind(column(day, |r| r.life.run_at.micros()))
-        .bind(column(day, |r| rows::stored(r.handoff)))
-        .bind(column(day, |r| r.life.is_suspect()))
-        .bind(column(day, |r| micros(r.queued_at)))
-        .bind(column(day, |r| micros(r.not_before)))
-        .bind(column(day, |r| micros(r.started_at)))
-        .bind(column(day, |r| micros(r.finished_at)))
-        .bind(column(day, |r| r.node.as_deref()))
-        .bind(column(day, |r| r.fence.map(|f| rows::stored(f.seq))))
-        .bind(column(day, |r| r.fence.map(|f| rows::stored_small(f.attempt))))
-        .bind(column(day, |r| r.fence.and_then(|f| f.session).map(rows::session_uuid)))
-        .bind(first)
-        .bind(last);
-    Ok(moved.fetch_one(conn).await?)
-}
-
-async fn note(conn: &mut PgConnection, rows: &[&&Row]) -> Result<(), Fault> {
-    let ids = column(rows, |r| rows::uuid(r.id));
-    let (first, last) = (ids.first().copied(), ids.last().copied());
-    fn set<T>(note: &Note<T>) -> Option<&T> {
-        if let Note::Set(value) = note { Some(value) } else { None }
-    }
-    sqlx::query(NOTE)
-        .bind(ids)
-        .bind(column(rows, |r| r.progress != Note::Keep))
-        .bind(column(rows, |r| set(&r.progress).map(|p| i16::from(p.percent))))
-        .bind(column(rows, |r| set(&r.progress).map(|p| rows::clean(&p.message))))
-        .bind(column(rows, |r| r.error != Note::Keep))
-        .bind(column(rows, |r| set(&r.error).map(|e| rows::clean(&e.reason))))
-        .bind(column(rows, |r| set(&r.error).map(|e| rows::clean(&e.message))))
-        .bind(column(rows, |r| set(&r.error).map(|e| e.retryable)))
-        .bind(first)
-        .bind(last)
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-async fn append(conn: &mut PgConnection, draft: &Draft) -> Result<(), Fault> {
-    let Unwritten { events, ready, queued_at, results } = draft.unwritten();
-    let details = events.iter().map(|e| events::detail(&e.what)).collect::<Result<Vec<_>, _>>()?;
-    sqlx::query(APPEND)
-        .bind(draft.now.micros())
-        .bind(column(events, |e| rows::uuid(e.task_id)))
-        .bind(column(events, |e| rows::stored(e.seq)))
-        .bind(column(events, |e| events::code(&e.what)))
-        .bind(column(events, |e| i16::from(e.state.code())))
-        .bind(column(events, |e| rows::stored_small(e.attempt)))
-        .bind(column(events, |e| e.node.as_deref()))
-        .bind(details)
-        .bind(column(results, |(id, _)| rows::uuid(*id)))
-        .bind(column(results, |(_, result)| result.as_ref()))
-        .bind(BORN_LEASED)
-        .bind(column(ready, |r| rows::uuid(r.id)))
-        .bind(column(ready, |r| rows::stored(r.handoff)))
-        .bind(column(ready, |r| &*r.queue))
-        .bind(column(ready, |r| i16::from(r.band.index())))
-        .bind(column(ready, |r| r.alone))
-        .bind(column(queued_at, |at| at.micros()))
-        .bind(column(ready, |r| r.not_before.map(Timestamp::micros)))
-        .execute(conn)
-        .await?;
-    Ok(())
 }
 
 /// The lifecycle a log replays to.

@@ -21,7 +21,6 @@ mod inbox;
 mod port;
 mod read;
 mod readers;
-mod recent;
 mod registry;
 mod rows;
 mod schema;

@@ -4,6 +4,7 @@
 //! whole [`Task`] for a caller.
 
 use crate::store::names::Names;
+use crate::store::recent::Stored;
 use callboard_domain::{
     Band, Lifecycle, Priority, Progress, SessionId, Spec, State, Task, TaskError, TaskId, Timestamp,
 };
@@ -57,6 +58,21 @@ pub(super) struct Row {
     pub(super) max_attempts: u32,
     /// Whether progress or an error is stored.
     pub(super) noted: bool,
+}
+
+impl Stored for Row {
+    fn id(&self) -> TaskId {
+        self.id
+    }
+
+    fn has_ended(&self) -> bool {
+        self.life.state.is_terminal()
+    }
+
+    /// There is one writer.
+    fn is_after(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// Reads a [`Row`].

@@ -6,9 +6,9 @@
 
 use super::events;
 use super::fault::Fault;
-use super::recent::RecentTasks;
 use super::rows::{self, Row, row_columns};
 use crate::store::names::Names;
+use crate::store::recent::RecentTasks;
 use callboard_domain::{Event, Happening, Lifecycle, State, TaskId, Timestamp};
 use callboard_ports::handoff::Ready;
 use callboard_ports::store::Commit;
@@ -35,7 +35,7 @@ pub(super) struct Scratch {
     pub(super) names: Names,
     pub(super) buffer: Vec<u8>,
     /// Not looked at when `careful`: there, an item that is undone would make it wrong.
-    pub(super) recent: RecentTasks,
+    pub(super) recent: RecentTasks<Row>,
     /// What the observers will be told.
     pub(super) commit: Commit,
     /// How the totals change, by state.
