@@ -12,9 +12,18 @@ use std::time::{Duration, Instant};
 /// The superuser of the instance.
 const USER: &str = "callboard";
 
-/// Settings of every instance.
-const SETTINGS: [&str; 6] =
-    ["-c", "max_connections=300", "-c", "shared_buffers=64MB", "-c", "log_min_messages=warning"];
+/// Settings of every instance. With less memory and fewer segments of the log than this, a few minutes of load are
+/// spent on evicting pages and making files.
+const SETTINGS: [&str; 8] = [
+    "-c",
+    "max_connections=300",
+    "-c",
+    "shared_buffers=256MB",
+    "-c",
+    "max_wal_size=4GB",
+    "-c",
+    "log_min_messages=warning",
+];
 
 /// A PostgreSQL of one's own, with fsync on. Gone, with its data, when dropped.
 #[derive(Debug)]

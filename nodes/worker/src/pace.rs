@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 const AHEAD: Duration = Duration::from_millis(50);
 /// What ends within this ends soon: to let go of what was sent here and to ask for it again takes some of it.
 const SOON: Duration = Duration::from_millis(50);
-/// The most tasks claimed ahead.
-const AHEAD_TASKS: usize = 500;
+/// The most tasks claimed ahead: two claims, so that one is under way while the tasks of the other end.
+const AHEAD_TASKS: usize = 1_000;
 /// The weight of a new measurement.
 const WEIGHT: f64 = 0.1;
 

@@ -72,7 +72,7 @@ pub(crate) struct Floor {
     address: String,
     ended: Arc<Ended>,
     // Everything it started ends with it.
-    _work: tokio::task::JoinSet<Result<()>>,
+    work: tokio::task::JoinSet<Result<()>>,
 }
 
 impl Floor {
@@ -102,7 +102,7 @@ impl Floor {
             let service = TaskServiceServer::new(Submits { jobs });
             Ok(Server::builder().add_service(service).serve_with_incoming(incoming).await?)
         });
-        Ok(Self { address, ended, _work: work })
+        Ok(Self { address, ended, work })
     }
 
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
@@ -110,13 +110,21 @@ impl Floor {
     }
 
     /// Waits until so many tasks have ended.
-    pub(crate) async fn ended(&self, count: usize) {
+    ///
+    /// # Errors
+    /// A part of the floor broke.
+    pub(crate) async fn ended(&mut self, count: usize) -> Result<()> {
         loop {
             let more = self.ended.more.notified();
             if self.ended.count.load(Ordering::SeqCst) >= count {
-                return;
+                return Ok(());
             }
-            more.await;
+            tokio::select! {
+                () = more => {}
+                broken = self.work.join_next() => {
+                    return Err(format!("a part of the floor ended: {broken:?}").into());
+                }
+            }
         }
     }
 }

@@ -129,11 +129,11 @@ async fn rate(nodes: &[Node], way: Way, tasks: usize, look_every: Duration) -> R
 }
 
 async fn floor_rate(servers: &mut Servers, way: Way, tasks: usize) -> Result<Rate> {
-    let floor = Floor::start(&servers.place()?).await?;
+    let mut floor = Floor::start(&servers.place()?).await?;
     let channels = load::connect(&[floor.endpoint()?]).await?;
     let began = Instant::now();
     load::submit(&channels, way, tasks).await?;
-    floor.ended(tasks).await;
+    floor.ended(tasks).await?;
     Ok(Rate { tasks, took: began.elapsed(), cpu: Duration::ZERO, memory_mb: 0.0 })
 }
 

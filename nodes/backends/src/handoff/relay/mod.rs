@@ -36,6 +36,8 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 /// The most rows confirmed in one statement, and the batches that may wait for it.
 const CONFIRMED: usize = 2_000;
 const WAITING: usize = 64;
+/// For how long confirms are gathered: whoever waits for nothing needs no transaction of its own.
+const GATHER: Duration = Duration::from_millis(100);
 /// How often a confirm that failed is tried again, and how long between. Rows left over are published again.
 const TRIES: u32 = 5;
 const TRY_AGAIN: Duration = Duration::from_millis(300);
@@ -110,7 +112,7 @@ impl Relay {
         };
         run(Box::pin(publish(shared.clone())));
         run(Box::pin(sweep(shared.clone())));
-        run(Box::pin(confirm(outbox, to_confirm)));
+        shared.tracker.spawn(confirm(outbox, to_confirm, closing.clone()));
         Arc::new(Self { shared, closing })
     }
 
@@ -287,13 +289,28 @@ async fn sweep(shared: Arc<Shared>) {
     }
 }
 
-/// Deletes the rows of what the hand-off answers for.
-async fn confirm(outbox: Arc<dyn Outbox>, mut confirmed: mpsc::Receiver<Vec<(TaskId, u64)>>) {
-    while let Some(mut batch) = confirmed.recv().await {
-        while batch.len() < CONFIRMED {
-            let Ok(more) = confirmed.try_recv() else { break };
-            batch.extend(more);
-        }
+/// Deletes the rows of what the hand-off answers for, until it is closed: then what came until then.
+async fn confirm(
+    outbox: Arc<dyn Outbox>,
+    mut confirmed: mpsc::Receiver<Vec<(TaskId, u64)>>,
+    closing: CancellationToken,
+) {
+    loop {
+        let mut batch = match closing.run_until_cancelled(confirmed.recv()).await {
+            Some(Some(batch)) => batch,
+            Some(None) => return,
+            None => match confirmed.try_recv() {
+                Ok(batch) => batch,
+                Err(_) => return,
+            },
+        };
+        let gathered = async {
+            while batch.len() < CONFIRMED {
+                let Some(more) = confirmed.recv().await else { break };
+                batch.extend(more);
+            }
+        };
+        let _ = closing.run_until_cancelled(tokio::time::timeout(GATHER, gathered)).await;
         for attempt in 1..=TRIES {
             match outbox.confirm(batch.clone()).await {
                 Ok(_) => break,

@@ -6,7 +6,7 @@ use super::flush::{self, hand_off_columns, log_columns};
 use super::group;
 use super::line::{Line, Work};
 use super::rows::{self, AFTER_TASK, Note, Row, task_columns};
-use super::tx::{Day, Tx};
+use super::tx::{Day, Tx, on};
 use bytes::Bytes;
 use callboard_domain::{Lifecycle, NewTask, Spec, State, Task, TaskId, limits};
 use callboard_ports::store::{Admitted, Error};
@@ -22,7 +22,7 @@ const KNOWN_REQUESTS: &str = "SELECT q.namespace, q.request_id, r.task_id \
 const KNOWN: &str = concat!(
     "SELECT ",
     task_columns!(),
-    ", i.input FROM tasks t LEFT JOIN task_inputs i ON i.task_id = t.id \
+    ", i.input FROM tasks{day} t LEFT JOIN task_inputs{day} i ON i.task_id = t.id \
      AND i.task_id = ANY($1) AND i.task_id BETWEEN $2 AND $3 WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3"
 );
 /// New tasks, as parameters 1 to 17, with their log and their hand-offs.
@@ -30,9 +30,9 @@ macro_rules! inserted {
     () => {
         concat!(
             "WITH kept AS ( \
-                INSERT INTO task_inputs (task_id, input) SELECT * FROM unnest($1::uuid[], $2::bytea[])), \
+                INSERT INTO task_inputs{day} (task_id, input) SELECT * FROM unnest($1::uuid[], $2::bytea[])), \
              new AS ( \
-                INSERT INTO tasks (created_at, last_seq, attempt, failures, lost, started, cancel_requested, \
+                INSERT INTO tasks{day} (created_at, last_seq, attempt, failures, lost, started, cancel_requested, \
                     alone, id, state, run_at, handoff, queued_at, queue, band, max_attempts, namespace, kind, \
                     priority, timeout_us, request_id, traceparent, retry_of) \
                 SELECT $3, 1, 0, 0, 0, false, false, false, t.* FROM unnest($1::uuid[], $4::smallint[], \
@@ -123,6 +123,7 @@ impl Batch for Admit {
 
 impl Work for Admit {
     type Out = Vec<Answer>;
+    const IS_HOT: bool = true;
 
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Vec<Answer>, Fault> {
         if let Mode::Blamed(why) = &self.mode {
@@ -245,7 +246,7 @@ async fn known(
 ) -> Result<HashMap<TaskId, (Task, Vec<u8>)>, Fault> {
     let mut known = HashMap::new();
     for day in Day::split(ids) {
-        let found = sqlx::query(KNOWN).bind(&day.ids).bind(day.first).bind(day.last);
+        let found = sqlx::query(tx.named(KNOWN, &day)).bind(&day.ids).bind(day.first).bind(day.last);
         for sql in found.fetch_all(&mut *tx.conn).await? {
             let task = rows::task(&sql, &mut tx.names)?;
             let input = rows::get::<Option<Vec<u8>>>(&sql, AFTER_TASK)?.unwrap_or_default();
@@ -305,12 +306,7 @@ async fn insert(tx: &mut Tx<'_>, batch: &[&NewTask], with_requests: bool) -> Res
     Ok(new.into_iter().zip(batch).map(task).collect())
 }
 
-async fn write(
-    tx: &mut Tx<'_>,
-    batch: &[&NewTask],
-    new: &[Row],
-    with_requests: bool,
-) -> Result<(), Fault> {
+async fn write(tx: &mut Tx<'_>, batch: &[&NewTask], new: &[Row], with_requests: bool) -> Result<(), Fault> {
     fn column<T>(batch: &[&NewTask], value: impl Fn(&Spec) -> T) -> Vec<T> {
         batch.iter().map(|new| value(&new.spec)).collect()
     }
@@ -329,7 +325,7 @@ async fn write(
         asked.sort_unstable();
     }
     let sql = if asked.is_empty() { INSERT } else { INSERT_WITH_REQUESTS };
-    let statement = sqlx::query_scalar(sql)
+    let statement = sqlx::query_scalar(on(sql, &tx.days.of_all(new.iter().map(|row| row.id))))
         .bind(column(batch, |s| rows::uuid(s.id)))
         .bind(inputs)
         .bind(tx.now().micros())
@@ -348,7 +344,8 @@ async fn write(
         .bind(maybe(batch, |s| s.traceparent.as_deref()))
         .bind(column(batch, |s| s.retry_of.map(rows::uuid)));
     let unwritten = tx.draft.unwritten();
-    let mut statement = flush::handed_off(flush::logged(statement, tx.now(), &unwritten)?, tx.now(), &unwritten);
+    let mut statement =
+        flush::handed_off(flush::logged(statement, tx.now(), &unwritten)?, tx.now(), &unwritten);
     if !asked.is_empty() {
         statement = statement
             .bind(flush::column(&asked, |a| a.0))

@@ -105,10 +105,12 @@ enum Decided {
 
 impl Work for Reports {
     type Out = Vec<Answer>;
+    const IS_HOT: bool = true;
 
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Vec<Answer>, Fault> {
         self.found.clear();
-        let held: HashSet<_> = self.items.iter().map(|r| (r.attempt.task_id, r.attempt.number, r.session)).collect();
+        let held: HashSet<_> =
+            self.items.iter().map(|r| (r.attempt.task_id, r.attempt.number, r.session)).collect();
         let of_all: HashSet<TaskId> = held.iter().map(|(id, ..)| *id).collect();
         // What is reported of an attempt that is held changes its row, or was written by this very process.
         let is_held = |id, row: &Row| {

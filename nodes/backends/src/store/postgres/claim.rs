@@ -22,7 +22,7 @@ const NOT_MINE: Duration = Duration::from_secs(5);
 /// An input is read if those before it have not reached the bound. The size of one is known without reading it.
 const INPUTS: &str = "SELECT task_id, \
         CASE WHEN sum(octet_length(input)) OVER (ORDER BY task_id) - octet_length(input) < $4 THEN input END \
-    FROM task_inputs WHERE task_id = ANY($1) AND task_id BETWEEN $2 AND $3";
+    FROM task_inputs{day} WHERE task_id = ANY($1) AND task_id BETWEEN $2 AND $3";
 /// Once the inputs of one transaction have so many bytes, the rest of its tasks is handed off again.
 const BYTES: usize = 8 << 20;
 
@@ -83,6 +83,7 @@ impl Batch for Claims {
 
 impl Work for Claims {
     type Out = Vec<Answer>;
+    const IS_HOT: bool = true;
 
     fn sessions(&self) -> Vec<SessionId> {
         let sessions: BTreeSet<SessionId> = self.items.iter().map(|item| item.session).collect();
@@ -196,7 +197,7 @@ fn given_back(tx: &mut Tx<'_>, id: TaskId) -> Answer {
 async fn inputs(tx: &mut Tx<'_>, ids: Vec<TaskId>) -> Result<Inputs, Fault> {
     let (mut inputs, mut left) = (Inputs::new(), BYTES);
     for day in Day::split(ids) {
-        let found = sqlx::query(INPUTS).bind(&day.ids).bind(day.first).bind(day.last);
+        let found = sqlx::query(tx.named(INPUTS, &day)).bind(&day.ids).bind(day.first).bind(day.last);
         let found = found.bind(i64::try_from(left).unwrap_or(i64::MAX));
         for sql in found.fetch_all(&mut *tx.conn).await? {
             let input: Option<&[u8]> = rows::get(&sql, 1)?;

@@ -146,6 +146,12 @@ impl Draft {
         self.rows.insert(id, row);
     }
 
+    /// The tasks of what is only appended, and is not written yet.
+    pub(super) fn appended_to(&self) -> impl Iterator<Item = TaskId> {
+        let Unwritten { events, results, .. } = self.unwritten();
+        events.iter().map(|event| event.task_id).chain(results.iter().map(|(id, _)| *id))
+    }
+
     pub(super) fn has_more_to_append(&self) -> bool {
         self.written != (self.commit.events.len(), self.commit.ready.len(), self.results.len())
     }

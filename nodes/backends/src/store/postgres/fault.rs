@@ -61,6 +61,11 @@ impl Fault {
             if e.code().as_deref() == Some("23514") && e.constraint().is_none())
     }
 
+    /// Whether a table is not there.
+    pub(super) fn lacks_table(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(e)) if e.code().as_deref() == Some("42P01"))
+    }
+
     /// Whether something is there already that can be there but once.
     pub(super) fn is_unique_violation(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(e)) if e.is_unique_violation())
@@ -76,7 +81,8 @@ impl Fault {
 /// By the SQLSTATE; see the manual's appendix A.
 fn blame(code: &str) -> Blame {
     match code {
-        "40001" | "40P01" => Blame::Clash,
+        // The last: a partition that was named and has been dropped since.
+        "40001" | "40P01" | "42P01" => Blame::Clash,
         // Ended while idle in a transaction; ended by an administrator, by a crash, not ready yet.
         "25P03" | "57P01" | "57P02" | "57P03" | "57P05" => Blame::Connection,
         // More than the protocol takes in one value.
@@ -126,6 +132,7 @@ mod tests {
             ("22021", Blame::Data),
             ("23514", Blame::Data),
             ("40P01", Blame::Clash),
+            ("42P01", Blame::Clash),
             ("57P01", Blame::Connection),
             ("08006", Blame::Connection),
             ("55P03", Blame::Server),

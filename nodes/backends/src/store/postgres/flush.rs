@@ -8,7 +8,7 @@ use super::draft::{Draft, Unwritten};
 use super::events;
 use super::fault::Fault;
 use super::rows::{self, Note, Row};
-use super::tx::{Day, Tx};
+use super::tx::{Day, Tx, on};
 use callboard_domain::Timestamp;
 use sqlx::postgres::PgArguments;
 use sqlx::query::QueryScalar;
@@ -21,7 +21,7 @@ pub(super) const BORN_LEASED: i64 = 2_000_000;
 macro_rules! moved {
     () => {
         "WITH moved AS ( \
-            UPDATE tasks t SET state = u.state, attempt = u.attempt, failures = u.failures, lost = u.lost, \
+            UPDATE tasks{day} t SET state = u.state, attempt = u.attempt, failures = u.failures, lost = u.lost, \
                 last_seq = u.last_seq, session = u.session, started = u.started, \
                 cancel_requested = u.cancel_requested, run_at = u.run_at, handoff = u.handoff, \
                 alone = u.alone, queued_at = u.queued_at, not_before = u.not_before, \
@@ -44,7 +44,7 @@ macro_rules! moved {
 macro_rules! log_columns {
     ($at:literal, $id:literal, $seq:literal, $type:literal, $state:literal, $attempt:literal, $node:literal, $detail:literal) => {
         concat!(
-            ", logged AS (INSERT INTO task_events (task_id, seq, at, type, state, attempt, node, detail) \
+            ", logged AS (INSERT INTO task_events{day} (task_id, seq, at, type, state, attempt, node, detail) \
                 SELECT e.task_id, e.seq, ", $at, ", e.type, e.state, e.attempt, e.node, e.detail FROM unnest(",
             $id, "::uuid[], ", $seq, "::bigint[], ", $type, "::smallint[], ", $state, "::smallint[], ",
             $attempt, "::int[], ", $node, "::text[], ", $detail, "::text[]) \
@@ -76,7 +76,7 @@ macro_rules! moved_and_logged {
 
 macro_rules! kept {
     () => {
-        ", kept AS (INSERT INTO task_results (task_id, result) SELECT * FROM unnest($32::uuid[], $33::bytea[]))"
+        ", kept AS (INSERT INTO task_results{day} (task_id, result) SELECT * FROM unnest($32::uuid[], $33::bytea[]))"
     };
 }
 
@@ -95,7 +95,7 @@ const MOVE_LOG_KEEP_HAND_OFF: &str = counted!(
     hand_off_columns!("$34", "$35", "$36", "$37", "$38", "$39", "$40", "$41")
 );
 
-const NOTE: &str = "UPDATE tasks t SET \
+const NOTE: &str = "UPDATE tasks{day} t SET \
         progress_percent = CASE WHEN u.progress THEN u.percent ELSE t.progress_percent END, \
         progress_message = CASE WHEN u.progress THEN u.says ELSE t.progress_message END, \
         error_reason = CASE WHEN u.error THEN u.reason ELSE t.error_reason END, \
@@ -126,7 +126,9 @@ impl Tx<'_> {
         let last = days.len();
         for (n, day) in (1..).zip(days) {
             let with = Some(&self.draft).filter(|_| appends && n == last);
-            let found = match count(self.conn, day, with).await {
+            let all = day.iter().map(|row| row.id).chain(with.into_iter().flat_map(Draft::appended_to));
+            let of = self.days.of_all(all);
+            let found = match count(self.conn, day, with, &of).await {
                 // A row that has moved on may have its lines of the log, and its hand-offs, already.
                 Err(fault) if self.trusts && fault.is_unique_violation() => 0,
                 found => found?,
@@ -138,7 +140,7 @@ impl Tx<'_> {
             let mut noted = Vec::new();
             noted.extend(day.iter().filter(|r| r.progress != Note::Keep || r.error != Note::Keep).copied());
             if !noted.is_empty() {
-                note(self.conn, &noted).await?;
+                note(self.conn, &noted, &of).await?;
             }
         }
         self.draft.flushed();
@@ -153,9 +155,14 @@ pub(super) fn column<'r, R, T>(rows: &'r [R], value: impl Fn(&'r R) -> T) -> Vec
 
 /// Writes the changed rows of a day, and what is to be appended if that is to go along. Answers how many rows were as
 /// their fences say.
-async fn count(conn: &mut PgConnection, day: &[&Row], with: Option<&Draft>) -> Result<i64, Fault> {
+async fn count(
+    conn: &mut PgConnection,
+    day: &[&Row],
+    with: Option<&Draft>,
+    suffix: &str,
+) -> Result<i64, Fault> {
     let Some(draft) = with else {
-        return Ok(moved(sqlx::query_scalar(MOVE), day).fetch_one(conn).await?);
+        return Ok(moved(sqlx::query_scalar(on(MOVE, suffix)), day).fetch_one(conn).await?);
     };
     let unwritten = draft.unwritten();
     let (results, ready) = (!unwritten.results.is_empty(), !unwritten.ready.is_empty());
@@ -164,7 +171,7 @@ async fn count(conn: &mut PgConnection, day: &[&Row], with: Option<&Draft>) -> R
         (true, false) => MOVE_LOG_KEEP,
         (_, true) => MOVE_LOG_KEEP_HAND_OFF,
     };
-    let mut statement = logged(moved(sqlx::query_scalar(sql), day), draft.now, &unwritten)?;
+    let mut statement = logged(moved(sqlx::query_scalar(on(sql, suffix)), day), draft.now, &unwritten)?;
     if results || ready {
         statement = statement
             .bind(column(unwritten.results, |(id, _)| rows::uuid(*id)))
@@ -241,13 +248,13 @@ pub(super) fn handed_off<'q>(
         .bind(column(ready, |r| r.not_before.map(Timestamp::micros)))
 }
 
-async fn note(conn: &mut PgConnection, rows: &[&Row]) -> Result<(), Fault> {
+async fn note(conn: &mut PgConnection, rows: &[&Row], suffix: &str) -> Result<(), Fault> {
     let ids = column(rows, |r| rows::uuid(r.id));
     let (first, last) = (ids.first().copied(), ids.last().copied());
     fn set<T>(note: &Note<T>) -> Option<&T> {
         if let Note::Set(value) = note { Some(value) } else { None }
     }
-    sqlx::query(NOTE)
+    sqlx::query(on(NOTE, suffix))
         .bind(ids)
         .bind(column(rows, |r| r.progress != Note::Keep))
         .bind(column(rows, |r| set(&r.progress).map(|p| i16::from(p.percent))))

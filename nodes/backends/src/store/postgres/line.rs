@@ -5,10 +5,11 @@
 //!   is run again; so it must start from nothing each time.
 //! - Every wait has an end: a server that does not answer is as good as gone.
 
-use super::fault::{Blame, Fault};
-use super::teller::Teller;
 use super::draft::Draft;
+use super::fault::{Blame, Fault};
+use super::partitions::Days;
 use super::rows;
+use super::teller::Teller;
 use super::tx::{Recent, Tx};
 use crate::store::names::Names;
 use callboard_domain::{SessionId, Timestamp};
@@ -32,6 +33,9 @@ const TRIES: u32 = 8;
 const BEGIN: &str = "BEGIN; SET LOCAL enable_nestloop = off; \
                      SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, NULL::uuid";
 
+/// For transactions whose statements name their partition: their plans hold for all values.
+const GENERIC: &str = "; SET LOCAL plan_cache_mode = force_generic_plan";
+
 /// What all lines of a store share.
 pub(super) struct Context {
     /// Tests put a clock of their own in the place of the server's.
@@ -40,6 +44,7 @@ pub(super) struct Context {
     pub(super) jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
     pub(super) teller: Arc<Teller>,
     pub(super) recent: Recent,
+    pub(super) days: Days,
     pub(super) commits: AtomicU64,
 }
 
@@ -47,6 +52,9 @@ pub(super) struct Context {
 pub(super) trait Work: Send {
     /// What it answers.
     type Out: Send;
+
+    /// Whether it is hot: its statements name their partition, and are planned once.
+    const IS_HOT: bool = false;
 
     /// The sessions it is done under: those that are live are held so until the commit, and named in [`Tx::live`].
     fn sessions(&self) -> Vec<SessionId> {
@@ -113,6 +121,10 @@ impl Line {
                 done => return done,
             };
             (tries, trusts) = (tries + 1, false);
+            if failed.lacks_table() {
+                // A partition that another node has dropped.
+                self.context.days.forget();
+            }
             let again = match failed.blame() {
                 Blame::Clash => tries < TRIES,
                 // It had died since it was used last, perhaps with the server. A fresh one may do.
@@ -153,7 +165,7 @@ impl Line {
     ) -> Result<W::Out, Failed> {
         let context = &*self.context;
         let run = async {
-            let begin = AssertSqlSafe(begin(&work.sessions()));
+            let begin = AssertSqlSafe(begin(&work.sessions(), W::IS_HOT));
             let begun = sqlx::raw_sql(begin).fetch_all(&mut *conn).await?;
             let mut begun = begun.iter();
             let time = begun.next().ok_or(sqlx::Error::RowNotFound)?;
@@ -168,6 +180,7 @@ impl Line {
                 jitter: &*context.jitter,
                 names: Names::default(),
                 recent: &context.recent,
+                days: &context.days,
                 trusts,
                 live: live.collect::<Result<_, sqlx::Error>>()?,
             };
@@ -220,13 +233,14 @@ pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
 
 /// The first statements of a transaction, sent as one. Whoever ends one of the sessions waits for the commit, and
 /// then finds what was claimed under it; a renewal does not wait.
-fn begin(sessions: &[SessionId]) -> String {
+fn begin(sessions: &[SessionId], is_hot: bool) -> String {
+    let generic = if is_hot { GENERIC } else { "" };
     if sessions.is_empty() {
-        return BEGIN.into();
+        return format!("{BEGIN}{generic}");
     }
     let ids: Vec<String> = sessions.iter().map(|id| format!("'{}'", rows::session_uuid(*id))).collect();
     format!(
-        "{BEGIN}; SELECT 0::bigint, id FROM node_sessions WHERE id IN ({}) AND ended_at IS NULL ORDER BY id FOR KEY SHARE",
+        "{BEGIN}{generic}; SELECT 0::bigint, id FROM node_sessions WHERE id IN ({}) AND ended_at IS NULL ORDER BY id FOR KEY SHARE",
         ids.join(", ")
     )
 }

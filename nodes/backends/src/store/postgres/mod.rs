@@ -53,11 +53,12 @@ use admit::Admitter;
 use attempts::{Report, Reporter};
 use callboard_domain::NewTask;
 use callboard_ports::Clock;
-use callboard_ports::store::{Admitted, Claim, CommitObserver, Error, Fenced};
+use callboard_ports::store::{Admitted, Claim, CommitObserver, Error, Fenced, QueueDepth};
 use claim::Claimer;
 use fault::Fault;
 use group::{Bounds, Group};
 use line::{Context, Line, Work, within};
+use partitions::Days;
 use pool::Pool;
 use schema::Ways;
 use std::ops::{Deref, DerefMut};
@@ -66,6 +67,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use teller::Teller;
 use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tx::Tx;
 
@@ -83,6 +85,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
 /// How many connections carry artifacts.
 const ARTIFACTS: u32 = 2;
+/// From how many waiting tasks on it takes a moment to count them, and for how many times as long as that the
+/// depths of queues are good then.
+const DEEP: u64 = 10_000;
+const DEPTHS_GOOD_FOR: u32 = 10;
 /// How long a read may take in all; a statement of it has less, on the server.
 const READ: Duration = Duration::from_secs(12);
 
@@ -147,6 +153,8 @@ pub struct Store {
     health: Arc<Lines>,
     sessions: Arc<Sessions>,
     pool: Pool,
+    /// The depths of the queues as they were counted last, and until when that will do.
+    depths: Mutex<Option<(Instant, Vec<QueueDepth>)>>,
     tracker: TaskTracker,
 }
 
@@ -159,12 +167,14 @@ impl Store {
     pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
         let mut ways = Ways::new(&options)?;
         schema::prepare(&mut ways, options.connect_within).await?;
-        partitions::prepare(&ways.maintains, options.connect_within).await;
+        let days = Days::default();
+        partitions::prepare(&ways.maintains, options.connect_within, &days).await;
         let context = Arc::new(Context {
             clock: options.clock,
             jitter: options.jitter,
             teller: Arc::new(Teller::default()),
             recent: tx::Recent::default(),
+            days,
             commits: AtomicU64::new(0),
         });
         let shard = Shards::new();
@@ -189,6 +199,7 @@ impl Store {
             health: Arc::new(Lines::new(vec![pings])),
             sessions: Arc::new(Sessions::new(renews)),
             pool,
+            depths: Mutex::default(),
             tracker,
             ways,
             context,
@@ -223,8 +234,8 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn maintain_partitions(&self, retention: Option<Duration>) -> Result<Maintained, Error> {
-        let options = self.ways.maintains.clone();
-        self.own(async move { partitions::maintain(&options, retention).await }).await
+        let (options, context) = (self.ways.maintains.clone(), Arc::clone(&self.context));
+        self.own(async move { partitions::maintain(&options, retention, &context.days).await }).await
     }
 
     /// How many transactions were committed since it was opened.
@@ -267,6 +278,23 @@ impl Store {
     {
         let lines = Arc::clone(lines);
         self.own(async move { Ok(lines.take().await?.run(&mut work).await?) }).await
+    }
+
+    /// The depths of the queues. With a million tasks that wait it takes most of a second to count them: so whoever
+    /// asks again soon, and whoever asks meanwhile, is told the same.
+    async fn depths(&self) -> Result<Vec<QueueDepth>, Error> {
+        let mut depths = self.depths.lock().await;
+        if let Some((until, depths)) = &*depths
+            && Instant::now() < *until
+        {
+            return Ok(depths.clone());
+        }
+        let began = Instant::now();
+        let counted = self.read(read::queue_depths(&self.pool)).await?;
+        let waiting: u64 = counted.iter().flat_map(|depth| depth.bands).sum();
+        let until = Instant::now() + began.elapsed() * DEPTHS_GOOD_FOR;
+        *depths = Some((until, counted.clone())).filter(|_| waiting >= DEEP);
+        Ok(counted)
     }
 
     /// Answers a read, within an end: an answer that was lost on its way is not waited for.

@@ -3,9 +3,13 @@
 use super::fault::Fault;
 use super::line::{connect, within};
 use super::rows;
+use super::tx::Day;
+use callboard_domain::TaskId;
 use callboard_ports::store::Error;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -29,6 +33,10 @@ const OLD: &str = "SELECT (to_date(right(relname, 8), 'YYYYMMDD') - date '1970-0
     WHERE inhparent = 'tasks'::regclass AND relname ~ '^tasks_[0-9]{8}$' \
         AND to_date(right(relname, 8), 'YYYYMMDD') - date '1970-01-01' < $1 \
     ORDER BY day";
+/// All days there are partitions of.
+const DAYS: &str = "SELECT (to_date(right(relname, 8), 'YYYYMMDD') - date '1970-01-01')::bigint, right(relname, 9) \
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid \
+    WHERE inhparent = 'tasks'::regclass AND relname ~ '^tasks_[0-9]{8}$'";
 const SUFFIX: &str = "SELECT to_char(date '1970-01-01' + $1::int, 'YYYYMMDD')";
 const TALLY: &str = "SELECT state, count(*) FROM tasks \
     WHERE id >= callboard_day_start($1) AND id < callboard_day_start($1 + 1) GROUP BY state";
@@ -46,10 +54,46 @@ pub struct Maintained {
     pub held_back: usize,
 }
 
-/// Makes the days ahead and drops those past retention. Nothing if another node is at it.
+/// The partitions that are known to be there, by their day. A statement that names its partition has nothing to
+/// choose: its plan holds for all values, and is made once.
+#[derive(Debug, Default)]
+pub(super) struct Days(RwLock<HashMap<u64, Arc<str>>>);
+
+impl Days {
+    /// What a table's name ends in for a day: nothing if no partition of that day is known.
+    pub(super) fn suffix(&self, day: u64) -> Arc<str> {
+        let days = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        days.get(&day).cloned().unwrap_or_default()
+    }
+
+    /// As [`Self::suffix`], for the day that all of these tasks are of: nothing if they are of several.
+    pub(super) fn of_all(&self, ids: impl Iterator<Item = TaskId>) -> Arc<str> {
+        let mut days = ids.map(Day::of);
+        match days.next() {
+            Some(first) if days.all(|day| day == first) => self.suffix(first),
+            _ => Arc::default(),
+        }
+    }
+
+    pub(super) fn forget(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    async fn learn(&self, conn: &mut PgConnection) -> Result<(), Fault> {
+        let mut days = HashMap::new();
+        for sql in sqlx::query(DAYS).fetch_all(&mut *conn).await? {
+            days.insert(rows::count(&sql, 0)?, rows::get::<&str>(&sql, 1)?.into());
+        }
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = days;
+        Ok(())
+    }
+}
+
+/// Makes the days ahead and drops those past retention, unless another node is at it.
 pub(super) async fn maintain(
     options: &PgConnectOptions,
     retention: Option<Duration>,
+    days: &Days,
 ) -> Result<Maintained, Error> {
     let run = async {
         let mut conn = connect(options).await?;
@@ -60,6 +104,7 @@ pub(super) async fn maintain(
                 drop_old(&mut conn, ahead.today, retention, &mut done).await?;
             }
         }
+        days.learn(&mut conn).await?;
         // The lock goes with the connection.
         let _ = conn.close().await;
         Ok(done)
@@ -69,12 +114,13 @@ pub(super) async fn maintain(
 
 /// Makes the days ahead before anything is served: nobody may have been there to do it for long. Without it
 /// tasks are refused for now, so whoever cannot do it goes on.
-pub(super) async fn prepare(options: &PgConnectOptions, patience: Duration) {
+pub(super) async fn prepare(options: &PgConnectOptions, patience: Duration, days: &Days) {
     let deadline = Instant::now() + patience;
     loop {
         let run = async {
             let mut conn = connect(options).await?;
             let ahead = make_ahead(&mut conn).await?;
+            days.learn(&mut conn).await?;
             let _ = conn.close().await;
             Ok(ahead.is_some())
         };

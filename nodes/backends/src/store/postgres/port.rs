@@ -142,7 +142,7 @@ impl TaskReader for Store {
     }
 
     async fn queue_depths(&self) -> Result<Vec<QueueDepth>, Error> {
-        self.read(read::queue_depths(&self.pool)).await
+        self.depths().await
     }
 
     async fn queued(&self, queues: &[Arc<str>], limit: usize) -> Result<Vec<Ready>, Error> {

@@ -15,13 +15,14 @@
 use super::draft::Draft;
 use super::events;
 use super::fault::Fault;
+use super::partitions::Days;
 use super::rows::{self, AFTER_TASK, Fence, Note, Row, row_columns, task_columns};
 use crate::store::names::Names;
 use crate::store::recent::RecentTasks;
 use bytes::Bytes;
 use callboard_domain::{Event, Happening, Lifecycle, SessionId, Spec, TaskId, Timestamp};
 use callboard_ports::planted::Bug;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
@@ -29,17 +30,17 @@ use uuid::Uuid;
 const LOAD: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM tasks t WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3 ORDER BY t.id FOR UPDATE"
+    " FROM tasks{day} t WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3 ORDER BY t.id FOR UPDATE"
 );
 const LOAD_WHOLE: &str = concat!(
     "SELECT ",
     task_columns!(),
-    " FROM tasks t WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3 ORDER BY t.id FOR UPDATE"
+    " FROM tasks{day} t WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3 ORDER BY t.id FOR UPDATE"
 );
 const LOAD_WHOLE_SKIPPING: &str = concat!(
     "SELECT ",
     task_columns!(),
-    " FROM tasks t WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3 ORDER BY t.id FOR UPDATE SKIP LOCKED"
+    " FROM tasks{day} t WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3 ORDER BY t.id FOR UPDATE SKIP LOCKED"
 );
 /// An input is read if those before it have not reached the bound. The size of one is known without reading it.
 const READ_CLAIMABLE: &str = concat!(
@@ -47,7 +48,7 @@ const READ_CLAIMABLE: &str = concat!(
     task_columns!(),
     ", i.task_id IS NOT NULL, CASE WHEN sum(octet_length(i.input)) OVER (ORDER BY t.id) - octet_length(i.input) < $4 \
         THEN i.input END \
-     FROM tasks t LEFT JOIN task_inputs i ON i.task_id = t.id AND i.task_id = ANY($1) \
+     FROM tasks{day} t LEFT JOIN task_inputs{day} i ON i.task_id = t.id AND i.task_id = ANY($1) \
         AND i.task_id BETWEEN $2 AND $3 \
      WHERE t.id = ANY($1) AND t.id BETWEEN $2 AND $3"
 );
@@ -89,6 +90,7 @@ pub(super) struct Tx<'c> {
     pub(super) jitter: &'c (dyn Fn() -> f64 + Send + Sync),
     pub(super) names: Names,
     pub(super) recent: &'c Recent,
+    pub(super) days: &'c Days,
     /// Whether rows may be decided on that are not locked: not once they were found to have changed.
     pub(super) trusts: bool,
     /// Those of the work's sessions that are live, held so until the commit.
@@ -96,7 +98,6 @@ pub(super) struct Tx<'c> {
 }
 
 impl<'c> Tx<'c> {
-
     pub(super) fn into_draft(self) -> Draft {
         self.draft
     }
@@ -109,7 +110,7 @@ impl<'c> Tx<'c> {
     /// Locks tasks and reads their rows into the draft. One that is locked is waited for.
     pub(super) async fn load(&mut self, ids: impl IntoIterator<Item = TaskId>) -> Result<(), Fault> {
         for day in Day::split(ids) {
-            let found = sqlx::query(LOAD).bind(&day.ids).bind(day.first).bind(day.last);
+            let found = sqlx::query(self.named(LOAD, &day)).bind(&day.ids).bind(day.first).bind(day.last);
             for sql in found.fetch_all(&mut *self.conn).await? {
                 match rows::row(&sql, &mut self.names) {
                     Ok(row) => drop(self.draft.rows.insert(row.id, row)),
@@ -118,6 +119,11 @@ impl<'c> Tx<'c> {
             }
         }
         Ok(())
+    }
+
+    /// A statement on the tables of a day.
+    pub(super) fn named(&self, sql: &str, day: &Day) -> AssertSqlSafe<String> {
+        on(sql, &self.days.suffix(Day::of(TaskId::new(day.first))))
     }
 
     /// Takes the rows into the draft that are remembered, without a lock, if `fits`. Answers the other ids.
@@ -173,7 +179,8 @@ impl<'c> Tx<'c> {
     ) -> Result<Vec<TaskId>, Fault> {
         let (mut left, mut senseless) = (bytes, Vec::new());
         for day in Day::split(ids) {
-            let found = sqlx::query(READ_CLAIMABLE).bind(&day.ids).bind(day.first).bind(day.last);
+            let found =
+                sqlx::query(self.named(READ_CLAIMABLE, &day)).bind(&day.ids).bind(day.first).bind(day.last);
             let found = found.bind(i64::try_from(left).unwrap_or(i64::MAX));
             for sql in found.fetch_all(&mut *self.conn).await? {
                 let id = rows::id(&sql, 0)?;
@@ -199,7 +206,7 @@ impl<'c> Tx<'c> {
     pub(super) async fn load_whole(&mut self, ids: Vec<TaskId>, specs: &mut Specs) -> Result<(), Fault> {
         let sql = if Bug::ClaimSkipsLocked.is_planted() { LOAD_WHOLE_SKIPPING } else { LOAD_WHOLE };
         for day in Day::split(ids) {
-            let found = sqlx::query(sql).bind(&day.ids).bind(day.first).bind(day.last);
+            let found = sqlx::query(self.named(sql, &day)).bind(&day.ids).bind(day.first).bind(day.last);
             for sql in found.fetch_all(&mut *self.conn).await? {
                 let id = rows::id(&sql, 0)?;
                 match rows::row(&sql, &mut self.names) {
@@ -250,6 +257,11 @@ impl<'c> Tx<'c> {
         }
         Ok(())
     }
+}
+
+/// A statement on the tables whose names end in `suffix`: in the place of each `{day}`.
+pub(super) fn on(sql: &str, suffix: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(sql.replace("{day}", suffix))
 }
 
 /// A row as it is taken from memory.
