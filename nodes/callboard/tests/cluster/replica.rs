@@ -163,12 +163,7 @@ impl Replica {
 
     /// Its metrics, as `/metrics` shows them: each sample with its labels, if its value is a whole number.
     pub(crate) async fn metrics(&self) -> HashMap<String, u64> {
-        let mut stream = TcpStream::connect(self.admin).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, page) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(" 200 "), "{answer}");
+        let page = self.page().await;
         let samples = page.lines().filter(|line| !line.starts_with('#'));
         let sample = |line: &str| {
             let (name, value) = line.rsplit_once(' ')?;
@@ -176,6 +171,17 @@ impl Replica {
         };
         let samples = samples.map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line}")));
         samples.filter(|(_, value)| value.fract() == 0.0).map(|(name, value)| (name, value as u64)).collect()
+    }
+
+    /// The page `/metrics`.
+    pub(crate) async fn page(&self) -> String {
+        let mut stream = TcpStream::connect(self.admin).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(" 200 "), "{answer}");
+        page.to_owned()
     }
 
     /// Its process id.
