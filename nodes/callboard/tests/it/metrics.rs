@@ -3,7 +3,10 @@
 use crate::node::{DEADLINE, InProcess, eventually, request};
 use callboard::node::{METRICS, MetricOn};
 use callboard_client::v1;
+use callboard_testkit::Collector;
 use futures::StreamExt;
+use opentelemetry_proto::tonic::metrics::v1 as metrics;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -140,4 +143,64 @@ async fn what_waits_is_shown_by_queue_with_its_age() {
     assert_eq!(["low", "middle", "high"].map(|band| samples[&of(band)]), [0.0, 0.0, 1.0]);
     let age = samples[&format!("callboard_queue_oldest_seconds{{queue=\"{queue}\"}}")];
     assert!((0.0..60.0).contains(&age), "{age} s");
+}
+
+/// A metric of the newest export, and how many exports came.
+fn exported(collector: &Collector, name: &str) -> (usize, Option<metrics::Metric>) {
+    let exports = collector.exports();
+    let all = exports.last().into_iter().flat_map(|export| &export.resource_metrics);
+    let metrics = all.flat_map(|of| &of.scope_metrics).flat_map(|scope| &scope.metrics);
+    (exports.len(), metrics.filter(|metric| metric.name == name).cloned().next())
+}
+
+#[tokio::test]
+async fn the_same_values_go_to_a_collector_and_the_last_when_the_node_stops() {
+    let collector = Collector::start().await.unwrap();
+    let endpoint = collector.endpoint();
+    let node = InProcess::builder().env(move |name| match name {
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" => Some(endpoint.clone()),
+        "OTEL_METRIC_EXPORT_INTERVAL" => Some("50".into()),
+        _ => None,
+    });
+    let node = node.start().await;
+    node.run("echo", "{}").await;
+    // More than one comes, so it is sent again and again.
+    eventually("a third export", async || (exported(&collector, "").0 >= 3).then_some(())).await;
+    node.run("echo", "{}").await;
+    node.stop().await;
+
+    let (_, submitted) = exported(&collector, "callboard_task_events_total");
+    let Some(Data::Sum(sum)) = submitted.unwrap().data else { panic!("a counter is a sum") };
+    assert!(sum.is_monotonic && sum.aggregation_temporality() == metrics::AggregationTemporality::Cumulative);
+    let point =
+        sum.data_points.iter().find(|p| format!("{:?}", p.attributes).contains("\"submitted\"")).unwrap();
+    assert_eq!(point.value, Some(metrics::number_data_point::Value::AsInt(2)));
+    assert!(point.start_time_unix_nano > 0 && point.time_unix_nano > point.start_time_unix_nano);
+    let (_, lag) = exported(&collector, "callboard_handoff_lag_seconds");
+    let lag = lag.unwrap();
+    assert_eq!(lag.unit, "s");
+    let Some(Data::Histogram(histogram)) = lag.data else { panic!("a histogram stays one") };
+    let point = &histogram.data_points[0];
+    assert_eq!((point.count, point.bucket_counts.iter().sum()), (2, 2u64));
+    assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
+    assert_eq!(point.explicit_bounds[0], 0.001, "in seconds");
+    let export = collector.exports().pop().unwrap();
+    let resource = format!("{:?}", export.resource_metrics[0].resource);
+    assert!(resource.contains("service.name") && resource.contains("service.instance.id"), "{resource}");
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_holds_nothing_up() {
+    // Nobody listens there any more.
+    let gone = Collector::start().await.unwrap().endpoint();
+    let node = InProcess::builder().env(move |name| match name {
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" => Some(gone.clone()),
+        "OTEL_METRIC_EXPORT_INTERVAL" => Some("1".into()),
+        _ => None,
+    });
+    let node = node.start().await;
+    node.run("echo", "{}").await;
+    let began = std::time::Instant::now();
+    node.stop().await;
+    assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
 }

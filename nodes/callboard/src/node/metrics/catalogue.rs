@@ -83,7 +83,7 @@ catalogue! {
     TASK_EVENTS = Every Counter "callboard_task_events_total" ["event"]
         "What this node wrote about tasks. attempt_failed: another attempt follows; lost: its node was; failed: for good.";
     QUEUE_DEPTH = Every Gauge "callboard_queue_tasks" ["queue", "band"]
-        "Tasks that wait in each queue and band: of the whole cluster. A band is counted up to 100,000; beyond the 20 \
+        "Tasks that wait in each queue and band: of the whole cluster. A band is counted up to 5,000; beyond the 20 \
          deepest queues all are (other).";
     QUEUE_AGE = Every Gauge "callboard_queue_oldest_seconds" ["queue"]
         "How long the oldest task of each queue has waited: of the whole cluster.";

@@ -7,13 +7,16 @@
 mod catalogue;
 mod cluster;
 mod events;
+mod otlp;
 mod page;
 mod process;
+mod push;
 mod queues;
 
 pub use catalogue::{ALL as METRICS, Kind as MetricKind, Metric, On as MetricOn};
 pub(super) use events::TaskEvents;
 pub(super) use page::Page;
+pub(super) use push::{Push, Settings as PushSettings};
 
 use super::wiring::{Actors, Cluster, Embedded};
 use callboard_backends::trace::otlp::Otlp;

@@ -96,6 +96,10 @@ impl Page {
         }
     }
 
+    pub(super) fn families(&self) -> &[Family] {
+        &self.0
+    }
+
     /// In the text format of Prometheus.
     pub(in crate::node) fn text(&self) -> String {
         let mut text = String::new();

@@ -9,13 +9,13 @@ use tokio::time::Instant;
 
 /// How many queues the store looks at, and up to how many tasks it counts in each band.
 const LOOKED_AT: usize = 100;
-const COUNTED: u64 = 100_000;
+const COUNTED: u64 = 5_000;
 /// How many queues have a name on the page.
 const NAMED: usize = 20;
 /// What the others are called together. No queue can be named so.
 const OTHER: &str = "(other)";
 /// How long what was read is good for.
-const FRESH: Duration = Duration::from_secs(2);
+const FRESH: Duration = Duration::from_secs(5);
 /// The names of the bands, lowest first.
 pub(super) const BANDS: [&str; 3] = ["low", "middle", "high"];
 

@@ -12,7 +12,7 @@ pub(super) use backends::{Backends, Embedded};
 pub(super) use cluster::Cluster;
 pub(super) use telemetry::Telemetry;
 
-use super::metrics::{Metrics, Sources, TaskEvents};
+use super::metrics::{Metrics, Push, PushSettings, Sources, TaskEvents};
 use super::{DataDir, Deps, Parts, StartError};
 use crate::api::{self, Api, NodeInfo};
 use crate::config::{Config, Role};
@@ -72,6 +72,7 @@ pub(super) async fn build(
     let clock = Arc::clone(&deps.clock);
     let telemetry =
         Telemetry::open(&deps.env, &info.name, config.traces.slow).map_err(StartError::Telemetry)?;
+    let push = PushSettings::read(&deps.env).map_err(StartError::Telemetry)?;
     let tracer = &telemetry.tracer;
     let packages: &[_] = if listener.is_some() { &[PUBLIC, MESH] } else { &[PUBLIC] };
     let rpc = mesh::RpcMetrics::new(callboard_contracts::DESCRIPTORS, packages);
@@ -277,6 +278,7 @@ pub(super) async fn build(
         embedded.handoff.refill_all().await?;
     }
 
+    let name = info.name.clone();
     let own = state.clone();
     let (local_supervisor, local_worker) = (supervisor_client.clone(), worker_client.clone());
     let (supervisors, workers) = (peers.clone(), peers);
@@ -323,6 +325,10 @@ pub(super) async fn build(
         events,
         otlp: telemetry.otlp.clone(),
     });
+    let push = push.map(|settings| Push::new(settings, Arc::clone(&metrics), &name));
+    if let Some(push) = push.transpose().map_err(StartError::Telemetry)? {
+        tracker.spawn(push.run(loops.ended.clone()));
+    }
     let parts = Parts {
         metrics,
         rpc,
