@@ -149,8 +149,8 @@ async fn what_waits_is_shown_by_queue_with_its_age() {
 fn exported(collector: &Collector, name: &str) -> (usize, Option<metrics::Metric>) {
     let exports = collector.exports();
     let all = exports.last().into_iter().flat_map(|export| &export.resource_metrics);
-    let metrics = all.flat_map(|of| &of.scope_metrics).flat_map(|scope| &scope.metrics);
-    (exports.len(), metrics.filter(|metric| metric.name == name).cloned().next())
+    let mut metrics = all.flat_map(|of| &of.scope_metrics).flat_map(|scope| &scope.metrics);
+    (exports.len(), metrics.find(|metric| metric.name == name).cloned())
 }
 
 #[tokio::test]

@@ -169,6 +169,10 @@ pub(super) fn expire_alerts(alerts: Address<alert::Alert>) -> supervisor::Reconc
     supervisor::Reconciler { name: ALERTS, period: alert::EXPIRE_EVERY, run }
 }
 
+/// The ProviderBroker and, if it is hosted here, what it guards.
+type HostedBroker =
+    (Hosted<broker::ProviderBroker, BrokerService, BrokerClient>, Option<Arc<broker::Broker>>);
+
 /// Starts the ProviderBroker, unless the role is left to `peers`: then no provider key is read here. With it comes
 /// what it guards, to be counted.
 pub(super) fn start_broker(
@@ -179,10 +183,7 @@ pub(super) fn start_broker(
     reporter: &alert::Reporter,
     tracer: &Tracer,
     peers: Option<&Peers>,
-) -> Result<
-    (Hosted<broker::ProviderBroker, BrokerService, BrokerClient>, Option<Arc<broker::Broker>>),
-    StartError,
-> {
+) -> Result<HostedBroker, StartError> {
     if let Some(peers) = peers {
         return Ok((Hosted { address: None, service: None, client: peers.brokers() }, None));
     }
