@@ -2,7 +2,7 @@
 //!
 //! Every check runs, whatever the others find, and prints one line. The quick ones come first.
 
-use crate::checks::{self, Check, Problems};
+use crate::checks::{self, Check, Problems, Skipped};
 use crate::shell;
 use crate::workspace::Workspace;
 use anyhow::{Result, bail};
@@ -18,7 +18,11 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     for check in &chosen {
         let found = (check.run)(&workspace);
         shell::say(&verdict(check.name, &found));
-        if !matches!(&found, Ok(problems) if problems.is_empty()) {
+        let is_fine = match &found {
+            Ok(problems) => problems.is_empty(),
+            Err(error) => error.is::<Skipped>(),
+        };
+        if !is_fine {
             failed.push(check.name);
         }
     }
@@ -45,6 +49,7 @@ fn verdict(name: &str, found: &Result<Problems>) -> String {
             [one] => format!("FAIL {name}: {one}"),
             many => format!("FAIL {name}: {} problems\n     {}", many.len(), many.join("\n     ")),
         },
+        Err(error) if error.is::<Skipped>() => format!("skip {name}: {error}"),
         Err(error) => format!("FAIL {name}: {error:#}"),
     }
 }
@@ -71,5 +76,6 @@ mod tests {
             "FAIL arrows: 2 problems\n     a -> b\n     b -> c"
         );
         assert_eq!(verdict("arrows", &Err(anyhow::anyhow!("no cargo"))), "FAIL arrows: no cargo");
+        assert_eq!(verdict("arrows", &Err(Skipped("no tool".into()).into())), "skip arrows: no tool");
     }
 }

@@ -12,6 +12,7 @@ pub mod contract;
 pub mod epochs;
 pub mod handoff;
 pub mod locks;
+pub mod metrics;
 pub mod outbox;
 pub mod planted;
 pub mod sessions;

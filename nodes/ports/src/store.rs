@@ -283,6 +283,15 @@ pub trait TaskReader: Send + Sync + 'static {
     /// The queues that hold QUEUED tasks.
     async fn queue_depths(&self) -> Result<Vec<QueueDepth>, Error>;
 
+    /// The same of at most `queues` queues, each band counted up to `most`: cheap however long they are. A backend
+    /// whose queues are short may count them all.
+    async fn queue_depths_within(&self, queues: usize, most: u64) -> Result<Vec<QueueDepth>, Error> {
+        let mut depths = self.queue_depths().await?;
+        depths.truncate(queues);
+        depths.iter_mut().flat_map(|depth| &mut depth.bands).for_each(|count| *count = (*count).min(most));
+        Ok(depths)
+    }
+
     /// The oldest QUEUED tasks of each queue and band, at most `limit` for each: what an in-process
     /// hand-off refills from. `queues` empty means all.
     async fn queued(&self, queues: &[Arc<str>], limit: usize) -> Result<Vec<Ready>, Error>;

@@ -1,5 +1,5 @@
 use crate::config::{self, Adapter, Config};
-use crate::health::{Health, ProviderStatus};
+use crate::health::{Health, ProviderCounts, ProviderStatus};
 use crate::offline::Offline;
 use crate::openai::OpenAi;
 use crate::provider::Provider;
@@ -107,6 +107,12 @@ impl Broker {
     pub async fn image(&self, request: &ImageRequest) -> Result<ImageResponse, Error> {
         check_size(request.prompt.len())?;
         self.router.image(request).await
+    }
+
+    /// What was counted of each provider, in the order they are tried.
+    #[must_use]
+    pub fn counts(&self) -> Vec<ProviderCounts> {
+        self.router.counts()
     }
 
     /// The providers, in the order they are tried, and how they fare.

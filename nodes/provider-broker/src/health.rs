@@ -6,6 +6,7 @@ use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
 use callboard_ports::Clock;
+use callboard_ports::metrics::{Distribution, Histogram, SLOW};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -32,11 +33,26 @@ pub struct ProviderStatus {
     pub last_error: Option<(ErrorKind, Timestamp)>,
 }
 
+/// What was counted of a provider since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderCounts {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How many calls it answered.
+    pub successes: u64,
+    /// How many calls failed, by the kind of their error.
+    pub failures: Vec<(ErrorKind, u64)>,
+    /// How long the answered ones took, in nanoseconds; a stream, until its end.
+    pub took: Distribution,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     successes: u64,
     failures: u64,
     last_error: Option<(ErrorKind, Timestamp)>,
+    /// By the place of each in [`ErrorKind::ALL`].
+    by_kind: [u64; ErrorKind::ALL.len()],
 }
 
 /// What was reported of the outage.
@@ -54,6 +70,7 @@ pub(crate) struct Health {
     observe: Observe,
     /// One for each provider, in their order.
     counters: Vec<Mutex<Counters>>,
+    took: Vec<Histogram>,
     outage: Mutex<Outage>,
 }
 
@@ -64,11 +81,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Health {
     pub(crate) fn new(providers: usize, clock: Arc<dyn Clock>, observe: Observe) -> Self {
         let counters = (0..providers).map(|_| Mutex::default()).collect();
-        Self { clock, observe, counters, outage: Mutex::default() }
+        let took = (0..providers).map(|_| Histogram::new(SLOW)).collect();
+        Self { clock, observe, counters, took, outage: Mutex::default() }
     }
 
-    /// A provider answered a call.
-    pub(crate) fn success(&self, provider: usize) {
+    /// A provider answered a call, after so long.
+    pub(crate) fn success(&self, provider: usize, took: Duration) {
+        if let Some(histogram) = self.took.get(provider) {
+            histogram.took(took);
+        }
         if let Some(counters) = self.counters.get(provider) {
             lock(counters).successes += 1;
         }
@@ -80,6 +101,10 @@ impl Health {
         if let Some(counters) = self.counters.get(provider) {
             let mut counters = lock(counters);
             counters.failures += 1;
+            let place = ErrorKind::ALL.iter().position(|k| *k == kind);
+            if let Some(count) = place.and_then(|place| counters.by_kind.get_mut(place)) {
+                *count += 1;
+            }
             counters.last_error = Some((kind, self.clock.now()));
         }
     }
@@ -87,6 +112,14 @@ impl Health {
     /// Every provider there is failed the same call, and it was not for the call.
     pub(crate) fn all_down(&self, message: &str) {
         self.report(true, || format!("no provider answers: {message}"));
+    }
+
+    /// What was counted of a provider.
+    pub(crate) fn counts(&self, index: usize, name: &str) -> Option<ProviderCounts> {
+        let counters = *lock(self.counters.get(index)?);
+        let failures = ErrorKind::ALL.iter().copied().zip(counters.by_kind).collect();
+        let took = self.took.get(index)?.read();
+        Some(ProviderCounts { name: name.to_owned(), successes: counters.successes, failures, took })
     }
 
     pub(crate) fn status(&self, index: usize, provider: &dyn Provider) -> ProviderStatus {

@@ -27,7 +27,7 @@ mod service;
 pub use actor::{ActorService, ProviderBroker};
 pub use broker::{Broker, Deps, Env, Observe};
 pub use config::Config;
-pub use health::ProviderStatus;
+pub use health::{ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};
 pub use provider::Provider;
 pub use route::{Piece, PieceStream};

@@ -137,6 +137,18 @@ impl Node {
         *self.session.borrow()
     }
 
+    /// How often each actor was restarted, of those that were.
+    #[must_use]
+    pub fn restarts(&self) -> BTreeMap<&'static str, u64> {
+        self.deps.restarts.counts()
+    }
+
+    /// How long ago its session was last renewed, if it has one that is.
+    #[must_use]
+    pub fn renewed_ago(&self) -> Option<Duration> {
+        self.member.as_ref()?.lease().silence(tokio::time::Instant::now())
+    }
+
     /// How it stands, from now on.
     #[must_use]
     pub fn standing(&self) -> watch::Receiver<Standing> {

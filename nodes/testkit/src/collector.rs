@@ -1,5 +1,12 @@
-//! A collector of OpenTelemetry in this process: it takes spans over OTLP and shows them as trees.
+//! A collector of OpenTelemetry in this process: it takes spans over OTLP and shows them as trees, and metrics as
+//! they came.
 
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -54,10 +61,26 @@ impl Span {
 #[derive(Clone, Default)]
 struct Inbox(Arc<Mutex<Vec<Span>>>);
 
+/// Exports of metrics, as they came.
+#[derive(Clone, Default)]
+struct Exports(Arc<Mutex<Vec<ExportMetricsServiceRequest>>>);
+
+#[tonic::async_trait]
+impl MetricsService for Exports {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request.into_inner());
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
 /// The collector. It ends when it is dropped.
 pub struct Collector {
     at: SocketAddr,
     inbox: Inbox,
+    exports: Exports,
     _stop: DropGuard,
 }
 
@@ -69,17 +92,25 @@ impl Collector {
     pub async fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (at, inbox, stop) = (listener.local_addr()?, Inbox::default(), CancellationToken::new());
+        let exports = Exports::default();
         let serve = tonic::transport::Server::builder()
             .add_service(TraceServiceServer::new(inbox.clone()))
+            .add_service(MetricsServiceServer::new(exports.clone()))
             .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.clone().cancelled_owned());
         TaskTracker::new().spawn(serve);
-        Ok(Self { at, inbox, _stop: stop.drop_guard() })
+        Ok(Self { at, inbox, exports, _stop: stop.drop_guard() })
     }
 
     /// For `OTEL_EXPORTER_OTLP_ENDPOINT`.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.at)
+    }
+
+    /// The exports of metrics that came, in their order.
+    #[must_use]
+    pub fn exports(&self) -> Vec<ExportMetricsServiceRequest> {
+        self.exports.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All spans that came, in the order of their beginnings.

@@ -2,6 +2,7 @@ use crate::claims::Claims;
 use crate::cluster::Cluster;
 use crate::notes::{Progresses, Starts};
 use crate::pace::Pace;
+use crate::stats::{Stats, StatsRead};
 use callboard_domain::{SessionId, TaskId};
 use callboard_ports::handoff::Queues;
 use callboard_ports::store::Error;
@@ -85,6 +86,7 @@ pub struct Engine {
     /// For tasks that may be what ends their nodes: one at a time.
     pub(crate) alone: Arc<Semaphore>,
     pub(crate) pace: Pace,
+    pub(crate) stats: Stats,
     pub(crate) starts: Starts,
     pub(crate) progresses: Progresses,
     pub(crate) results: WaitingResults,
@@ -111,8 +113,9 @@ impl Engine {
     /// The worker of a node in a cluster. It does nothing yet: its actor starts the loops.
     #[must_use]
     pub fn in_cluster(options: Options, deps: Deps, cluster: Cluster) -> Arc<Self> {
-        let hosted = deps.registry.iter().map(|entry| entry.spec.name.clone()).collect();
+        let hosted: HashSet<String> = deps.registry.iter().map(|entry| entry.spec.name.clone()).collect();
         Arc::new(Self {
+            stats: Stats::new(hosted.iter()),
             hosted: Arc::new(hosted),
             claims: Claims::default(),
             slots: Arc::new(Semaphore::new(options.slots)),
@@ -143,6 +146,12 @@ impl Engine {
             waiting_results: self.results.count.load(Ordering::SeqCst),
             draining: self.is_draining(),
         }
+    }
+
+    /// What it has counted since it was made.
+    #[must_use]
+    pub fn stats(&self) -> StatsRead {
+        self.stats.read()
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -25,6 +25,7 @@ mod notes;
 mod pace;
 mod reconcile;
 mod run;
+mod stats;
 mod take;
 mod tools;
 
@@ -32,4 +33,5 @@ pub use actor::{Service, Worker};
 pub use claims::Claims;
 pub use cluster::{Cluster, OnRunTime};
 pub use engine::{Deps, Engine, Load, Options};
+pub use stats::{KindRead, Stats, StatsRead};
 pub use tools::{BrokerLlm, PortArtifacts};

@@ -3,6 +3,7 @@
 use crate::claims::Hold;
 use crate::engine::{Engine, WaitingResult};
 use crate::notes::Sink;
+use crate::stats::Ended;
 use bytes::Bytes;
 use callboard_contracts::mesh::v1;
 use callboard_domain::{
@@ -46,14 +47,15 @@ enum End {
 pub(crate) async fn run(engine: Arc<Engine>, claimed: Claimed, hold: Hold, sent: Option<TraceContext>) {
     let mut span = begin(&engine, &claimed, &hold, sent);
     let Some(permits) = slot(&engine, &claimed, &hold).await else {
-        span.set(OUTCOME, "returned");
+        span.set(OUTCOME, Ended::Returned.name());
+        engine.stats.ended(&claimed.task.spec.kind, Ended::Returned, None);
         return give_back(&engine, &hold).await;
     };
     let started_at = engine.deps.clock.now();
     if !note_start(&engine, &claimed, &hold, started_at).await {
         return;
     }
-    let queue = Arc::clone(&claimed.task.spec.queue);
+    let (queue, kind) = (Arc::clone(&claimed.task.spec.queue), Arc::clone(&claimed.task.spec.kind));
     let began = Instant::now();
     let end = handle(&engine, claimed, &hold, span.context()).await;
     let took = began.elapsed();
@@ -61,6 +63,7 @@ pub(crate) async fn run(engine: Arc<Engine>, claimed: Claimed, hold: Hold, sent:
     (engine.cluster.on_run_time)(&queue, took);
     engine.starts.forget(hold.attempt.task_id);
     drop(permits);
+    engine.stats.ended(&kind, outcome(&end), Some(took));
     came_out(&mut span, &end);
     match end {
         End::GivenBack => give_back(&engine, &hold).await,
@@ -95,17 +98,18 @@ fn begin(engine: &Engine, claimed: &Claimed, hold: &Hold, sent: Option<TraceCont
     span
 }
 
+const fn outcome(end: &End) -> Ended {
+    match end {
+        End::Succeeded(_) => Ended::Succeeded,
+        End::Failed(_) => Ended::Failed,
+        End::Cancelled => Ended::Cancelled,
+        End::GivenBack => Ended::Returned,
+        End::Lost => Ended::Lost,
+    }
+}
+
 fn came_out(span: &mut Span, end: &End) {
-    span.set(
-        OUTCOME,
-        match end {
-            End::Succeeded(_) => "succeeded",
-            End::Failed(_) => "failed",
-            End::Cancelled => "cancelled",
-            End::GivenBack => "returned",
-            End::Lost => "lost",
-        },
-    );
+    span.set(OUTCOME, outcome(end).name());
     if let End::Failed(failure) = end {
         span.set_with("error.type", || failure.error.reason.clone());
         span.fail(|| failure.error.message.clone());
@@ -264,10 +268,10 @@ async fn finish(engine: &Engine, hold: &Hold, started_at: Timestamp, end: End) {
     let mut pause = RETRY;
     loop {
         match record(engine, hold.session, &reports, &finish).await {
-            Ok(fenced) => return log_stale(&fenced, hold),
+            Ok(fenced) => return log_stale(engine, &fenced, hold),
             Err(store::Error::SessionEnded) => {
                 engine.session_ended(hold.session);
-                return log_stale(&[Fenced::Stale], hold);
+                return log_stale(engine, &[Fenced::Stale], hold);
             }
             Err(error) => {
                 waiting.get_or_insert_with(|| {
@@ -282,7 +286,7 @@ async fn finish(engine: &Engine, hold: &Hold, started_at: Timestamp, end: End) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = engine.stop.cancelled() => {}
-            () = hold.lost.cancelled() => return log_stale(&[Fenced::Stale], hold),
+            () = hold.lost.cancelled() => return log_stale(engine, &[Fenced::Stale], hold),
         }
         pause = (pause * 2).min(RETRY_CAP);
     }
@@ -320,8 +324,9 @@ async fn record(
     answer
 }
 
-fn log_stale(fenced: &[Fenced], hold: &Hold) {
+fn log_stale(engine: &Engine, fenced: &[Fenced], hold: &Hold) {
     if matches!(fenced, [Fenced::Stale]) {
+        engine.stats.stale.one();
         let (task, attempt) = (hold.attempt.task_id, hold.attempt.number);
         tracing::warn!(task.id = %task, attempt, "a result was dropped: another attempt holds the task");
     }

@@ -142,14 +142,22 @@ async fn claim(engine: &Arc<Engine>, mut delivery: Delivery, want: Want) {
         }
     };
     delivery.ack();
+    let now = engine.deps.clock.now();
     for outcome in outcomes {
         match outcome {
             Claim::Claimed(claimed) => {
+                engine.stats.claimed(&claimed.task, now);
                 let sent = sent.remove(&claimed.task.spec.id);
                 start(engine, &claiming, *claimed, sent, fences);
             }
-            Claim::Gone(id) => tracing::debug!(task.id = %id, "a task that was handed off is gone"),
-            Claim::NotMine(id) => tracing::warn!(task.id = %id, "this node does not host the task's kind"),
+            Claim::Gone(id) => {
+                engine.stats.gone.one();
+                tracing::debug!(task.id = %id, "a task that was handed off is gone");
+            }
+            Claim::NotMine(id) => {
+                engine.stats.not_mine.one();
+                tracing::warn!(task.id = %id, "this node does not host the task's kind");
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod file_sizes;
 mod headers;
 mod lints;
 mod marks;
+mod prometheus;
 mod proto_comments;
 mod snippets;
 
@@ -17,6 +18,18 @@ use anyhow::Result;
 
 /// What a check found wrong, each on a line; empty if all is well.
 pub(crate) type Problems = Vec<String>;
+
+/// Why a check could not be made here. It is no failure, and is said.
+#[derive(Debug)]
+pub(crate) struct Skipped(pub(crate) String);
+
+impl std::fmt::Display for Skipped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
 
 /// One check.
 pub(crate) struct Check {
@@ -39,6 +52,7 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "snippets", run: snippets::check },
     Check { name: "workspace-lints", run: lints::check },
     Check { name: "marks", run: |w| Ok(marks::check(&w.files)) },
+    Check { name: "prometheus", run: prometheus::check },
     Check { name: "dependencies", run: cargo::dependencies },
     Check { name: "fmt", run: cargo::fmt },
     Check { name: "clippy", run: cargo::clippy },

@@ -1,15 +1,14 @@
 //! What operators look at: `/livez`, `/readyz` and `/metrics` over HTTP.
 
 use super::Parts;
-use super::metrics::{Page, Servers};
-use super::wiring::Cluster;
+use super::metrics::Metrics;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use axum::routing::get;
-use callboard_contracts::mesh::v1::{GetLoadRequest, GetStatusRequest};
-use callboard_ports::{Outbox as _, store};
-use callboard_runtime::mesh::{SupervisorClient, WorkerClient};
+use callboard_contracts::mesh::v1::GetStatusRequest;
+use callboard_runtime::mesh::SupervisorClient;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// What the pages show.
 #[derive(Clone)]
 pub(super) struct Pages {
-    store: Arc<dyn callboard_ports::Store>,
-    cluster: Option<Arc<Cluster>>,
-    worker: Option<WorkerClient>,
+    metrics: Arc<Metrics>,
     supervisor: SupervisorClient,
     stopping: CancellationToken,
 }
@@ -29,9 +26,7 @@ pub(super) struct Pages {
 impl Pages {
     pub(super) fn new(parts: &Parts) -> Self {
         Self {
-            store: parts.backends.store.clone(),
-            cluster: parts.cluster.clone(),
-            worker: parts.worker.clone(),
+            metrics: parts.metrics.clone(),
             supervisor: parts.supervisor.clone(),
             stopping: parts.stopping.clone(),
         }
@@ -60,31 +55,6 @@ async fn readyz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
 
 /// In the text format of Prometheus. What cannot be had in time is left out: also of a node whose servers are
 /// away something can be seen.
-async fn metrics(State(pages): State<Pages>) -> String {
-    let counts = within(pages.store.counts());
-    let backlog = async {
-        let cluster = pages.cluster.as_ref()?;
-        within(cluster.store.backlog()).await.ok()
-    };
-    let load = async {
-        let worker = pages.worker.as_ref()?;
-        worker.get_load(GetLoadRequest::default(), DEADLINE).await.ok()
-    };
-    let status = pages.supervisor.get_status(GetStatusRequest::default(), DEADLINE);
-    let (counts, backlog, load, status) = tokio::join!(counts, backlog, load, status);
-    let mut page = Page::default();
-    page.node(&load.unwrap_or_default(), &status.unwrap_or_default(), super::memory::resident_bytes());
-    page.tasks(&counts);
-    let servers = pages.cluster.as_ref().map(|cluster| Servers::of(cluster, backlog));
-    page.backends(&counts, servers.as_ref());
-    if let Some(servers) = &servers {
-        page.servers(servers);
-    }
-    page.text()
-}
-
-/// Asks the store, for a bounded time.
-async fn within<T>(asked: impl Future<Output = Result<T, store::Error>>) -> Result<T, store::Error> {
-    let late = |_| Err(store::Error::Unavailable("no answer in time".into()));
-    tokio::time::timeout(DEADLINE, asked).await.unwrap_or_else(late)
+async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], pages.metrics.page().await.text())
 }

@@ -10,7 +10,10 @@ pub mod memory;
 mod metrics;
 mod wiring;
 
+use metrics::Metrics;
+
 pub use data_dir::{DataDir, Error as DataDirError};
+pub use metrics::{METRICS, Metric, MetricKind, MetricOn};
 pub use wiring::{Actors, VERSION};
 
 use wiring::{Backends, Cluster, Leave, Telemetry};
@@ -22,7 +25,7 @@ use callboard_contracts::mesh::v1::{DrainRequest, DrainResponse};
 use callboard_contracts::v1;
 use callboard_ports::Clock;
 use callboard_runtime::actor;
-use callboard_runtime::mesh::{SupervisorClient, TracedLayer, WorkerClient};
+use callboard_runtime::mesh::{MeteredLayer, RpcMetrics, SupervisorClient, TracedLayer, WorkerClient};
 use callboard_sdk::Registry;
 use callboard_supervisor::Node as NodeState;
 use std::net::SocketAddr;
@@ -146,6 +149,9 @@ pub(crate) struct Parts {
     /// Set when somebody told the node to leave.
     left: watch::Receiver<Option<Leave>>,
     pub(crate) actors: Actors,
+    metrics: Arc<Metrics>,
+    /// What calls are served.
+    rpc: RpcMetrics,
     telemetry: Telemetry,
 }
 
@@ -210,7 +216,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Running, StartError> {
             }
         });
     }
-    let (health, routes) = routes(&api).await?;
+    let (health, routes) = routes(&api, parts.rpc.clone()).await?;
     let until = closed.clone();
     servers.spawn(async move {
         let serve = tonic::transport::Server::builder()
@@ -257,7 +263,10 @@ fn host_name() -> String {
     if name.is_empty() { "node-1".into() } else { name }
 }
 
-async fn routes(api: &Api) -> Result<(tonic_health::server::HealthReporter, Routes), StartError> {
+async fn routes(
+    api: &Api,
+    rpc: RpcMetrics,
+) -> Result<(tonic_health::server::HealthReporter, Routes), StartError> {
     use v1::artifact_service_server::ArtifactServiceServer;
     use v1::cluster_service_server::ClusterServiceServer;
     use v1::provider_service_server::ProviderServiceServer;
@@ -287,7 +296,7 @@ async fn routes(api: &Api) -> Result<(tonic_health::server::HealthReporter, Rout
         .add_service(reflection().build_v1alpha().map_err(failed)?);
     let scoped = axum::middleware::from_fn_with_state(api.tracer().clone(), api::scoped);
     let traced = TracedLayer::new(api.tracer().clone());
-    Ok((reporter, routes.into_axum_router().layer(scoped).layer(traced).into()))
+    Ok((reporter, routes.into_axum_router().layer(scoped).layer(traced).layer(MeteredLayer::new(rpc)).into()))
 }
 
 impl Running {

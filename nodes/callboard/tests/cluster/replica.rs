@@ -161,20 +161,27 @@ impl Replica {
         self.process.as_mut().unwrap_or_else(|| panic!("replica {name} does not run"))
     }
 
-    /// Its metrics, as `/metrics` shows them: each sample with its labels.
+    /// Its metrics, as `/metrics` shows them: each sample with its labels, if its value is a whole number.
     pub(crate) async fn metrics(&self) -> HashMap<String, u64> {
+        let page = self.page().await;
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse::<f64>().ok()?))
+        };
+        let samples = samples.map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line}")));
+        samples.filter(|(_, value)| value.fract() == 0.0).map(|(name, value)| (name, value as u64)).collect()
+    }
+
+    /// The page `/metrics`.
+    pub(crate) async fn page(&self) -> String {
         let mut stream = TcpStream::connect(self.admin).await.unwrap();
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, page) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(" 200 "), "{answer}");
-        let samples = page.lines().filter(|line| !line.starts_with('#'));
-        let sample = |line: &str| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        };
-        samples.map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line}"))).collect()
+        page.to_owned()
     }
 
     /// Its process id.

@@ -1,6 +1,7 @@
 //! The files under `deploy/` and the compose file name only keys that exist.
 
 use callboard::config;
+use callboard::node::METRICS;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -62,4 +63,104 @@ fn the_cluster_file_needs_only_the_addresses() {
         assert!(error.contains(&format!("{key}: is needed")), "{error}");
     }
     assert_eq!(error.matches("is needed").count(), 3, "{error}");
+}
+
+/// What an expression names that looks like a metric of ours, with the labels it is asked for.
+fn named(text: &str) -> Vec<(String, Vec<String>)> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("callboard_").chain(text.match_indices("process_")) {
+        // In the middle of a word, or of a text.
+        if text[..at].ends_with(|c: char| is_part(c) || c == '-') {
+            continue;
+        }
+        let end = text[at..].find(|c| !is_part(c)).map_or(text.len(), |length| at + length);
+        let selector = text[end..].strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let matchers = selector.map_or("", |(matchers, _)| matchers).replace("\\\"", "\"");
+        let labels = matchers.split(',').filter_map(|one| one.split_once(['=', '!']));
+        let labels =
+            labels.map(|(label, _)| label.trim().to_owned()).filter(|label| label.chars().all(is_part));
+        found.push((text[at..end].to_owned(), labels.collect()));
+    }
+    found
+}
+
+/// What is wrong with the metrics that a text names.
+fn wrong(text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, labels) in named(text) {
+        let of_histogram = |suffix: &str| {
+            let base = name.strip_suffix(suffix)?;
+            METRICS.iter().find(|metric| metric.name == base && metric.kind.name() == "histogram")
+        };
+        let plain = METRICS.iter().find(|metric| metric.name == name && metric.kind.name() != "histogram");
+        let Some(metric) = plain.or_else(|| ["_bucket", "_sum", "_count"].into_iter().find_map(of_histogram))
+        else {
+            wrong.push(format!("there is no metric {name}"));
+            continue;
+        };
+        // Prometheus itself adds these.
+        let known =
+            |label: &str| ["instance", "job", "le"].contains(&label) || metric.labels.contains(&label);
+        wrong.extend(labels.iter().filter(|l| !known(l)).map(|label| format!("{name} has no label {label}")));
+    }
+    wrong
+}
+
+#[test]
+fn dashboards_and_rules_name_metrics_and_labels_that_exist() {
+    let dashboards =
+        ["overview", "tasks", "providers", "mesh"].map(|d| format!("deploy/grafana/dashboards/{d}.json"));
+    let rules = ["deploy/prometheus/rules.yml".to_owned(), "deploy/prometheus/rules_test.yml".to_owned()];
+    let mut used = String::new();
+    for file in dashboards.iter().chain(&rules) {
+        let text = read(file);
+        assert!(named(&text).len() > 5, "{file} names few metrics");
+        assert_eq!(wrong(&text), Vec::<String>::new(), "{file}");
+        used += &text;
+    }
+    // What nobody would ever look at needs no series.
+    for metric in METRICS {
+        assert!(used.contains(metric.name), "no dashboard and no rule uses {}", metric.name);
+    }
+}
+
+#[test]
+fn a_metric_or_a_label_that_is_not_there_is_found() {
+    assert_eq!(wrong("sum(callboard_made_up_total)"), ["there is no metric callboard_made_up_total"]);
+    assert_eq!(
+        wrong("rate(callboard_handoff_lag_seconds[5m])"),
+        ["there is no metric callboard_handoff_lag_seconds"]
+    );
+    assert_eq!(
+        wrong("callboard_tasks{state=\\\"queued\\\", made_up!=\\\"x\\\"}"),
+        ["callboard_tasks has no label made_up"]
+    );
+    assert_eq!(wrong("callboard_rpc_open{service=~\"callboard.v1.*\"} \"uid\": \"callboard-mesh\""), [""; 0]);
+}
+
+#[test]
+fn the_page_about_metrics_has_a_row_for_each() {
+    let page = read("docs/operations/metrics.md");
+    let rows: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with("| `callboard_") || line.starts_with("| `process_"))
+        .collect();
+    for metric in METRICS {
+        let labels = metric.labels.join(", ");
+        let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+        let row = format!("| `{}{labels}` | {} | {} |", metric.name, metric.kind.name(), metric.help);
+        let found = rows.iter().find(|line| line.starts_with(&row));
+        let found =
+            found.unwrap_or_else(|| panic!("docs/operations/metrics.md lacks a row that begins:\n{row}"));
+        assert!(found[row.len()..].trim_matches([' ', '|']).len() > 2, "{} says not what to do", metric.name);
+    }
+    assert_eq!(rows.len(), METRICS.len(), "a row for what is not there");
+    let rules = read("deploy/prometheus/rules.yml");
+    for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(
+            page.contains(&format!("`{alert}`")),
+            "docs/operations/metrics.md does not say what to do about {alert}"
+        );
+    }
 }

@@ -12,6 +12,7 @@ mod folder;
 mod grpc;
 mod handlers;
 mod kill;
+mod metrics;
 mod node;
 mod resilience;
 mod tasks_api;

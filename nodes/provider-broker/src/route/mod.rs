@@ -10,7 +10,7 @@ mod stream;
 pub use stream::{Piece, PieceStream};
 
 use crate::config::{Adapter, Config};
-use crate::health::{Health, ProviderStatus};
+use crate::health::{Health, ProviderCounts, ProviderStatus};
 use crate::provider::{Description, Provider};
 use callboard_domain::limits;
 use callboard_domain::llm::{
@@ -140,6 +140,10 @@ impl Router {
         self.tracer.start(|| operation.pipeline(), Kind::Internal, mesh::current().trace())
     }
 
+    pub(crate) fn counts(&self) -> Vec<ProviderCounts> {
+        self.providers.iter().enumerate().filter_map(|(i, p)| self.health.counts(i, p.name())).collect()
+    }
+
     pub(crate) fn status(&self) -> Vec<ProviderStatus> {
         self.providers.iter().enumerate().map(|(i, p)| self.health.status(i, &**p)).collect()
     }
@@ -149,7 +153,7 @@ impl Router {
         let won = self
             .attempt_all(Operation::Chat, candidates, self.text_limits(request), |p| p.text(request))
             .await?;
-        self.health.success(won.candidate.index);
+        self.health.success(won.candidate.index, won.started.elapsed());
         let answer = &won.value;
         let (model, finish_reason, usage) =
             (answer.model.clone(), answer.finish_reason.clone(), answer.usage);
@@ -167,7 +171,7 @@ impl Router {
         }
         let limits = self.timeouts.image;
         let won = self.attempt_all(Operation::Image, candidates, limits, |p| p.image(request)).await?;
-        self.health.success(won.candidate.index);
+        self.health.success(won.candidate.index, won.started.elapsed());
         let (model, usage) = (won.value.model.clone(), won.value.usage);
         let (image, summary) = won.finish(model, "stop".into(), usage);
         Ok(ImageResponse { data: image.data, media_type: image.media_type, summary })

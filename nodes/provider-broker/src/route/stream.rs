@@ -73,7 +73,7 @@ impl Running {
                 (Ok(Piece::Delta(text)), Some(self))
             }
             Ok(Chunk::End { usage, finish_reason, model }) => {
-                self.router.health.success(self.won.candidate.index);
+                self.router.health.success(self.won.candidate.index, self.won.started.elapsed());
                 let (_, summary) = self.won.finish(model, finish_reason, usage);
                 (Ok(Piece::End(Box::new(summary))), None)
             }

@@ -1,5 +1,7 @@
-use super::shell::{Behaviour, Call, Handle, Ping, Request, Shell};
+use super::shell::{Behaviour, Call, Handle, Ping, Request, Shell, Waiting};
 use crate::mesh;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -48,17 +50,24 @@ impl From<CallError> for tonic::Status {
 /// Where an actor is called.
 pub struct Address<B: Behaviour> {
     addr: actix::Addr<Shell<B>>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl<B: Behaviour> Clone for Address<B> {
     fn clone(&self) -> Self {
-        Self { addr: self.addr.clone() }
+        Self { addr: self.addr.clone(), waiting: Arc::clone(&self.waiting) }
     }
 }
 
 impl<B: Behaviour> Address<B> {
     pub(super) fn new(addr: actix::Addr<Shell<B>>) -> Self {
-        Self { addr }
+        Self { addr, waiting: Arc::default() }
+    }
+
+    /// How many calls wait in its mailbox.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Calls the actor and waits for the answer, at most `deadline`.
@@ -71,7 +80,8 @@ impl<B: Behaviour> Address<B> {
     {
         let (reply, answer) = oneshot::channel();
         let context = mesh::current();
-        self.addr.try_send(Call { message, context, reply }).map_err(|e| not_sent::<B, _>(&e))?;
+        let waiting = Waiting::new(&self.waiting);
+        self.addr.try_send(Call { message, context, reply, waiting }).map_err(|e| not_sent::<B, _>(&e))?;
         await_answer::<B, _>(answer, deadline)
             .await?
             .map_err(|why| CallError::MayHaveRun { actor: B::NAME, why })

@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -209,11 +210,29 @@ impl<B: Behaviour> Supervised for Shell<B> {
     }
 }
 
+/// A message in a mailbox, counted until it is dropped.
+pub(super) struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 pub(super) struct Call<M: Request> {
     pub(super) message: M,
     /// What the caller's work is part of, and so the call's.
     pub(super) context: mesh::Context,
     pub(super) reply: oneshot::Sender<Result<M::Reply, &'static str>>,
+    /// Until it is handled.
+    pub(super) waiting: Waiting,
 }
 
 impl<M: Request> actix::Message for Call<M> {
@@ -224,6 +243,7 @@ impl<B: Handle<M>, M: Request> actix::Handler<Call<M>> for Shell<B> {
     type Result = ();
 
     fn handle(&mut self, call: Call<M>, ctx: &mut Self::Context) {
+        drop(call.waiting);
         // Whoever called has given up: it was told that the call may have run, so leaving it is right too.
         if call.reply.is_closed() {
             return;

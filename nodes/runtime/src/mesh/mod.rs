@@ -27,4 +27,7 @@ pub use connect::Timing;
 pub use context::{Context, current};
 pub use error::Error;
 pub use link::{Link, Observer, Options as LinkOptions, Unobserved};
-pub use server::{BeginsTrace, Error as ServeError, Options as ServeOptions, Services, TracedLayer, serve};
+pub use server::{
+    BeginsTrace, Error as ServeError, MeteredLayer, MethodRead, Options as ServeOptions, RpcMetrics,
+    Services, TracedLayer, serve,
+};

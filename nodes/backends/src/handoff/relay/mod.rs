@@ -17,6 +17,7 @@ pub mod repair;
 
 use callboard_domain::TaskId;
 use callboard_ports::handoff::{Error, Ready};
+use callboard_ports::metrics::{Distribution, FAST, Histogram};
 use callboard_ports::outbox::{Lane, Lease};
 use callboard_ports::store::{Commit, CommitObserver};
 use callboard_ports::{Clock, Handoff, Outbox};
@@ -75,6 +76,7 @@ struct Shared {
     /// The outbox should be looked at now.
     look: Notify,
     confirmed: mpsc::Sender<Vec<(TaskId, u64)>>,
+    published: Histogram,
     tracker: TaskTracker,
 }
 
@@ -100,6 +102,7 @@ impl Relay {
             offered: Notify::new(),
             look: Notify::new(),
             confirmed,
+            published: Histogram::new(FAST),
             tracker: TaskTracker::new(),
         });
         let closing = CancellationToken::new();
@@ -114,6 +117,12 @@ impl Relay {
         run(Box::pin(sweep(shared.clone())));
         shared.tracker.spawn(confirm(outbox, to_confirm, closing.clone()));
         Arc::new(Self { shared, closing })
+    }
+
+    /// How long publishing took, from the first try to the broker's answers, in nanoseconds.
+    #[must_use]
+    pub fn published(&self) -> Distribution {
+        self.shared.published.read()
     }
 
     /// How it is.
@@ -182,6 +191,7 @@ impl Shared {
         let rows: Vec<_> = batch.iter().map(|ready| (ready.id, ready.handoff)).collect();
         let began = Instant::now();
         let answers = self.options.handoff.publish(batch).await;
+        self.published.took(began.elapsed());
         let (mut confirmed, mut refused) = (Vec::new(), Vec::new());
         let (mut failed, mut away) = (Vec::new(), None);
         for (row, answer) in rows.into_iter().zip(answers) {

@@ -4,12 +4,14 @@
 //! flight. What may wait is bounded in rows and in bytes, and so is one batch. A call is done once it is
 //! queued, also if its caller goes away.
 
+use callboard_ports::metrics::{Batches, BatchesRead};
 use callboard_ports::store::Error;
 use futures::FutureExt as _;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 /// Bounds of what may wait, or of what one commit takes.
@@ -58,6 +60,7 @@ struct Shared<I, O> {
     waiting: Mutex<Waiting<I, O>>,
     arrived: Notify,
     bounds: Bounds,
+    batches: Batches,
 }
 
 /// A queue of calls and those who commit them.
@@ -117,7 +120,8 @@ impl<I: Send + 'static, O: Send + 'static> Group<I, O> {
         C: Commit<Item = I, Out = O>,
     {
         let waiting = Waiting { calls: VecDeque::new(), rows: 0, bytes: 0, closed: false };
-        let shared = Arc::new(Shared { waiting: Mutex::new(waiting), arrived: Notify::new(), bounds });
+        let (waiting, arrived, batches) = (Mutex::new(waiting), Notify::new(), Batches::default());
+        let shared = Arc::new(Shared { waiting, arrived, bounds, batches });
         for committer in committers {
             tracker.spawn(run(Arc::clone(&shared), committer));
         }
@@ -149,6 +153,12 @@ impl<I: Send + 'static, O: Send + 'static> Group<I, O> {
         answer.await.map_err(|_| Error::Unknown("the writer of the store stopped".into()))
     }
 
+    /// How it commits: sizes, times, what waits.
+    pub(super) fn batches(&self) -> BatchesRead {
+        let waiting = self.0.lock().rows;
+        self.0.batches.read(waiting)
+    }
+
     /// Lets nothing more in. What waits is committed.
     pub(super) fn close(&self) {
         self.0.lock().closed = true;
@@ -174,7 +184,9 @@ async fn run<C: Commit>(shared: Arc<Shared<C::Item, C::Out>>, mut committer: C) 
             items.extend(call.items);
         }
         // A panic must not stop every write of the node: these callers learn that nobody knows.
+        let (rows, began) = (items.len(), Instant::now());
         let answers = AssertUnwindSafe(committer.commit(items)).catch_unwind().await;
+        shared.batches.wrote(rows, began.elapsed());
         let Ok(answers) = answers else {
             tracing::error!("a writer of the store panicked");
             continue;
@@ -245,6 +257,9 @@ mod tests {
             assert_eq!(answers, Ok(vec![i + 1, 2 * i + 1]));
         }
         assert_eq!(sizes.recv().await, Some(200), "in one commit");
+        let batches = group.batches();
+        assert_eq!((batches.rows.count(), batches.rows.sum, batches.waiting), (2, 201, 0));
+        assert_eq!(batches.took.count(), 2);
     }
 
     #[tokio::test]

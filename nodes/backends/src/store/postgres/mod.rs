@@ -53,6 +53,7 @@ use admit::Admitter;
 use attempts::{Report, Reporter};
 use callboard_domain::NewTask;
 use callboard_ports::Clock;
+use callboard_ports::metrics::BatchesRead;
 use callboard_ports::store::{Admitted, Claim, CommitObserver, Error, Fenced, QueueDepth};
 use claim::Claimer;
 use fault::Fault;
@@ -242,6 +243,13 @@ impl Store {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.context.commits.load(Ordering::Relaxed)
+    }
+
+    /// How hot writes are grouped: what is admitted, what is claimed, what workers report.
+    #[must_use]
+    pub fn batches(&self) -> [(&'static str, BatchesRead); 3] {
+        let (admits, claims) = (self.admits.batches(), self.claims.batches());
+        [("admit", admits), ("claim", claims), ("report", self.reports.batches())]
     }
 
     /// Commits what was queued, lets nothing more in, and closes the connections.

@@ -145,6 +145,10 @@ impl TaskReader for Store {
         self.depths().await
     }
 
+    async fn queue_depths_within(&self, queues: usize, most: u64) -> Result<Vec<QueueDepth>, Error> {
+        self.read(read::queue_depths_within(&self.pool, queues, most)).await
+    }
+
     async fn queued(&self, queues: &[Arc<str>], limit: usize) -> Result<Vec<Ready>, Error> {
         self.read(read::queued(&self.pool, queues.to_vec(), limit)).await
     }

@@ -37,6 +37,20 @@ const COUNTS: &str = "SELECT sum(scheduled)::bigint, sum(queued)::bigint, sum(ru
     sum(succeeded)::bigint, sum(failed)::bigint, sum(cancelled)::bigint FROM task_totals";
 const DEPTHS: &str =
     "SELECT queue, band, count(*) FROM tasks WHERE state = 2 GROUP BY queue, band ORDER BY queue, band";
+/// One look into the index for each queue, and one for each band of it. Counts stop at $2.
+const DEPTHS_WITHIN: &str = "WITH RECURSIVE q AS ( \
+        (SELECT queue, 1 AS number FROM tasks WHERE state = 2 ORDER BY queue LIMIT 1) \
+        UNION ALL \
+        SELECT next.queue, q.number + 1 FROM q CROSS JOIN LATERAL ( \
+            SELECT t.queue FROM tasks t WHERE t.state = 2 AND t.queue > q.queue ORDER BY t.queue LIMIT 1) next \
+        WHERE q.number < $1) \
+    SELECT q.queue, b.band, (SELECT count(*) FROM (SELECT 1 FROM tasks t \
+            WHERE t.state = 2 AND t.queue = q.queue AND t.band = b.band LIMIT $2) counted) AS depth, first.id, \
+        first.queued_at \
+    FROM q CROSS JOIN (VALUES (0::smallint), (1::smallint), (2::smallint)) AS b (band) \
+    CROSS JOIN LATERAL (SELECT t.id, t.queued_at FROM tasks t \
+        WHERE t.state = 2 AND t.queue = q.queue AND t.band = b.band ORDER BY t.queued_at, t.id LIMIT 1) first \
+    ORDER BY q.queue, b.band";
 const QUEUED: &str = "SELECT id, queued_at, handoff, alone, not_before FROM tasks \
     WHERE state = 2 AND queue = $1 AND band = $2 ORDER BY queued_at, id LIMIT $3";
 const HELD: &str = "SELECT id, attempt FROM tasks WHERE state = 3 AND session = $1 ORDER BY id";
@@ -188,6 +202,30 @@ pub(super) async fn queue_depths(pool: &Pool) -> Result<Vec<QueueDepth>, Fault> 
             let age = |(id, at): &(TaskId, Timestamp)| (*at, *id);
             depth.oldest = depth.oldest.into_iter().chain([this]).min_by_key(age);
         }
+    }
+    Ok(depths)
+}
+
+/// How deep each of so many queues is, each band counted up to `most`.
+pub(super) async fn queue_depths_within(
+    pool: &Pool,
+    queues: usize,
+    most: u64,
+) -> Result<Vec<QueueDepth>, Fault> {
+    let (mut depths, mut names): (Vec<QueueDepth>, _) = (Vec::new(), Names::default());
+    let found = sqlx::query(DEPTHS_WITHIN).bind(rows::limit(queues)).bind(rows::stored(most));
+    for sql in pool.all(found).await? {
+        let (queue, band) = (rows::name(&sql, 0, &mut names)?, rows::band(&sql, 1)?);
+        if depths.last().is_none_or(|last| last.queue != queue) {
+            depths.push(QueueDepth { queue, bands: [0; 3], oldest: None });
+        }
+        let Some(depth) = depths.last_mut() else { continue };
+        if let Some(slot) = depth.bands.get_mut(usize::from(band.index())) {
+            *slot = rows::count(&sql, 2)?;
+        }
+        let this = (rows::id(&sql, 3)?, rows::time(&sql, 4)?);
+        let age = |(id, at): &(TaskId, Timestamp)| (*at, *id);
+        depth.oldest = depth.oldest.into_iter().chain([this]).min_by_key(age);
     }
     Ok(depths)
 }

@@ -149,6 +149,11 @@ impl Inbox {
         true
     }
 
+    /// The rows that wait.
+    pub(super) fn rows(&self) -> usize {
+        self.lock().rows
+    }
+
     /// Lets nothing more in.
     pub(super) fn close(&self) {
         self.lock().closed = true;

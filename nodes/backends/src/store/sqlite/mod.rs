@@ -33,6 +33,7 @@ pub use schema::OpenError;
 
 use callboard_domain::SessionId;
 use callboard_ports::Clock;
+use callboard_ports::metrics::{Batches, BatchesRead};
 use callboard_ports::store::{CommitObserver, Error};
 use fault::Fault;
 use inbox::{Bounds, Call, Inbox, Job};
@@ -115,6 +116,7 @@ impl Store {
             observers: Mutex::default(),
             commits: AtomicU64::new(0),
             calls: AtomicU64::new(0),
+            batches: Batches::default(),
         });
         let (path, of_writer) = (options.path.clone(), Arc::clone(&shared));
         let writer = std::thread::Builder::new()
@@ -149,6 +151,12 @@ impl Store {
             calls: self.shared.calls.load(Ordering::Relaxed),
             reads: self.readers.count(),
         }
+    }
+
+    /// How writes are grouped. One writer writes whatever there is.
+    #[must_use]
+    pub fn batches(&self) -> BatchesRead {
+        self.shared.batches.read(self.shared.inbox.rows())
     }
 
     fn add_observer(&self, observer: Arc<dyn CommitObserver>) {

@@ -94,7 +94,11 @@ impl TaskReader for Store {
     }
 
     async fn queue_depths(&self) -> Result<Vec<QueueDepth>, Error> {
-        self.readers.read(read::queue_depths).await
+        self.readers.read(|reader| read::queue_depths(reader, usize::MAX, u64::MAX)).await
+    }
+
+    async fn queue_depths_within(&self, queues: usize, most: u64) -> Result<Vec<QueueDepth>, Error> {
+        self.readers.read(move |reader| read::queue_depths(reader, queues, most)).await
     }
 
     async fn queued(&self, queues: &[Arc<str>], limit: usize) -> Result<Vec<Ready>, Error> {

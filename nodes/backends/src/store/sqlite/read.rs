@@ -38,8 +38,8 @@ const QUEUES: &str = "WITH RECURSIVE q (queue) AS ( \
     SELECT (SELECT min(t.queue) FROM tasks t INDEXED BY tasks_queued WHERE t.state = 2 AND t.queue > q.queue) \
     FROM q WHERE q.queue IS NOT NULL) \
     SELECT queue FROM q WHERE queue IS NOT NULL";
-const DEPTH: &str =
-    "SELECT count(*) FROM tasks INDEXED BY tasks_queued WHERE state = 2 AND queue = ?1 AND band = ?2";
+const DEPTH: &str = "SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_queued \
+    WHERE state = 2 AND queue = ?1 AND band = ?2 LIMIT ?3)";
 const QUEUED: &str = "SELECT id, queued_at, handoff, alone, not_before FROM tasks INDEXED BY tasks_queued \
     WHERE state = 2 AND queue = ?1 AND band = ?2 ORDER BY queued_at, id LIMIT ?3";
 const HELD: &str =
@@ -217,17 +217,22 @@ fn queues(conn: &Connection, names: &mut Names) -> rusqlite::Result<Vec<Arc<str>
     conn.prepare_cached(QUEUES)?.query_map([], |sql| rows::name(sql, 0, names))?.collect()
 }
 
-/// How deep each queue is.
-pub(super) fn queue_depths(reader: &mut Reader) -> Result<Vec<QueueDepth>, Fault> {
+/// How deep each of so many queues is, each band counted up to `most`.
+pub(super) fn queue_depths(
+    reader: &mut Reader,
+    most_queues: usize,
+    most: u64,
+) -> Result<Vec<QueueDepth>, Fault> {
     let snapshot = reader.conn.unchecked_transaction()?;
     let mut depths = Vec::new();
-    for queue in queues(&snapshot, &mut reader.names)? {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    for queue in queues(&snapshot, &mut reader.names)?.into_iter().take(most_queues) {
         let mut depth = QueueDepth { queue, bands: [0; 3], oldest: None };
         for band in Band::ALL {
             let index = band.index();
             depth.bands[usize::from(index)] = snapshot
                 .prepare_cached(DEPTH)?
-                .query_one(params![&*depth.queue, index], |sql| rows::count(sql, 0))?;
+                .query_one(params![&*depth.queue, index, most], |sql| rows::count(sql, 0))?;
             let mut statement = snapshot.prepare_cached(QUEUED)?;
             let mut first = statement.query(params![&*depth.queue, index, 1])?;
             if let Some(sql) = first.next()? {

@@ -12,11 +12,13 @@ use super::fault::Fault;
 use super::inbox::{Bounds, Inbox, Job};
 use super::tx::{Scratch, Tx};
 use callboard_domain::State;
+use callboard_ports::metrics::Batches;
 use callboard_ports::store::{CommitObserver, Error};
 use rusqlite::{Connection, params};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// The most one commit takes.
 const COMMIT: Bounds = Bounds { rows: 2_000, bytes: 8 << 20 };
@@ -31,6 +33,7 @@ pub(super) struct Shared {
     pub(super) observers: Mutex<Vec<Arc<dyn CommitObserver>>>,
     pub(super) commits: AtomicU64,
     pub(super) calls: AtomicU64,
+    pub(super) batches: Batches,
 }
 
 /// Lets nobody wait for a writer that is gone, however it went.
@@ -53,7 +56,9 @@ pub(super) fn run(conn: Connection, options: &Options, shared: Arc<Shared>) {
     let mut scratch = Scratch::default();
     let mut jobs = Vec::new();
     while shared.inbox.take(COMMIT, &mut jobs) {
+        let (rows, began) = (jobs.iter().map(|job| job.rows).sum(), Instant::now());
         let result = commit(&conn, options, &mut scratch, &mut jobs);
+        shared.batches.wrote(rows, began.elapsed());
         if result.is_ok() {
             shared.commits.fetch_add(1, Ordering::Relaxed);
             shared.calls.fetch_add(jobs.len() as u64, Ordering::Relaxed);
@@ -209,6 +214,7 @@ mod tests {
             observers: Mutex::default(),
             commits: AtomicU64::new(0),
             calls: AtomicU64::new(0),
+            batches: Batches::default(),
         });
         let writer = {
             let (options, shared) = (options.clone(), Arc::clone(&shared));

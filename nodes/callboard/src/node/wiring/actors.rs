@@ -23,6 +23,7 @@ const MAILBOX: usize = 1_024;
 const ALERTS: &str = "alerts";
 
 /// The addresses of a node's actors. `None`: the node does not host the role.
+#[derive(Clone)]
 pub struct Actors {
     /// The Supervisor.
     pub supervisor: Address<supervisor::Supervisor>,
@@ -32,6 +33,18 @@ pub struct Actors {
     pub broker: Option<Address<broker::ProviderBroker>>,
     /// The Alert actor.
     pub alert: Option<Address<alert::Alert>>,
+}
+
+impl Actors {
+    /// How many calls wait in the mailbox of each that is hosted here.
+    pub(in crate::node) fn waiting(&self) -> Vec<(&'static str, usize)> {
+        fn of<B: Behaviour>(address: &Address<B>) -> (&'static str, usize) {
+            (B::NAME, address.waiting())
+        }
+        let Self { supervisor, worker, broker, alert } = self;
+        let others = [worker.as_ref().map(of), broker.as_ref().map(of), alert.as_ref().map(of)];
+        [of(supervisor)].into_iter().chain(others.into_iter().flatten()).collect()
+    }
 }
 
 /// How actors are run, and where their restarts are told. The counter is set once it exists: it reports to
@@ -156,7 +169,12 @@ pub(super) fn expire_alerts(alerts: Address<alert::Alert>) -> supervisor::Reconc
     supervisor::Reconciler { name: ALERTS, period: alert::EXPIRE_EVERY, run }
 }
 
-/// Starts the ProviderBroker, unless the role is left to `peers`: then no provider key is read here.
+/// The ProviderBroker and, if it is hosted here, what it guards.
+type HostedBroker =
+    (Hosted<broker::ProviderBroker, BrokerService, BrokerClient>, Option<Arc<broker::Broker>>);
+
+/// Starts the ProviderBroker, unless the role is left to `peers`: then no provider key is read here. With it comes
+/// what it guards, to be counted.
 pub(super) fn start_broker(
     system: &actor::System,
     shells: &Shells,
@@ -165,9 +183,9 @@ pub(super) fn start_broker(
     reporter: &alert::Reporter,
     tracer: &Tracer,
     peers: Option<&Peers>,
-) -> Result<Hosted<broker::ProviderBroker, BrokerService, BrokerClient>, StartError> {
+) -> Result<HostedBroker, StartError> {
     if let Some(peers) = peers {
-        return Ok(Hosted { address: None, service: None, client: peers.brokers() });
+        return Ok((Hosted { address: None, service: None, client: peers.brokers() }, None));
     }
     let observe = reporter.clone();
     let broker_deps = broker::Deps {
@@ -176,9 +194,10 @@ pub(super) fn start_broker(
         env: deps.env.clone(),
         tracer: tracer.clone(),
     };
-    let service = broker::Service::new(broker::Broker::new(&config.broker, &broker_deps)?);
+    let state = broker::Broker::new(&config.broker, &broker_deps)?;
+    let service = broker::Service::new(Arc::clone(&state));
     let address = shells.start(system, move || broker::ProviderBroker::new(service.clone()))?;
     let service: Arc<BrokerService> = Arc::new(broker::ActorService::new(address.clone()));
     let client = BrokerClient::local(Arc::clone(&service));
-    Ok(Hosted { address: Some(address), service: Some(service), client })
+    Ok((Hosted { address: Some(address), service: Some(service), client }, Some(state)))
 }

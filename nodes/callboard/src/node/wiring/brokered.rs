@@ -8,6 +8,7 @@ use callboard_backends::handoff::relay::{self, Relay};
 use callboard_backends::store::postgres;
 use callboard_ports::Store as _;
 use callboard_ports::epochs::Epoch;
+use callboard_ports::metrics::Distribution;
 use callboard_ports::{Outbox as _, Tracer, store};
 use callboard_supervisor as supervisor;
 use callboard_worker as worker;
@@ -154,6 +155,11 @@ impl Brokered {
     /// How the relay is.
     pub(in crate::node) fn relay(&self) -> relay::Standing {
         self.relay.standing()
+    }
+
+    /// How long publishing took.
+    pub(in crate::node) fn published(&self) -> Distribution {
+        self.relay.published()
     }
 
     /// How many tasks that the broker had lost were handed off again by this node since its start.

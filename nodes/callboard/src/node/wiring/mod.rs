@@ -8,10 +8,11 @@ mod singletons;
 mod telemetry;
 
 pub use actors::Actors;
-pub(super) use backends::Backends;
+pub(super) use backends::{Backends, Embedded};
 pub(super) use cluster::Cluster;
 pub(super) use telemetry::Telemetry;
 
+use super::metrics::{Metrics, Push, PushSettings, Sources, TaskEvents};
 use super::{DataDir, Deps, Parts, StartError};
 use crate::api::{self, Api, NodeInfo};
 use crate::config::{Config, Role};
@@ -37,6 +38,10 @@ use tokio_util::task::TaskTracker;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The packages whose calls are served: by every node, and by one of a cluster.
+const PUBLIC: &str = "callboard.v1";
+const MESH: &str = "callboard.mesh.v1";
 
 /// Runs what goes on until the node has ended: whoever feeds it lives as long as the node's parts.
 struct Loops {
@@ -67,7 +72,10 @@ pub(super) async fn build(
     let clock = Arc::clone(&deps.clock);
     let telemetry =
         Telemetry::open(&deps.env, &info.name, config.traces.slow).map_err(StartError::Telemetry)?;
+    let push = PushSettings::read(&deps.env).map_err(StartError::Telemetry)?;
     let tracer = &telemetry.tracer;
+    let packages: &[_] = if listener.is_some() { &[PUBLIC, MESH] } else { &[PUBLIC] };
+    let rpc = mesh::RpcMetrics::new(callboard_contracts::DESCRIPTORS, packages);
     let tracker = TaskTracker::new();
     let stopping = CancellationToken::new();
     let hosts = |role: Role| config.node.roles.contains(&role);
@@ -90,7 +98,9 @@ pub(super) async fn build(
     // In a cluster the hub is told by what puts this node's events and the others' together.
     let first: Arc<dyn CommitObserver> =
         if cluster.is_some() { Arc::new(commits.clone()) } else { Arc::new(hub.clone()) };
-    let observers: [Arc<dyn CommitObserver>; 3] = [first, Arc::new(due.clone()), Arc::new(failures)];
+    let events = Arc::<TaskEvents>::default();
+    let observers: [Arc<dyn CommitObserver>; 4] =
+        [first, Arc::new(due.clone()), Arc::new(failures), events.clone()];
     observers.into_iter().for_each(|observer| store.observe(observer));
 
     let system = actor::System::start()?;
@@ -102,7 +112,7 @@ pub(super) async fn build(
     loops.spawn(alert::report_loop(observations, alerts.client.clone()));
     loops.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
     let broker_peers = peers.as_ref().filter(|_| !hosts(Role::ProviderBroker));
-    let broker = start_broker(&system, &shells, config, deps, &reporter, tracer, broker_peers)?;
+    let (broker, providers) = start_broker(&system, &shells, config, deps, &reporter, tracer, broker_peers)?;
 
     // The supervisor's state comes first: the worker tells it when its session has ended.
     let (session, session_now) = watch::channel(None);
@@ -247,6 +257,7 @@ pub(super) async fn build(
             let options = mesh::ServeOptions {
                 identity: cluster.identity.clone(),
                 tracer: tracer.clone(),
+                metrics: rpc.clone(),
                 ..Default::default()
             };
             let stop = mesh_closed.clone();
@@ -267,6 +278,7 @@ pub(super) async fn build(
         embedded.handoff.refill_all().await?;
     }
 
+    let name = info.name.clone();
     let own = state.clone();
     let (local_supervisor, local_worker) = (supervisor_client.clone(), worker_client.clone());
     let (supervisors, workers) = (peers.clone(), peers);
@@ -299,7 +311,27 @@ pub(super) async fn build(
         broker: broker.address,
         alert: alerts.address,
     };
+    let metrics = Metrics::new(Sources {
+        version: VERSION,
+        clock: Arc::clone(&deps.clock),
+        store,
+        embedded: backends.embedded.clone(),
+        cluster: cluster.clone(),
+        state: state.clone(),
+        engine,
+        broker: providers,
+        actors: actors.clone(),
+        rpc: rpc.clone(),
+        events,
+        otlp: telemetry.otlp.clone(),
+    });
+    let push = push.map(|settings| Push::new(settings, Arc::clone(&metrics), &name));
+    if let Some(push) = push.transpose().map_err(StartError::Telemetry)? {
+        tracker.spawn(push.run(loops.ended.clone()));
+    }
     let parts = Parts {
+        metrics,
+        rpc,
         backends,
         cluster,
         worker: worker_client,

@@ -219,6 +219,12 @@ pub async fn tells_the_depth_of_queues(fixture: impl Fixture) {
     assert_eq!(got, [("fast", [0, 1, 0]), ("slow", [1, 1, 2])]);
     assert_eq!(depths[1].oldest, Some((oldest.spec.id, oldest.spec.created_at)));
     assert_eq!(depths[0].oldest.map(|o| o.0), Some(tasks[3].spec.id));
+    let mut bounded = kit.other.queue_depths_within(2, 1).await.expect("depths are read");
+    bounded.sort_by(|a, b| a.queue.cmp(&b.queue));
+    let got: Vec<_> = bounded.iter().map(|d| (&*d.queue, d.bands, d.oldest)).collect();
+    let expected = [("fast", [0, 1, 0], depths[0].oldest), ("slow", [1, 1, 1], depths[1].oldest)];
+    assert_eq!(got, expected, "no band is counted beyond the bound");
+    assert_eq!(kit.other.queue_depths_within(1, 9).await.map(|depths| depths.len()), Ok(1));
     for id in [oldest.spec.id, tasks[0].spec.id, tasks[1].spec.id, tasks[2].spec.id] {
         kit.claim_one(session, id).await;
     }

@@ -5,6 +5,7 @@
 
 mod hosted;
 mod incoming;
+mod metered;
 mod traced;
 
 use super::client::{AlertService, BrokerService, SupervisorService, WorkerService};
@@ -15,6 +16,7 @@ use callboard_contracts::mesh::v1::supervisor_service_server::SupervisorServiceS
 use callboard_contracts::mesh::v1::worker_service_server::WorkerServiceServer;
 use callboard_ports::trace::Tracer;
 use hosted::Hosted;
+pub use metered::{MeteredLayer, MethodRead, RpcMetrics};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -62,6 +64,8 @@ pub struct Options {
     pub handshake_within: Duration,
     /// Records the calls that are served.
     pub tracer: Tracer,
+    /// Counts the calls that are served.
+    pub metrics: RpcMetrics,
 }
 
 impl Default for Options {
@@ -72,6 +76,7 @@ impl Default for Options {
             connections: 1_024,
             handshake_within: Duration::from_secs(5),
             tracer: Tracer::default(),
+            metrics: RpcMetrics::default(),
         }
     }
 }
@@ -105,6 +110,7 @@ pub async fn serve(
     let broker = ProviderBrokerServiceServer::new(Hosted::new("provider-broker", services.broker));
     let alert = AlertServiceServer::new(Hosted::new("alert", services.alert));
     let server = tonic::transport::Server::builder()
+        .layer(MeteredLayer::new(options.metrics))
         .layer(TracedLayer::new(options.tracer))
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
