@@ -109,8 +109,8 @@ impl Run {
     /// Starts everything, runs the campaigns, prints trees and the verdict. Returns how many of its lines do not hold.
     fn carry_out(&self, program: &Program, keep: bool) -> Result<usize> {
         let data = std::env::temp_dir().join(format!("callboard-jaeger-{}", std::process::id()));
-        fs::create_dir_all(&data).with_context(|| format!("cannot write {}", data.display()))?;
         let guard = Guard::start(Some(&data))?;
+        fs::create_dir_all(&data).with_context(|| format!("cannot write {}", data.display()))?;
         shell::complain(&format!("starting {}", program.shown()));
         let jaeger = program.start(&guard, &self.root, &self.home.join("jaeger.log"))?;
         shell::complain("starting PostgreSQL, RabbitMQ, Redis and three replicas");
