@@ -177,6 +177,11 @@ impl Replica {
         samples.map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line}"))).collect()
     }
 
+    /// What it has said, but for what is long past.
+    pub(crate) fn said(&mut self) -> String {
+        self.process().output()
+    }
+
     /// Its process id.
     pub(crate) fn pid(&mut self) -> u32 {
         self.process().pid()

@@ -12,6 +12,7 @@ mod folder;
 mod grpc;
 mod handlers;
 mod kill;
+mod logs;
 mod node;
 mod resilience;
 mod tasks_api;

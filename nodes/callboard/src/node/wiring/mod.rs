@@ -15,10 +15,11 @@ pub(super) use telemetry::Telemetry;
 use super::{DataDir, Deps, Parts, StartError};
 use crate::api::{self, Api, NodeInfo};
 use crate::config::{Config, Role};
+use crate::log::{self, Log};
 use actors::{Shells, child, expire_alerts, start_alert, start_broker};
 use callboard_alert as alert;
 use callboard_contracts::mesh::v1::{DrainNodeRequest, WorkerLoad};
-use callboard_domain::{SessionId, TaskId};
+use callboard_domain::{Code, Error, SessionId, TaskId};
 use callboard_ports::handoff::Queues;
 use callboard_ports::store::CommitObserver;
 use callboard_runtime::actor;
@@ -230,7 +231,10 @@ pub(super) async fn build(
         !leave.send_if_modified(|leave| leave.is_none() && leave.replace(Leave { grace }).is_none())
     });
     let supervisor_service = Arc::new(
-        supervisor::Service::new(supervisor_address.clone()).with_drain(drain).with_commits(commits),
+        supervisor::Service::new(supervisor_address.clone())
+            .with_drain(drain)
+            .with_log(log_filter(&deps.log))
+            .with_commits(commits),
     );
     let worker_service = worker_address.clone().map(|address| Arc::new(worker::Service::new(address)));
     let worker_client = worker_service.clone().map(|service| WorkerClient::local(service));
@@ -326,6 +330,16 @@ pub(super) struct Leave {
 }
 
 /// The names of the roles it hosts. Every node has a Supervisor.
+/// What changes the process's log.
+fn log_filter(log: &Log) -> supervisor::LogFilter {
+    let log = log.clone();
+    Arc::new(move |filter| match log.set(filter) {
+        Err(log::Error::Filter(why)) => Err(Error::field(Code::InvalidArgument, "filter", why).into()),
+        Err(why @ log::Error::Fixed) => Err(tonic::Status::unimplemented(why.to_string())),
+        Ok(previous) => Ok(previous),
+    })
+}
+
 fn roles(config: &Config) -> Vec<String> {
     let hosted = |role: &Role| *role == Role::Supervisor || config.node.roles.contains(role);
     Role::ALL.into_iter().filter(hosted).map(|role| role.name().to_owned()).collect()
