@@ -35,7 +35,8 @@ pub fn run(
         .thread_name("callboard")
         .build()
         .context("cannot start the runtime")?;
-    let exit = runtime.block_on(serve(config, registry, log, announce));
+    let exit = runtime.block_on(serve(config, registry, log.clone(), announce));
+    log.close();
     // A handler that blocks its thread must not keep the process.
     runtime.shutdown_background();
     exit

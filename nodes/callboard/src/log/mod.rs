@@ -6,11 +6,15 @@
 //!   nothing.
 //! - A filter that is refused changes nothing.
 
+mod export;
 mod ids;
 mod line;
 
 use crate::config::{self, LogFormat};
 use anyhow::Context as _;
+use callboard_backends::logs::otlp::Otlp;
+use export::Slot;
+pub(crate) use export::current;
 use line::{JsonLine, TextLine};
 use std::io::IsTerminal as _;
 use std::str::FromStr as _;
@@ -30,6 +34,7 @@ pub struct Log(Option<Arc<Inner>>);
 
 struct Inner {
     handle: reload::Handle<EnvFilter, Registry>,
+    slot: Slot,
     /// As it was given.
     filter: Mutex<String>,
 }
@@ -59,7 +64,8 @@ impl Log {
     pub fn start(config: &config::Log) -> anyhow::Result<Self> {
         let filter = parse(&config.filter).map_err(|why| anyhow::anyhow!(why)).context("log.filter")?;
         let (filter, handle) = reload::Layer::new(filter);
-        let lines = tracing_subscriber::registry().with(filter);
+        let (export, slot) = export::layer();
+        let lines = tracing_subscriber::registry().with(filter).with(export);
         let begun = match config.format {
             LogFormat::Text => {
                 let ansi = std::io::stderr().is_terminal();
@@ -74,8 +80,27 @@ impl Log {
             }
         };
         // Whoever started logging before wins: that is a test.
-        let inner = begun.ok().map(|()| Inner { handle, filter: Mutex::new(config.filter.clone()) });
+        let inner = begun.ok().map(|()| Inner { handle, slot, filter: Mutex::new(config.filter.clone()) });
         Ok(Self(inner.map(Arc::new)))
+    }
+
+    /// Sends lines to a collector too, from now on. A log that is not the node's stays where it is.
+    pub(crate) fn export(&self, to: Otlp) {
+        if let Some(inner) = &self.0 {
+            inner.slot.fill(to);
+        }
+    }
+
+    /// Whether lines could be sent to a collector.
+    pub(crate) fn is_own(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Sends the last lines to where they are sent, for two seconds at most. It blocks its thread.
+    pub fn close(&self) {
+        if let Some(inner) = &self.0 {
+            inner.slot.empty();
+        }
     }
 
     /// Logs what `filter` says from now on, if it is given. Returns what was logged before.

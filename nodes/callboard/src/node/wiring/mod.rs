@@ -4,6 +4,7 @@ mod actors;
 mod backends;
 mod brokered;
 mod cluster;
+mod logs;
 mod singletons;
 mod telemetry;
 
@@ -68,6 +69,7 @@ pub(super) async fn build(
     let clock = Arc::clone(&deps.clock);
     let telemetry =
         Telemetry::open(&deps.env, &info.name, config.traces.slow).map_err(StartError::Telemetry)?;
+    logs::open(&deps.env, &deps.log, &info.name).map_err(StartError::Telemetry)?;
     let tracer = &telemetry.tracer;
     let tracker = TaskTracker::new();
     let stopping = CancellationToken::new();
