@@ -184,7 +184,7 @@ fn build(target: &Path, binary: &Path) -> Result<()> {
     let go = |args: &[&str]| {
         let mut command = Command::new("go");
         // A workspace that this checkout may lie in is none of its business.
-        command.current_dir(&folder).args(args).env("GOWORK", "off").env("CGO_ENABLED", "0");
+        command.current_dir(&folder).args(args).env("GOWORK", "off");
         shell::read(command)
     };
     go(&["mod", "init", "callboard-jaeger"])?;

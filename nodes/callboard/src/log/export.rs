@@ -17,9 +17,11 @@ pub(crate) fn current() -> otlp::Ids {
 
 type Boxed<S> = Box<dyn Layer<S> + Send + Sync>;
 
+type Set = Box<dyn Fn(Option<&Otlp>) + Send + Sync>;
+
 /// Fills and empties the place.
 pub(super) struct Slot {
-    set: Box<dyn Fn(Option<&Otlp>) + Send + Sync>,
+    set: Set,
     filled: Mutex<Option<Otlp>>,
 }
 

@@ -18,7 +18,7 @@ async fn lines_of_a_task_have_its_ids_on_every_replica_and_levels_change_through
     let changed: Vec<_> = changed.iter().map(|node| (node.node.as_str(), node.error.as_str())).collect();
     assert_eq!(changed, [("broker", ""), ("worker", "")]);
     let task = client.submit(request("text.generate", r#"{"prompt":"tea"}"#)).await.unwrap().task;
-    all_end(&client, &[task.id.clone()], DEADLINE).await;
+    all_end(&client, std::slice::from_ref(&task.id), DEADLINE).await;
     let trace = task.traceparent.split('-').nth(1).unwrap();
     for (name, expected) in [("broker", "provider answered"), ("worker", "an attempt starts")] {
         let replica = cluster.replica(name);
