@@ -7,8 +7,10 @@ mod bench;
 mod checks;
 mod ci;
 mod faults;
+mod jaeger;
 mod loadtest;
 mod planted;
+mod replicas;
 mod servers;
 mod services;
 mod shell;
@@ -33,6 +35,8 @@ commands:
   bench [ARGS]   measure the embedded node in a release build; ARGS go to the bench
   loadtest [NAME [--duration D] [--rate N] [--keep DIR] [--no-build]]
                  a k6 script against three replicas, with charts; without a name, lists the scripts
+  jaeger [--keep] [--no-build]
+                 campaigns on three replicas, and whether each is one trace in a real Jaeger
   help           print this
 
 examples:
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         "planted" => planted::run(&rest),
         "bench" => bench::run(&rest),
         "loadtest" => loadtest::run(&rest),
+        "jaeger" => jaeger::run(&rest),
         "help" | "-h" | "--help" => {
             shell::say(HELP);
             Ok(())

@@ -9,6 +9,7 @@
 pub mod artifacts;
 pub mod handoff;
 pub mod locks;
+pub mod logs;
 pub mod redis_link;
 pub mod store;
 pub mod token_buckets;

@@ -4,6 +4,7 @@
 //! - [`node`]: a node on its backends, started and stopped;
 //! - [`api`]: the services of `callboard.v1`;
 //! - [`certs`]: certificates to start a cluster with;
+//! - [`log`]: what a process logs;
 //! - [`up`]: a node as a process;
 //! - [`demo`]: the main job from end to end, on a node process that is killed in the middle;
 //! - [`cli`]: the commands.
@@ -15,5 +16,6 @@ pub mod certs;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod log;
 pub mod node;
 pub mod up;

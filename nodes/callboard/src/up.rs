@@ -1,6 +1,7 @@
 //! `callboard up`: one node in this process, from its configuration to its end.
 
-use crate::config::{Config, LogFormat};
+use crate::config::Config;
+use crate::log::Log;
 use crate::node::{self, Deps, Running, VERSION};
 use anyhow::Context as _;
 use callboard_ports::SystemClock;
@@ -10,7 +11,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// What a started node tells whoever started it.
 pub struct Ready<'a> {
@@ -29,13 +29,14 @@ pub fn run(
     registry: Registry,
     announce: impl FnOnce(Ready<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
-    start_logging(&config)?;
+    let log = Log::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("callboard")
         .build()
         .context("cannot start the runtime")?;
-    let exit = runtime.block_on(serve(config, registry, announce));
+    let exit = runtime.block_on(serve(config, registry, log.clone(), announce));
+    log.close();
     // A handler that blocks its thread must not keep the process.
     runtime.shutdown_background();
     exit
@@ -44,13 +45,14 @@ pub fn run(
 async fn serve(
     config: Config,
     registry: Registry,
+    log: Log,
     announce: impl FnOnce(Ready<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     // Before the node starts, so that a signal is never missed.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let deps =
-        Deps { clock: Arc::new(SystemClock), env: Arc::new(|name| std::env::var(name).ok()), registry };
+        Deps { clock: Arc::new(SystemClock), env: Arc::new(|name| std::env::var(name).ok()), registry, log };
     let node = node::start(config.clone(), deps).await?;
     announce(Ready { node: &node, config: &config })?;
     let code = tokio::select! {
@@ -70,19 +72,6 @@ async fn serve(
         _ = terminate.recv() => tracing::warn!("stopped at once: the next start takes up what ran"),
     }
     Ok(code)
-}
-
-fn start_logging(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log.filter)
-        .with_context(|| format!("log.filter: `{}` is no filter", config.log.filter))?;
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // Whoever started logging before wins: that is a test.
-    let _ = match config.log.format {
-        LogFormat::Text => lines.compact().try_init(),
-        LogFormat::Json => lines.json().try_init(),
-    };
-    Ok(())
 }
 
 /// What a person reads once the node serves: where it is, and what to try next from where they stand.

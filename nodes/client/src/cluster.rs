@@ -69,6 +69,29 @@ impl Client {
             .await
     }
 
+    /// Changes what a node logs (`None`: every node), until it stops or it is changed again. Without a filter nothing
+    /// is changed, and each tells what it logs.
+    ///
+    /// # Errors
+    /// The filter is none, or there is no such node. What a node alone answers is in its line.
+    pub async fn set_log_filter(
+        &self,
+        name: Option<&str>,
+        filter: Option<&str>,
+    ) -> Result<Vec<v1::NodeLogFilter>, Error> {
+        let message = v1::SetLogFilterRequest {
+            name: name.unwrap_or_default().to_owned(),
+            filter: filter.map(str::to_owned),
+        };
+        // Once more, it is as it was; only what was before is not told any more.
+        let answer = self
+            .call(Repeat::Safe, message, async |channel, request| {
+                service(channel).set_log_filter(request).await
+            })
+            .await?;
+        Ok(answer.nodes)
+    }
+
     /// The task kinds with their schemas, by name.
     ///
     /// # Errors

@@ -44,5 +44,5 @@ pub use node::{Child, Deps, Node, Options, Setup};
 pub use prober::MeshProber;
 pub use reconcile::{DueHint, Reconciler, Run, Runner};
 pub use restarts::Restarts;
-pub use service::{Drain, Service};
+pub use service::{Drain, LogFilter, Service};
 pub use status::Sources;

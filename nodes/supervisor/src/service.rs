@@ -14,24 +14,35 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Begins to drain the node, and says whether it was draining before.
 pub type Drain = Arc<dyn Fn(v1::DrainNodeRequest) -> bool + Send + Sync>;
 
+/// Changes what this process logs, if it is given a filter, and says what it logged before.
+pub type LogFilter = Arc<dyn Fn(Option<&str>) -> Result<String, Status> + Send + Sync>;
+
 /// The Supervisor as a service of the mesh.
 pub struct Service {
     actor: Address<Supervisor>,
     drain: Option<Drain>,
+    log: Option<LogFilter>,
     commits: Option<Hub>,
 }
 
 impl Service {
-    /// A service in front of an actor. It cannot drain the node, and tells no events.
+    /// A service in front of an actor. It cannot drain the node nor change its log, and tells no events.
     #[must_use]
     pub fn new(actor: Address<Supervisor>) -> Self {
-        Self { actor, drain: None, commits: None }
+        Self { actor, drain: None, log: None, commits: None }
     }
 
     /// The service, able to drain the node.
     #[must_use]
     pub fn with_drain(mut self, drain: Drain) -> Self {
         self.drain = Some(drain);
+        self
+    }
+
+    /// The service, able to change what the node logs.
+    #[must_use]
+    pub fn with_log(mut self, log: LogFilter) -> Self {
+        self.log = Some(log);
         self
     }
 
@@ -64,6 +75,17 @@ impl SupervisorService for Service {
         };
         let already_draining = drain(request.into_inner());
         Ok(Response::new(v1::DrainNodeResponse { already_draining }))
+    }
+
+    async fn set_log_filter(
+        &self,
+        request: Request<v1::SetLogFilterRequest>,
+    ) -> Result<Response<v1::SetLogFilterResponse>, Status> {
+        let Some(log) = &self.log else {
+            return Err(Status::unimplemented("what this node logs cannot be changed over the mesh"));
+        };
+        let previous = log(request.into_inner().filter.as_deref())?;
+        Ok(Response::new(v1::SetLogFilterResponse { previous }))
     }
 
     async fn watch_events(

@@ -1,6 +1,11 @@
-//! A collector of OpenTelemetry in this process: it takes spans over OTLP and shows them as trees, and metrics as
-//! they came.
+//! A collector of OpenTelemetry in this process: it takes spans over OTLP and shows them as trees, metrics as they
+//! came, and lines of the log.
 
+mod logs;
+
+pub use logs::Line;
+
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::LogsServiceServer;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -81,6 +86,7 @@ pub struct Collector {
     at: SocketAddr,
     inbox: Inbox,
     exports: Exports,
+    lines: logs::Inbox,
     _stop: DropGuard,
 }
 
@@ -92,13 +98,14 @@ impl Collector {
     pub async fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (at, inbox, stop) = (listener.local_addr()?, Inbox::default(), CancellationToken::new());
-        let exports = Exports::default();
+        let (exports, lines) = (Exports::default(), logs::Inbox::default());
         let serve = tonic::transport::Server::builder()
             .add_service(TraceServiceServer::new(inbox.clone()))
             .add_service(MetricsServiceServer::new(exports.clone()))
+            .add_service(LogsServiceServer::new(lines.clone()))
             .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.clone().cancelled_owned());
         TaskTracker::new().spawn(serve);
-        Ok(Self { at, inbox, exports, _stop: stop.drop_guard() })
+        Ok(Self { at, inbox, exports, lines, _stop: stop.drop_guard() })
     }
 
     /// For `OTEL_EXPORTER_OTLP_ENDPOINT`.
@@ -119,6 +126,12 @@ impl Collector {
         let mut spans = self.inbox.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         spans.sort_by_key(|span| span.began);
         spans
+    }
+
+    /// All lines of the log that came, in the order they came.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        self.lines.lines()
     }
 
     /// The spans of a trace, in the order of their beginnings.

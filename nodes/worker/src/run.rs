@@ -44,8 +44,15 @@ enum End {
     Lost,
 }
 
+/// Runs an attempt. What it calls, and what is logged meanwhile, is named as the attempt's.
 pub(crate) async fn run(engine: Arc<Engine>, claimed: Claimed, hold: Hold, sent: Option<TraceContext>) {
-    let mut span = begin(&engine, &claimed, &hold, sent);
+    let span = begin(&engine, &claimed, &hold, sent);
+    let cause = cause(&hold, span.context());
+    cause.scope(attempt(engine, claimed, hold, span)).await;
+}
+
+async fn attempt(engine: Arc<Engine>, claimed: Claimed, hold: Hold, mut span: Span) {
+    tracing::debug!(kind = %claimed.task.spec.kind, "an attempt starts");
     let Some(permits) = slot(&engine, &claimed, &hold).await else {
         span.set(OUTCOME, Ended::Returned.name());
         engine.stats.ended(&claimed.task.spec.kind, Ended::Returned, None);
@@ -57,7 +64,7 @@ pub(crate) async fn run(engine: Arc<Engine>, claimed: Claimed, hold: Hold, sent:
     }
     let (queue, kind) = (Arc::clone(&claimed.task.spec.queue), Arc::clone(&claimed.task.spec.kind));
     let began = Instant::now();
-    let end = handle(&engine, claimed, &hold, span.context()).await;
+    let end = handle(&engine, claimed, &hold).await;
     let took = began.elapsed();
     engine.pace.ran(took);
     (engine.cluster.on_run_time)(&queue, took);
@@ -94,7 +101,6 @@ fn begin(engine: &Engine, claimed: &Claimed, hold: &Hold, sent: Option<TraceCont
     span.set("callboard.attempt", number);
     sent.into_iter().for_each(|sent| span.link(sent));
     span.set_with("callboard.node", || engine.options.node.to_string());
-    tracing::debug!(task.id = %task_id, attempt = number, traceparent = %span.context(), "an attempt starts");
     span
 }
 
@@ -109,7 +115,10 @@ const fn outcome(end: &End) -> Ended {
 }
 
 fn came_out(span: &mut Span, end: &End) {
-    span.set(OUTCOME, outcome(end).name());
+    let outcome = outcome(end).name();
+    span.set(OUTCOME, outcome);
+    let error = if let End::Failed(failure) = end { Some(failure.error.reason.as_str()) } else { None };
+    tracing::debug!(outcome, error.type = error, "an attempt has ended");
     if let End::Failed(failure) = end {
         span.set_with("error.type", || failure.error.reason.clone());
         span.fail(|| failure.error.message.clone());
@@ -160,14 +169,14 @@ async fn note_start(engine: &Engine, claimed: &Claimed, hold: &Hold, at: Timesta
         Ok(outcome) => matches!(outcome[..], [Fenced::Recorded(_) | Fenced::AlreadyRecorded(_)]),
         Err(error) => {
             // The hold is dropped, so the reconcile loop gives the attempt back.
-            tracing::warn!(%error, task.id = %hold.attempt.task_id, "cannot write a start");
+            tracing::warn!(%error, "cannot write a start");
             engine.look.notify_one();
             false
         }
     }
 }
 
-async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold, place: TraceContext) -> End {
+async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold) -> End {
     let Claimed { task, input } = claimed;
     let Some(entry) = engine.deps.registry.get(&task.spec.kind) else {
         // The claim checked it.
@@ -188,7 +197,7 @@ async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold, place: Trac
     let handler = Arc::clone(&entry.handler);
     let job = async move { AssertUnwindSafe(handler.run(&context, input)).catch_unwind().await };
     // A task of its own: a handler that blocks its thread does not keep the deadline from passing.
-    let mut job = engine.deps.tracker.spawn(cause(hold, place).scope(job));
+    let mut job = engine.deps.tracker.spawn(mesh::current().scope(job));
     let _abort = AbortOnDrop(job.abort_handle());
     tokio::select! {
         biased;
@@ -268,14 +277,14 @@ async fn finish(engine: &Engine, hold: &Hold, started_at: Timestamp, end: End) {
     let mut pause = RETRY;
     loop {
         match record(engine, hold.session, &reports, &finish).await {
-            Ok(fenced) => return log_stale(engine, &fenced, hold),
+            Ok(fenced) => return log_stale(engine, &fenced),
             Err(store::Error::SessionEnded) => {
                 engine.session_ended(hold.session);
-                return log_stale(engine, &[Fenced::Stale], hold);
+                return log_stale(engine, &[Fenced::Stale]);
             }
             Err(error) => {
                 waiting.get_or_insert_with(|| {
-                    tracing::warn!(%error, task.id = %hold.attempt.task_id, "cannot record a result yet");
+                    tracing::warn!(%error, "cannot record a result yet");
                     engine.results.one(finish.result.as_ref().map_or(0, Bytes::len))
                 });
             }
@@ -286,7 +295,7 @@ async fn finish(engine: &Engine, hold: &Hold, started_at: Timestamp, end: End) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = engine.stop.cancelled() => {}
-            () = hold.lost.cancelled() => return log_stale(engine, &[Fenced::Stale], hold),
+            () = hold.lost.cancelled() => return log_stale(engine, &[Fenced::Stale]),
         }
         pause = (pause * 2).min(RETRY_CAP);
     }
@@ -324,11 +333,10 @@ async fn record(
     answer
 }
 
-fn log_stale(engine: &Engine, fenced: &[Fenced], hold: &Hold) {
+fn log_stale(engine: &Engine, fenced: &[Fenced]) {
     if matches!(fenced, [Fenced::Stale]) {
         engine.stats.stale.one();
-        let (task, attempt) = (hold.attempt.task_id, hold.attempt.number);
-        tracing::warn!(task.id = %task, attempt, "a result was dropped: another attempt holds the task");
+        tracing::warn!("a result was dropped: another attempt holds the task");
     }
 }
 
@@ -343,7 +351,7 @@ async fn give_back(engine: &Engine, hold: &Hold) {
         Err(store::Error::SessionEnded) => engine.session_ended(hold.session),
         Err(error) => {
             // The hold is dropped, so the reconcile loop tries again.
-            tracing::warn!(%error, task.id = %hold.attempt.task_id, "cannot give an attempt back yet");
+            tracing::warn!(%error, "cannot give an attempt back yet");
             engine.look.notify_one();
         }
     }

@@ -1,8 +1,8 @@
 //! k6: where it comes from, and one run of it.
 
-use super::guard::{Guard, Guarded};
 use super::rows::Rows;
 use super::schedule::Schedule;
+use crate::replicas::guard::{Guard, Guarded};
 use crate::shell;
 use anyhow::{Context as _, Result, bail};
 use std::fs::File;

@@ -2,12 +2,9 @@
 //!
 //! It builds the release binary, starts PostgreSQL, RabbitMQ, Redis and the replicas, runs a script, and looks at the
 //! replicas once a second meanwhile. What comes out is k6's summary and a page with charts, under
-//! `target/loadtest/NAME`. Everything it started ends with it, however it ends: see [`guard`].
+//! `target/loadtest/NAME`. Everything it started ends with it, however it ends: see `replicas::guard`.
 
 mod asked;
-mod cluster;
-mod guard;
-mod http;
 mod k6;
 mod page;
 mod plot;
@@ -17,12 +14,12 @@ mod schedule;
 mod verdict;
 mod watch;
 
+use crate::replicas::guard::Guard;
+use crate::replicas::{Cluster, NAMES, Plan, last_words};
 use crate::{shell, workspace};
 use anyhow::{Context as _, Result, bail};
 use asked::{Asked, USAGE};
 use callboard_services::target_folder;
-use cluster::{Cluster, last_words};
-use guard::Guard;
 use k6::{K6, Settings};
 use page::Page;
 use plot::Mark;
@@ -105,7 +102,12 @@ impl Test {
         let guard = Guard::start(Some(&data))?;
         shell::complain("starting PostgreSQL, RabbitMQ, Redis and three replicas");
         let binary = self.target.join("release/callboard");
-        let mut cluster = Cluster::start(&guard, &self.root, &binary, &data, &logs)?;
+        let settings = NAMES.map(|_| {
+            // A model that answers as fast as it is asked would be no load.
+            vec![("CALLBOARD_BROKER__OFFLINE_LATENCY", "100ms".to_owned())]
+        });
+        let plan = Plan { root: &self.root, binary: &binary, data: &data, logs: &logs, settings };
+        let mut cluster = Cluster::start(&guard, plan)?;
         let settings = Settings {
             script: self.root.join("loadtest").join(format!("{}.js", self.asked.name)),
             addresses: cluster.addresses(),

@@ -1,6 +1,8 @@
 //! What the machine and the replicas show of themselves, once a second.
 
+use crate::replicas::Cluster;
 use std::fs;
+use std::time::SystemTime;
 
 /// One look.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +19,22 @@ pub(super) struct Sample {
     pub(super) machine_cpu: Option<f64>,
     /// The tasks in the store. None if no replica told.
     pub(super) tasks: Option<Tasks>,
+}
+
+impl Sample {
+    /// Looks once at everything. k6 is the process of that id.
+    pub(super) fn take(cluster: &Cluster, k6: Option<u32>) -> Self {
+        let pids = cluster.pids();
+        Self {
+            at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            memory: pids.iter().map(|pid| pid.and_then(memory)).collect(),
+            replicas_cpu: pids.iter().map(|pid| pid.and_then(process_cpu)).collect(),
+            k6_cpu: k6.and_then(process_cpu),
+            machine_cpu: machine_cpu(),
+            // Each replica counts the tasks of the whole cluster.
+            tasks: cluster.ask(Tasks::read),
+        }
+    }
 }
 
 /// Tasks in the store, by what is still to be done.

@@ -1,11 +1,11 @@
 //! Looks at the replicas once a second while k6 runs, and kills one where that is the test.
 
-use super::cluster::Cluster;
-use super::guard::Guard;
 use super::k6;
 use super::plot::Mark;
 use super::rows::{self, Rows};
 use super::samples::Sample;
+use crate::replicas::Cluster;
+use crate::replicas::guard::Guard;
 use crate::shell;
 use anyhow::Result;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl<'a> Watch<'a> {
     pub(super) fn until_k6_ends(&mut self, mut run: k6::Run, kills: Option<f64>) -> Result<(bool, Rows)> {
         let mut next = Instant::now();
         while run.runs()? {
-            let sample = self.cluster.look(Some(run.pid()));
+            let sample = Sample::take(self.cluster, Some(run.pid()));
             let first = run.rows().first();
             if let (Some(first), Some(after)) = (first, kills) {
                 self.kill_and_start(sample.at - first as f64, sample.at, after)?;
@@ -74,7 +74,7 @@ impl<'a> Watch<'a> {
     pub(super) fn until_drained(&mut self) -> Option<f64> {
         let began = Instant::now();
         while began.elapsed() < DRAIN_WITHIN {
-            let sample = self.cluster.look(None);
+            let sample = Sample::take(self.cluster, None);
             let pending = sample.tasks.map(|tasks| tasks.pending);
             self.samples.push(sample);
             if pending == Some(0) {

@@ -206,7 +206,7 @@ impl Admission {
 fn admitted((stored, mut span): (Result<Admitted, store::Error>, Span)) -> Result<Admitted, Error> {
     match &stored {
         Ok(admitted) if admitted.existed => span.set("callboard.task.existed", true),
-        Ok(_) => {}
+        Ok(admitted) => tracing::debug!(task.id = %admitted.task.spec.id, "a task is admitted"),
         Err(error) => span.fail(|| error.to_string()),
     }
     stored.map_err(errors::of_store)

@@ -53,6 +53,20 @@ impl Api {
         }
     }
 
+    /// Changes what a node logs, or asks it.
+    async fn log_filter(&self, session: Session, filter: Option<String>) -> v1::NodeLogFilter {
+        let request = mesh::v1::SetLogFilterRequest { context: None, filter };
+        let answer = match (self.deps.supervisors)(session.opened.id) {
+            Some(node) => node.set_log_filter(request, DEADLINE).await,
+            None => Err(Status::unavailable("no connection to it").into()),
+        };
+        let (previous, error) = match answer {
+            Ok(answer) => (answer.previous, String::new()),
+            Err(error) => (String::new(), error.to_string()),
+        };
+        v1::NodeLogFilter { node: session.opened.node, previous, error }
+    }
+
     /// The live session of the node with this name.
     async fn session_of(&self, name: &str) -> Result<SessionId, Status> {
         let sessions = self.deps.store.live_sessions().await.map_err(errors::of_store)?;
@@ -138,6 +152,26 @@ impl ClusterService for Api {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         Ok(Response::new(v1::DrainNodeResponse { took: Some(duration_to_proto(began.elapsed())) }))
+    }
+
+    async fn set_log_filter(
+        &self,
+        request: Request<v1::SetLogFilterRequest>,
+    ) -> Result<Response<v1::SetLogFilterResponse>, Status> {
+        let v1::SetLogFilterRequest { name, filter } = request.into_inner();
+        // Before anybody is asked, so that no node has changed when it is refused.
+        if let Some(filter) = &filter {
+            crate::log::parse(filter).map_err(|why| Error::field(Code::InvalidArgument, "filter", why))?;
+        }
+        let mut sessions = self.deps.store.live_sessions().await.map_err(errors::of_store)?;
+        if !name.is_empty() {
+            let id = self.session_of(&name).await?;
+            sessions.retain(|session| session.opened.id == id);
+        }
+        let nodes = sessions.into_iter().map(|session| self.log_filter(session, filter.clone()));
+        let mut nodes = futures::future::join_all(nodes).await;
+        nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        Ok(Response::new(v1::SetLogFilterResponse { nodes }))
     }
 
     async fn list_kinds(

@@ -285,6 +285,9 @@ fn check(mut config: Config) -> Result<Config, Error> {
             bad(key, "must be at most 24h".into());
         }
     }
+    if let Err(why) = crate::log::parse(&config.log.filter) {
+        bad("log.filter", why);
+    }
     for violation in config.broker.violations() {
         bad(&format!("broker.{}", violation.field), violation.description);
     }

@@ -63,6 +63,8 @@ pub struct Deps {
     pub env: callboard_provider_broker::Env,
     /// The kinds it hosts.
     pub registry: Registry,
+    /// What its process logs. By default nothing of it can be changed.
+    pub log: crate::log::Log,
 }
 
 /// Why a node does not start.

@@ -13,6 +13,7 @@ mod events;
 mod fair;
 mod kill;
 mod load;
+mod logs;
 mod metrics;
 mod node;
 mod overload;

@@ -184,6 +184,11 @@ impl Replica {
         page.to_owned()
     }
 
+    /// What it has said, but for what is long past.
+    pub(crate) fn said(&mut self) -> String {
+        self.process().output()
+    }
+
     /// Its process id.
     pub(crate) fn pid(&mut self) -> u32 {
         self.process().pid()

@@ -12,6 +12,7 @@ mod folder;
 mod grpc;
 mod handlers;
 mod kill;
+mod logs;
 mod metrics;
 mod node;
 mod resilience;

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use callboard::config::{self, Config, Overrides};
+use callboard::log::Log;
 use callboard::node::{self, Deps, Running};
 use callboard_client::{Client, Options, Submitted, v1};
 use callboard_ports::SystemClock;
@@ -66,7 +67,12 @@ impl Builder {
 
     /// Starts it.
     pub(crate) async fn start(self) -> InProcess {
-        let deps = Deps { clock: Arc::new(SystemClock), env: self.env, registry: self.registry };
+        let deps = Deps {
+            clock: Arc::new(SystemClock),
+            env: self.env,
+            registry: self.registry,
+            log: Log::default(),
+        };
         let running = node::start(self.config, deps).await.unwrap();
         InProcess { client: client(running.public), running, folder: self.folder }
     }

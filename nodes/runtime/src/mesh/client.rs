@@ -214,6 +214,8 @@ client! {
     get_status(v1::GetStatusRequest) -> v1::GetStatusResponse;
     /// Drains its node: it stops taking tasks, lets those that run finish or hands them back, and leaves.
     drain(v1::DrainNodeRequest) -> v1::DrainNodeResponse;
+    /// Changes what its node logs, or tells what that is.
+    set_log_filter(v1::SetLogFilterRequest) -> v1::SetLogFilterResponse;
 }
 
 client! {

@@ -176,7 +176,7 @@ macro_rules! contextual {
 
 contextual! {
     CancelTasksRequest, DrainRequest, GetLoadRequest,
-    GetStatusRequest, DrainNodeRequest, WatchEventsRequest,
+    GetStatusRequest, DrainNodeRequest, SetLogFilterRequest, WatchEventsRequest,
     ReportRequest,
     GenerateRequest fence, GenerateStreamRequest fence, GenerateImageRequest fence, ListProvidersRequest,
 }

@@ -126,6 +126,13 @@ impl v1::supervisor_service_server::SupervisorService for Service {
         Ok(Response::new(v1::DrainNodeResponse { already_draining: true }))
     }
 
+    async fn set_log_filter(
+        &self,
+        _: Request<v1::SetLogFilterRequest>,
+    ) -> Result<Response<v1::SetLogFilterResponse>, Status> {
+        Ok(Response::new(v1::SetLogFilterResponse { previous: "info".into() }))
+    }
+
     /// Confirms each request with the number of ids it added.
     async fn watch_events(
         &self,

@@ -77,6 +77,25 @@ pub struct DrainArgs {
     pub grace: Option<Duration>,
 }
 
+/// The arguments of `log-level`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard log-level
+  callboard log-level debug,h2=off,hyper=off,sqlx=off,lapin=off --node node-b
+  callboard log-level info,callboard_worker=debug
+  callboard log-level info,lapin=off
+
+It holds until the node stops; what it starts with is log.filter in its configuration.")]
+pub struct LogLevelArgs {
+    /// What is logged from now on, as in RUST_LOG: a level (off, error, warn, info, debug, trace), or levels by
+    /// module. Without it, shows what is logged now.
+    pub filter: Option<String>,
+    /// Only this node. [default: every node]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+}
+
 /// The arguments of `health`.
 #[derive(Debug, Args)]
 #[command(after_help = "\

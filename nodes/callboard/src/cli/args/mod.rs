@@ -5,7 +5,8 @@ mod local;
 mod tasks;
 
 pub use cluster::{
-    AlertsArgs, DoctorArgs, DrainArgs, GenerateArgs, HealthArgs, KindsArgs, NodesArgs, ProvidersArgs, TopArgs,
+    AlertsArgs, DoctorArgs, DrainArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs, NodesArgs,
+    ProvidersArgs, TopArgs,
 };
 pub use local::{
     CertsArgs, CertsCommand, CertsInitArgs, CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, UpArgs,
@@ -125,6 +126,8 @@ pub enum Remote {
     Nodes(NodesArgs),
     /// Make a node leave the cluster: it finishes or hands back what it runs.
     Drain(DrainArgs),
+    /// Show what nodes log, or change it while they run.
+    LogLevel(LogLevelArgs),
     /// Tell by the exit code whether a node serves.
     Health(HealthArgs),
     /// List the LLM providers in the order they are tried.

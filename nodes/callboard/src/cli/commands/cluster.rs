@@ -1,6 +1,6 @@
 //! `nodes`, `providers`, `kinds`, `alerts`.
 
-use crate::cli::args::{AlertsArgs, DrainArgs, KindsArgs};
+use crate::cli::args::{AlertsArgs, DrainArgs, KindsArgs, LogLevelArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output::{cluster, json, time};
@@ -24,6 +24,25 @@ pub(super) async fn drain(context: &mut Context, args: DrainArgs) -> Result<(), 
     }
     let took = time::duration(left.took.as_ref()).unwrap_or_default();
     context.out.line(&format!("{} has left, after {}", args.name, time::span(took)))
+}
+
+pub(super) async fn log_level(context: &mut Context, args: LogLevelArgs) -> Result<(), Failure> {
+    let filter = args.filter.as_deref();
+    let nodes = context.client.set_log_filter(args.node.as_deref(), filter).await?;
+    if context.out.is_json() {
+        context.out.document(&json::LogFilters::new(&nodes, filter))?;
+    } else {
+        for node in nodes.iter().filter(|node| node.error.is_empty()) {
+            let now = filter.map(|filter| format!(" -> {filter}")).unwrap_or_default();
+            context.out.line(&format!("{}  {}{now}", node.node, node.previous))?;
+        }
+    }
+    let failed: Vec<_> = nodes.iter().filter(|node| !node.error.is_empty()).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let failed: Vec<_> = failed.iter().map(|node| format!("{}: {}", node.node, node.error)).collect();
+    Err(Failure::Task(format!("not every node answered:\n  {}", failed.join("\n  "))))
 }
 
 pub(super) async fn health(context: &mut Context) -> Result<(), Failure> {

@@ -34,6 +34,7 @@ pub(super) async fn run(context: &mut Context, command: Remote) -> Result<ExitCo
         Remote::Top(args) => top::run(context, args).await,
         Remote::Nodes(_) => cluster::nodes(context).await,
         Remote::Drain(args) => cluster::drain(context, args).await,
+        Remote::LogLevel(args) => cluster::log_level(context, args).await,
         Remote::Health(_) => cluster::health(context).await,
         Remote::Providers(_) => cluster::providers(context).await,
         Remote::Kinds(args) => cluster::kinds(context, args).await,

@@ -4,6 +4,7 @@ mod actors;
 mod backends;
 mod brokered;
 mod cluster;
+mod logs;
 mod singletons;
 mod telemetry;
 
@@ -16,10 +17,11 @@ use super::metrics::{Metrics, Push, PushSettings, Sources, TaskEvents};
 use super::{DataDir, Deps, Parts, StartError};
 use crate::api::{self, Api, NodeInfo};
 use crate::config::{Config, Role};
+use crate::log::{self, Log};
 use actors::{Shells, child, expire_alerts, start_alert, start_broker};
 use callboard_alert as alert;
 use callboard_contracts::mesh::v1::{DrainNodeRequest, WorkerLoad};
-use callboard_domain::{SessionId, TaskId};
+use callboard_domain::{Code, Error, SessionId, TaskId};
 use callboard_ports::handoff::Queues;
 use callboard_ports::store::CommitObserver;
 use callboard_runtime::actor;
@@ -73,6 +75,7 @@ pub(super) async fn build(
     let telemetry =
         Telemetry::open(&deps.env, &info.name, config.traces.slow).map_err(StartError::Telemetry)?;
     let push = PushSettings::read(&deps.env).map_err(StartError::Telemetry)?;
+    logs::open(&deps.env, &deps.log, &info.name).map_err(StartError::Telemetry)?;
     let tracer = &telemetry.tracer;
     let packages: &[_] = if listener.is_some() { &[PUBLIC, MESH] } else { &[PUBLIC] };
     let rpc = mesh::RpcMetrics::new(callboard_contracts::DESCRIPTORS, packages);
@@ -240,7 +243,10 @@ pub(super) async fn build(
         !leave.send_if_modified(|leave| leave.is_none() && leave.replace(Leave { grace }).is_none())
     });
     let supervisor_service = Arc::new(
-        supervisor::Service::new(supervisor_address.clone()).with_drain(drain).with_commits(commits),
+        supervisor::Service::new(supervisor_address.clone())
+            .with_drain(drain)
+            .with_log(log_filter(&deps.log))
+            .with_commits(commits),
     );
     let worker_service = worker_address.clone().map(|address| Arc::new(worker::Service::new(address)));
     let worker_client = worker_service.clone().map(|service| WorkerClient::local(service));
@@ -358,6 +364,16 @@ pub(super) struct Leave {
 }
 
 /// The names of the roles it hosts. Every node has a Supervisor.
+/// What changes the process's log.
+fn log_filter(log: &Log) -> supervisor::LogFilter {
+    let log = log.clone();
+    Arc::new(move |filter| match log.set(filter) {
+        Err(log::Error::Filter(why)) => Err(Error::field(Code::InvalidArgument, "filter", why).into()),
+        Err(why @ log::Error::Fixed) => Err(tonic::Status::unimplemented(why.to_string())),
+        Ok(previous) => Ok(previous),
+    })
+}
+
 fn roles(config: &Config) -> Vec<String> {
     let hosted = |role: &Role| *role == Role::Supervisor || config.node.roles.contains(role);
     Role::ALL.into_iter().filter(hosted).map(|role| role.name().to_owned()).collect()

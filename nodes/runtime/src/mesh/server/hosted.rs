@@ -35,16 +35,8 @@ async fn as_caused<M: Contextual, T>(
     let mut context = Context::from_metadata(request.metadata()).with_call(request.get_ref().context());
     context.fence = request.get_ref().fence().cloned();
     let caller = request.get_ref().context().map(|c| c.caller.as_str()).unwrap_or_default();
-    let attempt = context.fence.as_ref();
-    let span = tracing::debug_span!(
-        "mesh",
-        method,
-        caller,
-        request.id = context.request_id,
-        traceparent = context.traceparent,
-        task.id = attempt.map(|fence| fence.task_id.as_str()),
-        attempt = attempt.map(|fence| fence.attempt),
-    );
+    // Its ids are the context's, which whoever writes a line looks up.
+    let span = tracing::debug_span!("mesh", method, caller);
     context.scope(call(request).instrument(span)).await
 }
 
@@ -104,6 +96,14 @@ impl v1::supervisor_service_server::SupervisorService for Hosted<SupervisorServi
     ) -> Result<Response<v1::DrainNodeResponse>, Status> {
         let service = self.service()?;
         as_caused("drain", request, async |request| service.drain(request).await).await
+    }
+
+    async fn set_log_filter(
+        &self,
+        request: Request<v1::SetLogFilterRequest>,
+    ) -> Result<Response<v1::SetLogFilterResponse>, Status> {
+        let service = self.service()?;
+        as_caused("set_log_filter", request, async |request| service.set_log_filter(request).await).await
     }
 
     /// Its caller is named by the first message, which the service reads.

@@ -51,6 +51,37 @@ impl From<&v1::DrainNodeResponse> for Drained {
     }
 }
 
+/// What nodes log.
+#[derive(Serialize)]
+pub struct LogFilters<'a> {
+    nodes: Vec<LogFilter<'a>>,
+}
+
+#[derive(Serialize)]
+struct LogFilter<'a> {
+    node: &'a str,
+    filter: Option<&'a str>,
+    previous: Option<&'a str>,
+    error: Option<&'a str>,
+}
+
+impl<'a> LogFilters<'a> {
+    /// What nodes answered to a filter, or to the question what theirs is.
+    #[must_use]
+    pub fn new(nodes: &'a [v1::NodeLogFilter], set: Option<&'a str>) -> Self {
+        let nodes = nodes.iter().map(|answer| {
+            let said = Some(answer.previous.as_str()).filter(|_| answer.error.is_empty());
+            LogFilter {
+                node: &answer.node,
+                filter: said.map(|said| set.unwrap_or(said)),
+                previous: said.filter(|_| set.is_some()),
+                error: super::set(&answer.error),
+            }
+        });
+        Self { nodes: nodes.collect() }
+    }
+}
+
 impl<'a> From<&'a [v1::Node]> for Nodes<'a> {
     fn from(nodes: &'a [v1::Node]) -> Self {
         let nodes = nodes.iter().map(|n| Node {

@@ -7,32 +7,35 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Keeps the list of process groups it is told, and reads its input to the end. The end comes when this process is
-/// gone: then it kills them, and removes the folder of the run.
+/// Keeps the list of process groups and of containers it is told, and reads its input to the end. The end comes when
+/// this process is gone: then it kills them, and removes the folder of the run.
 const SCRIPT: &str = r#"
 pids=
+containers=
 while read -r word pid; do
     case $word in
         add) pids="$pids $pid" ;;
+        container) containers="$containers $pid" ;;
         gone) pids=$(for one in $pids; do [ "$one" = "$pid" ] || printf ' %s' "$one"; done) ;;
     esac
 done
 for pid in $pids; do kill -9 -"$pid" "$pid"; done
+for one in $containers; do docker rm --force "$one"; done
 [ -z "$1" ] || rm -rf "$1" || { sleep 1; rm -rf "$1"; }
 "#;
 
 /// A process of its own, in a session of its own: what ends us (Ctrl-C, the SIGKILL of a time limit) spares it.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     process: Child,
     pipe: Arc<Mutex<Option<ChildStdin>>>,
 }
 
 /// A process under guard. It is killed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Guarded {
+pub(crate) struct Guarded {
     /// The process, with its pipes if it has some.
-    pub(super) child: Child,
+    pub(crate) child: Child,
     pipe: Arc<Mutex<Option<ChildStdin>>>,
     gone: bool,
 }
@@ -42,8 +45,12 @@ impl Guard {
     ///
     /// # Errors
     /// There is no `sh` or no `setsid`.
-    pub(super) fn start(folder: Option<&Path>) -> Result<Self> {
-        let mut process = Command::new("setsid")
+    pub(crate) fn start(folder: Option<&Path>) -> Result<Self> {
+        Self::of(Command::new("setsid"), folder)
+    }
+
+    fn of(mut setsid: Command, folder: Option<&Path>) -> Result<Self> {
+        let mut process = setsid
             .args(["sh", "-c", SCRIPT, "guard"])
             .arg(folder.unwrap_or(Path::new("")))
             .stdin(Stdio::piped())
@@ -59,7 +66,7 @@ impl Guard {
     ///
     /// # Errors
     /// It cannot be started.
-    pub(super) fn spawn(&self, command: &mut Command) -> Result<Guarded> {
+    pub(crate) fn spawn(&self, command: &mut Command) -> Result<Guarded> {
         let shown = command.get_program().display().to_string();
         let child = command
             .process_group(0)
@@ -70,11 +77,16 @@ impl Guard {
         say(&self.pipe, "add", guarded.child.id());
         Ok(guarded)
     }
+
+    /// Removes a container at the end. It belongs to its engine, and would outlive the process that runs it.
+    pub(crate) fn remove_container(&self, name: &str) {
+        say(&self.pipe, "container", name);
+    }
 }
 
 impl Guarded {
     /// Its process id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -82,7 +94,7 @@ impl Guarded {
     ///
     /// # Errors
     /// The system does not say.
-    pub(super) fn runs(&mut self) -> Result<bool> {
+    pub(crate) fn runs(&mut self) -> Result<bool> {
         let ended = self.child.try_wait().context("cannot look at a process")?.is_some();
         if ended {
             self.is_gone();
@@ -91,7 +103,7 @@ impl Guarded {
     }
 
     /// SIGKILL, and waits until it is gone.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -101,7 +113,7 @@ impl Guarded {
     /// Its number may be another's from now on.
     fn is_gone(&mut self) {
         if !std::mem::replace(&mut self.gone, true) {
-            say(&self.pipe, "gone", self.pid());
+            say(&self.pipe, "gone", self.child.id());
         }
     }
 }
@@ -119,10 +131,10 @@ impl Drop for Guard {
     }
 }
 
-fn say(pipe: &Mutex<Option<ChildStdin>>, word: &str, pid: u32) {
+fn say(pipe: &Mutex<Option<ChildStdin>>, word: &str, of: impl std::fmt::Display) {
     let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
     // A guard that is gone does nothing with it either.
-    let _ = pipe.as_mut().map(|pipe| writeln!(pipe, "{word} {pid}"));
+    let _ = pipe.as_mut().map(|pipe| writeln!(pipe, "{word} {of}"));
 }
 
 #[cfg(test)]
@@ -153,6 +165,24 @@ mod tests {
         drop(guard);
         assert!(soon(|| !one.runs().unwrap()), "it outlives its guard");
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn containers_go_with_the_guard() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = std::env::temp_dir().join(format!("callboard-guard-docker-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (docker, said) = (folder.join("docker"), folder.join("said"));
+        std::fs::write(&docker, format!("#!/bin/sh\necho \"$*\" >> {}\n", said.display())).unwrap();
+        std::fs::set_permissions(&docker, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut setsid = Command::new("setsid");
+        setsid.env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap()));
+        let guard = Guard::of(setsid, None).unwrap();
+        guard.remove_container("one");
+        drop(guard);
+        let asked = std::fs::read_to_string(&said).unwrap_or_default();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(asked, "rm --force one\n");
     }
 
     #[test]

@@ -1,29 +1,41 @@
 //! Three replicas on servers of their own.
+//!
+//! Everything that is started here ends with this process, however it ends: see [`guard`].
 
-use super::guard::{Guard, Guarded};
-use super::http;
-use super::samples::{self, Sample, Tasks};
+pub(crate) mod guard;
+pub(crate) mod http;
+
 use anyhow::{Context as _, Result, bail};
 use callboard_services::{Postgres, Programs, RabbitMq, Redis, target_folder};
+use guard::{Guard, Guarded};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// The names of the replicas.
-const NAMES: [&str; 3] = ["a", "b", "c"];
+pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
 /// How long a replica may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long a page of a replica's may take; it is asked for once a second.
 const PAGE_WITHIN: Duration = Duration::from_millis(900);
-/// What replicas are told beside what is in `deploy/cluster.toml`.
-const SETTINGS: [(&str, &str); 2] = [
-    // A model that answers as fast as it is asked would be no load.
-    ("CALLBOARD_BROKER__OFFLINE_LATENCY", "100ms"),
-    // A key in the environment of whoever runs this must not cost them anything.
-    ("OPENAI_API_KEY", ""),
-];
+/// A key in the environment of whoever runs this must not cost them anything.
+const NO_KEY: (&str, &str) = ("OPENAI_API_KEY", "");
+
+/// What the replicas run, where, and what they are told.
+pub(crate) struct Plan<'a> {
+    /// The root of the workspace.
+    pub(crate) root: &'a Path,
+    /// The program.
+    pub(crate) binary: &'a Path,
+    /// Where what they hold goes.
+    pub(crate) data: &'a Path,
+    /// Where what they say goes.
+    pub(crate) logs: &'a Path,
+    /// The environment of each, in the order of [`NAMES`], beside `deploy/cluster.toml`.
+    pub(crate) settings: [Vec<(&'static str, String)>; NAMES.len()],
+}
 
 /// PostgreSQL, RabbitMQ and Redis, as in `cargo xtask services`. They end when this is dropped.
 struct Servers {
@@ -33,31 +45,31 @@ struct Servers {
 }
 
 /// The replicas and their servers. All end when this is dropped.
-pub(super) struct Cluster {
-    pub(super) replicas: Vec<Replica>,
+pub(crate) struct Cluster {
+    pub(crate) replicas: Vec<Replica>,
     servers: Servers,
     binary: PathBuf,
     config: PathBuf,
 }
 
 /// One replica.
-pub(super) struct Replica {
-    pub(super) name: &'static str,
-    public: SocketAddr,
+pub(crate) struct Replica {
+    pub(crate) name: &'static str,
+    pub(crate) public: SocketAddr,
     admin: SocketAddr,
     mesh: SocketAddr,
     data: PathBuf,
     log: PathBuf,
+    settings: Vec<(&'static str, String)>,
     process: Option<Guarded>,
 }
 
 impl Cluster {
-    /// Starts the servers and the replicas, and waits until these are ready. What they hold goes to `data`, what
-    /// they say to `logs`.
+    /// Starts the servers and the replicas, and waits until these are ready.
     ///
     /// # Errors
     /// A server cannot be had, or a replica does not start: what it said is in the error.
-    pub(super) fn start(guard: &Guard, root: &Path, binary: &Path, data: &Path, logs: &Path) -> Result<Self> {
+    pub(crate) fn start(guard: &Guard, plan: Plan<'_>) -> Result<Self> {
         let programs = Programs::find(&target_folder())?;
         let postgres = Postgres::start(&programs)?;
         let rabbitmq = RabbitMq::start(&programs)?;
@@ -65,20 +77,22 @@ impl Cluster {
         postgres.create_database("callboard")?;
         let ports = ports(3 * NAMES.len())?;
         let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let replicas = NAMES.iter().zip(ports.chunks_exact(3)).map(|(name, ports)| Replica {
+        let each = NAMES.iter().zip(ports.chunks_exact(3)).zip(plan.settings);
+        let replicas = each.map(|((name, ports), settings)| Replica {
             name,
             public: at(ports[0]),
             admin: at(ports[1]),
             mesh: at(ports[2]),
-            data: data.join(name),
-            log: logs.join(format!("{name}.log")),
+            data: plan.data.join(name),
+            log: plan.logs.join(format!("{name}.log")),
+            settings,
             process: None,
         });
         let mut cluster = Self {
             replicas: replicas.collect(),
             servers: Servers { postgres, rabbitmq, redis },
-            binary: binary.to_owned(),
-            config: root.join("deploy/cluster.toml"),
+            binary: plan.binary.to_owned(),
+            config: plan.root.join("deploy/cluster.toml"),
         };
         for index in 0..NAMES.len() {
             // What an earlier run said, if its logs were kept in the same folder, is not of this one.
@@ -92,7 +106,7 @@ impl Cluster {
     }
 
     /// The replicas' public addresses, as a client is told them.
-    pub(super) fn addresses(&self) -> String {
+    pub(crate) fn addresses(&self) -> String {
         let addresses: Vec<_> = self.replicas.iter().map(|replica| replica.public.to_string()).collect();
         addresses.join(",")
     }
@@ -101,7 +115,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The program cannot be started.
-    pub(super) fn launch(&mut self, guard: &Guard, index: usize) -> Result<()> {
+    pub(crate) fn launch(&mut self, guard: &Guard, index: usize) -> Result<()> {
         let replica = self.replicas.get_mut(index).context("there is no such replica")?;
         let log = File::options().create(true).append(true).open(&replica.log)?;
         let mut command = Command::new(&self.binary);
@@ -115,7 +129,8 @@ impl Cluster {
             .args(["--listen", &replica.public.to_string()])
             .args(["--admin-listen", &replica.admin.to_string()])
             .args(["--mesh-listen", &replica.mesh.to_string()])
-            .envs(SETTINGS)
+            .envs([NO_KEY])
+            .envs(replica.settings.iter().map(|(name, value)| (name, value)))
             .env("CALLBOARD_STORE__URL", self.servers.postgres.url("callboard"))
             .env("CALLBOARD_RABBITMQ__URL", self.servers.rabbitmq.url())
             .env("CALLBOARD_REDIS__URL", self.servers.redis.url(0))
@@ -125,8 +140,17 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts a replica once more, and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not start: what it said is in the error.
+    pub(crate) fn restart(&mut self, guard: &Guard, index: usize) -> Result<()> {
+        self.launch(guard, index)?;
+        self.replicas.get_mut(index).map_or(Ok(()), Replica::ready)
+    }
+
     /// SIGKILL for a replica.
-    pub(super) fn kill(&mut self, index: usize) {
+    pub(crate) fn kill(&mut self, index: usize) {
         if let Some(replica) = self.replicas.get_mut(index) {
             replica.process = None;
         }
@@ -136,7 +160,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The system does not say.
-    pub(super) fn ended(&mut self) -> Result<Vec<&'static str>> {
+    pub(crate) fn ended(&mut self) -> Result<Vec<&'static str>> {
         let mut ended = Vec::new();
         for replica in &mut self.replicas {
             if let Some(process) = &mut replica.process
@@ -148,25 +172,15 @@ impl Cluster {
         Ok(ended)
     }
 
-    /// Looks once at everything. k6 is the process of that id.
-    pub(super) fn look(&self, k6: Option<u32>) -> Sample {
-        let pids: Vec<_> =
-            self.replicas.iter().map(|replica| replica.process.as_ref().map(Guarded::pid)).collect();
-        Sample {
-            at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
-            memory: pids.iter().map(|pid| pid.and_then(samples::memory)).collect(),
-            replicas_cpu: pids.iter().map(|pid| pid.and_then(samples::process_cpu)).collect(),
-            k6_cpu: k6.and_then(samples::process_cpu),
-            machine_cpu: samples::machine_cpu(),
-            tasks: self.tasks(),
-        }
+    /// The process of each replica. None while it is down.
+    pub(crate) fn pids(&self) -> Vec<Option<u32>> {
+        self.replicas.iter().map(|replica| replica.process.as_ref().map(Guarded::pid)).collect()
     }
 
-    /// The tasks in the store, as the first replica tells that answers: each counts those of the whole cluster.
-    pub(super) fn tasks(&self) -> Option<Tasks> {
-        let up = self.replicas.iter().filter(|replica| replica.process.is_some());
-        up.into_iter()
-            .find_map(|replica| Tasks::read(&http::get(replica.admin, "/metrics", PAGE_WITHIN).ok()?))
+    /// What the first replica answers that is up and knows the answer: `read` is given its page of metrics.
+    pub(crate) fn ask<T>(&self, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let mut up = self.replicas.iter().filter(|replica| replica.process.is_some());
+        up.find_map(|replica| read(&http::get(replica.admin, "/metrics", PAGE_WITHIN).ok()?))
     }
 }
 
@@ -185,7 +199,7 @@ impl Replica {
 }
 
 /// The last lines of a log.
-pub(super) fn last_words(log: &Path) -> String {
+pub(crate) fn last_words(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<_> = text.lines().collect();
@@ -194,7 +208,10 @@ pub(super) fn last_words(log: &Path) -> String {
 
 /// Ports that nobody listens on, below those that the system gives to outgoing connections: a replica that is
 /// started again must find its own still free.
-fn ports(count: usize) -> Result<Vec<u16>> {
+///
+/// # Errors
+/// There are not as many.
+pub(crate) fn ports(count: usize) -> Result<Vec<u16>> {
     const FROM: u16 = 10_000;
     const RANGE: u16 = 22_000;
     // Runs that begin at the same time look in different places.

@@ -12,7 +12,7 @@ const ANSWER_BYTES: u64 = 1 << 20;
 ///
 /// # Errors
 /// Nobody answers in time, or not with 200.
-pub(super) fn get(address: SocketAddr, page: &str, within: Duration) -> Result<String> {
+pub(crate) fn get(address: SocketAddr, page: &str, within: Duration) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, within).context("cannot connect")?;
     stream.set_read_timeout(Some(within))?;
     stream.set_write_timeout(Some(within))?;

@@ -1,0 +1,3 @@
+//! Where lines of the log go, beside standard error.
+
+pub mod otlp;
