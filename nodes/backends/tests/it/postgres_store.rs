@@ -11,6 +11,7 @@ mod lost_answers;
 mod plans;
 mod pooler;
 mod proxy;
+mod remembered;
 mod server;
 mod silence;
 

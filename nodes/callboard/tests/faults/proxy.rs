@@ -278,6 +278,11 @@ impl Postgres {
             }
             b'Q' => {
                 let sql = parts.next().unwrap_or_default();
+                // A claim holds its session with the first words of its transaction.
+                if let Some(window) = window_of(sql) {
+                    self.open = Some(window);
+                    seen.push((window, At::Open));
+                }
                 // The last words of a transaction may do something more.
                 if sql.trim_ascii_end().ends_with(b"COMMIT")
                     && let Some(window) = self.open.take()
@@ -293,10 +298,10 @@ impl Postgres {
     }
 }
 
-/// Whether the statement that ends every transition is given results: its ninth parameter, an array of ids, is
-/// longer than the head of an empty one.
+/// Whether the statement that writes a transition is given results: its 32nd parameter, an array of ids, is longer
+/// than the head of an empty one.
 fn has_results(bind: &[u8]) -> bool {
-    const RESULTS: usize = 8;
+    const RESULTS: usize = 31;
     // Dimensions, flags, type, length and lower bound.
     const EMPTY: usize = 20;
     let word = |at: usize| Some(usize::from(u16::from_be_bytes([*bind.get(at)?, *bind.get(at + 1)?])));
@@ -305,7 +310,7 @@ fn has_results(bind: &[u8]) -> bool {
         // A null has the length -1.
         Some(usize::try_from(i32::from_be_bytes(bytes)).unwrap_or(0))
     };
-    let ninth = || {
+    let ids = || {
         let names = bind.iter().enumerate().filter(|(_, byte)| **byte == 0).nth(1)?.0 + 1;
         // The formats, then how many parameters.
         let mut at = names + 2 + 2 * word(names)? + 2;
@@ -314,7 +319,7 @@ fn has_results(bind: &[u8]) -> bool {
         }
         length(at)
     };
-    ninth().is_some_and(|length| length > EMPTY)
+    ids().is_some_and(|length| length > EMPTY)
 }
 
 /// The window that a statement stands for: the statements of the store that nothing else sends, but for

@@ -20,7 +20,7 @@ use super::rows::{self, AFTER_TASK, Fence, Note, Row, row_columns, task_columns}
 use crate::store::names::Names;
 use crate::store::recent::RecentTasks;
 use bytes::Bytes;
-use callboard_domain::{Event, Happening, Lifecycle, SessionId, Spec, TaskId, Timestamp};
+use callboard_domain::{Event, Happening, Lifecycle, SessionId, Spec, State, TaskId, Timestamp};
 use callboard_ports::planted::Bug;
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::collections::{HashMap, HashSet};
@@ -159,7 +159,8 @@ impl<'c> Tx<'c> {
         let (mut recent, rows) = (self.recent.lock(), &mut self.draft.rows);
         let mut is_unknown = |id: &TaskId| {
             let Some((spec, input)) = recent.take_unclaimed(*id) else { return true };
-            let Some(row) = recent.row(*id) else { return true };
+            // Only a claim is fenced: what is not QUEUED is looked at again.
+            let Some(row) = recent.row(*id).filter(|row| row.life.state == State::Queued) else { return true };
             rows.insert(*id, remembered(row));
             specs.insert(*id, Ok(spec));
             inputs.insert(*id, Some(input));
