@@ -12,7 +12,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if let Err(why) = possible() {
         bail!("the fault run is not possible here: {why}");
     }
-    let run = ["test", "--package", "callboard", "--test", "faults", "--", "run"];
+    // Of the workspace, as all tests are built: for a package alone, what it stands on would be built anew.
+    let run = ["test", "--workspace", "--test", "faults", "--", "run"];
     shell::run(shell::cargo(&workspace::root()?, run.into_iter().chain(args.iter().map(String::as_str))))
 }
 

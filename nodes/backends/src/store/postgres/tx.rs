@@ -160,7 +160,9 @@ impl<'c> Tx<'c> {
         let mut is_unknown = |id: &TaskId| {
             let Some((spec, input)) = recent.take_unclaimed(*id) else { return true };
             // Only a claim is fenced: what is not QUEUED is looked at again.
-            let Some(row) = recent.row(*id).filter(|row| row.life.state == State::Queued) else { return true };
+            let Some(row) = recent.row(*id).filter(|row| row.life.state == State::Queued) else {
+                return true;
+            };
             rows.insert(*id, remembered(row));
             specs.insert(*id, Ok(spec));
             inputs.insert(*id, Some(input));

@@ -44,7 +44,7 @@ async fn an_end_that_is_remembered_as_held_is_stale_once_another_holds_the_task(
     let ids = place.admit(1..3).await;
     let (here, there) = (place.session(1).await, place.session(2).await);
     assert_eq!(claimed(&place.claim(here, &ids).await), [true, true]);
-    place.other.end_session(here, "a test".into()).await.unwrap();
+    place.other.end_session(here, "a test").await.unwrap();
     assert_eq!(claimed(&place.other.claim(claim(there, &ids[..1])).await.unwrap()), [true]);
     let answers = place.store.finish(here, vec![success(ids[0]), success(ids[1])]).await.unwrap();
     assert_eq!(answers, [Fenced::Stale, Fenced::Stale]);
@@ -57,13 +57,12 @@ async fn a_claim_that_another_undoes_leaves_the_task_to_whoever_waits() {
     let ids = place.admit(1..2).await;
     let session = place.session(1).await;
     let mut row = Box::new(Row::hold(&place.url, ids[0]).await);
-    let claims = tokio::spawn({
-        let (store, request) = (place.store.clone(), claim(session, &ids));
-        async move { store.claim(request).await }
-    });
-    row.until_waiting(1).await;
-    row.let_go().await;
-    assert_eq!(claimed(&claims.await.unwrap().unwrap()), [true]);
+    let let_go = async move {
+        row.until_waiting(1).await;
+        row.let_go().await;
+    };
+    let (claims, ()) = futures::join!(place.claim(session, &ids), let_go);
+    assert_eq!(claimed(&claims), [true]);
 }
 
 /// A node learns of dropped days once an hour, and another may drop one meanwhile.
@@ -73,11 +72,12 @@ async fn a_partition_that_was_dropped_is_reached_through_its_table() {
     let old = place.admit(1..3).await;
     let session = place.session(1).await;
     let mut sql = place.sql().await;
-    let day: String = sqlx::query_scalar("SELECT right(tableoid::regclass::text, 8) FROM tasks WHERE id = $1")
-        .bind(Uuid::from_bytes(*old[0].as_bytes()))
-        .fetch_one(&mut sql)
-        .await
-        .unwrap();
+    let day: String =
+        sqlx::query_scalar("SELECT right(tableoid::regclass::text, 8) FROM tasks WHERE id = $1")
+            .bind(Uuid::from_bytes(*old[0].as_bytes()))
+            .fetch_one(&mut sql)
+            .await
+            .unwrap();
     let names = ["tasks", "task_inputs", "task_results", "task_events"].map(|table| format!("{table}_{day}"));
     let drop = format!("DROP TABLE {}", names.join(", "));
     sql.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(drop))).await.unwrap();
