@@ -83,6 +83,11 @@ impl Floor {
         let connect = async || Connection::connect(&place.rabbitmq, ConnectionProperties::default()).await;
         let (publishes, consumes) = (connect().await?, connect().await?);
         let queue: Arc<str> = format!("{}.floor", place.prefix).into();
+        // Once, before it is used: a quorum queue that two declare at the same time may break a connection.
+        let mut quorum = FieldTable::default();
+        quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let channel = publishes.create_channel().await?;
+        channel.queue_declare((&*queue).into(), QueueDeclareOptions::durable(), quorum).await?;
         let mut work = tokio::task::JoinSet::new();
         let ended = Arc::new(Ended::default());
         let (jobs, to_admit) = mpsc::channel(10_000);
@@ -162,9 +167,6 @@ async fn publish(
 ) -> Result<()> {
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let mut quorum = FieldTable::default();
-    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    channel.queue_declare((&*queue).into(), QueueDeclareOptions::durable(), quorum).await?;
     let mut open = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -189,9 +191,6 @@ async fn consume(
     claimed: mpsc::Sender<Claimed>,
 ) -> Result<()> {
     let channel = connection.create_channel().await?;
-    let mut quorum = FieldTable::default();
-    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    channel.queue_declare((&*queue).into(), QueueDeclareOptions::durable(), quorum).await?;
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
     let options = BasicConsumeOptions::default();
     let consumer = channel.basic_consume((&*queue).into(), "".into(), options, FieldTable::default()).await?;
