@@ -125,6 +125,7 @@ impl Run {
         // The calls go to the first replica, which runs nothing itself.
         let front = cluster.replicas.first().context("there is no replica")?.public.to_string();
         let cli = Cli { binary: self.binary.clone(), addresses: front };
+        self.joined(&cluster)?;
         let traced = self.campaigns(&cli, &jaeger, &data)?;
         let mut lines = verdict::campaigns(&jaeger, &traced)?;
         let (again, line) = self.kill(&cli, &jaeger, &mut cluster, &guard)?;
@@ -160,6 +161,14 @@ impl Run {
             }
         }
         Ok(lines.iter().filter(|line| !line.missing.is_empty()).count())
+    }
+
+    /// Waits until every replica reaches the others.
+    fn joined(&self, cluster: &Cluster) -> Result<()> {
+        cluster.replicas.iter().try_for_each(|replica| {
+            let cli = Cli { binary: self.binary.clone(), addresses: replica.public.to_string() };
+            cli.joined(cluster.replicas.len())
+        })
     }
 
     /// Campaigns to their ends, and their traces.
@@ -214,6 +223,7 @@ impl Run {
             }
             // Its end was recorded between the look and the kill.
             cluster.restart(guard, VICTIM)?;
+            self.joined(cluster)?;
         }
         bail!("no campaign was seen to run on {victim}");
     }

@@ -74,6 +74,25 @@ impl Cli {
             .collect()
     }
 
+    /// Waits until the replica that is asked reaches so many, itself among them: one that has just started calls no
+    /// model on another yet, and a task's attempt on it fails.
+    ///
+    /// # Errors
+    /// It does not answer, or not in time.
+    pub(super) fn joined(&self, replicas: usize) -> Result<()> {
+        let until = Instant::now() + END_WITHIN;
+        loop {
+            let reached = reached(&self.say(&["nodes"])?)?;
+            if reached == replicas {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                bail!("{} reaches {reached} of {replicas} replicas", self.addresses);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// A task as it is now.
     ///
     /// # Errors
@@ -135,9 +154,23 @@ impl Cli {
     }
 }
 
+/// How many of the nodes that `callboard nodes` shows could be reached.
+fn reached(json: &str) -> Result<usize> {
+    let value: Value = serde_json::from_str(json).context("callboard printed no JSON")?;
+    let nodes = value["nodes"].as_array().context("callboard printed no nodes")?;
+    Ok(nodes.iter().filter(|node| node["unreachable"].as_str().is_none_or(str::is_empty)).count())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_that_do_not_answer_are_not_reached() {
+        let json = r#"{"nodes": [{"name": "a"}, {"name": "b", "unreachable": null}, {"name": "c", "unreachable": "no"}]}"#;
+        assert_eq!(reached(json).unwrap(), 2);
+        assert!(reached("{}").is_err());
+    }
 
     #[test]
     fn a_task_is_read_as_the_command_line_prints_it() {
