@@ -29,7 +29,7 @@ const TRIES: u32 = 8;
 
 /// A table that was empty when it was looked at is taken for empty: then each of its rows is compared with every
 /// item of a batch, and 500 rows take 80 ms instead of 2. Said here and not to the connection, so that it holds
-/// through a pooler too.
+/// through a pooler too. The second column is that of the sessions that may follow, see [`begin`].
 const BEGIN: &str = "BEGIN; SET LOCAL enable_nestloop = off; \
                      SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, NULL::uuid";
 
