@@ -56,7 +56,7 @@ impl Fault {
 
     /// Whether there is no partition for the day of a task. It has the code of a check that failed, and names
     /// none.
-    fn lacks_partition(&self) -> bool {
+    pub(super) fn lacks_partition(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(e))
             if e.code().as_deref() == Some("23514") && e.constraint().is_none())
     }

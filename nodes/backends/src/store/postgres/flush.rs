@@ -129,8 +129,9 @@ impl Tx<'_> {
             let all = day.iter().map(|row| row.id).chain(with.into_iter().flat_map(Draft::appended_to));
             let of = self.days.of_all(all);
             let found = match count(self.conn, day, with, &of).await {
-                // A row that has moved on may have its lines of the log, and its hand-offs, already.
-                Err(fault) if self.trusts && fault.is_unique_violation() => 0,
+                // A row that has moved on may have its lines of the log, and its hand-offs, already; one that was
+                // dropped has no place for them.
+                Err(fault) if self.trusts && (fault.is_unique_violation() || fault.lacks_partition()) => 0,
                 found => found?,
             };
             if usize::try_from(found) != Ok(day.len()) {
