@@ -9,6 +9,10 @@ use crate::{Bug, HandOff};
 pub enum Action {
     /// A task is admitted: task and outbox row in one commit.
     Admit(usize),
+    /// A task is admitted and claimed by a node, in one commit.
+    AdmitTaken(usize, usize),
+    /// The same, but the commit had no answer and was not made: asked after, the task is admitted alone.
+    AdmitDoubted(usize, usize),
     /// A task is published before its admission commits: a bug.
     PublishEarly(usize),
     /// Somebody cancels a task.
@@ -90,6 +94,8 @@ impl Action {
         matches!(
             self,
             Self::Admit(_)
+                | Self::AdmitTaken(..)
+                | Self::AdmitDoubted(..)
                 | Self::PublishEarly(_)
                 | Self::Cancel(_)
                 | Self::PublishAgain(_)
@@ -163,6 +169,11 @@ fn of_node(state: &State, node: usize, actions: &mut Vec<Action>) {
 
 fn of_task(model: &HandOff, state: &State, task: usize, actions: &mut Vec<Action>) {
     actions.extend([Action::Admit(task), Action::Cancel(task), Action::Release(task)]);
+    if model.scenario.direct {
+        (0..NODES).for_each(|node| {
+            actions.extend([Action::AdmitTaken(node, task), Action::AdmitDoubted(node, task)])
+        });
+    }
     (0..state.tasks[task].stragglers.len()).for_each(|i| actions.push(Action::Straggle(task, i)));
     if model.bug == Some(Bug::PublishBeforeCommit) {
         actions.push(Action::PublishEarly(task));

@@ -22,4 +22,6 @@ pub enum Bug {
     SkipLocked,
     /// A node without a free slot takes messages and gives back what they carry.
     TakeWithoutRoom,
+    /// A task is claimed as it is admitted without holding the session's row.
+    TakeUnderAnySession,
 }

@@ -11,10 +11,10 @@ type Condition = fn(&HandOff, &State) -> bool;
 
 /// Those of a scenario, by what may go wrong in it.
 pub(crate) fn sometimes(model: &HandOff) -> Vec<Property<HandOff>> {
-    let Scenario { budget, slots, tasks, endless, .. } = model.scenario;
+    let Scenario { budget, slots, tasks, endless, direct, .. } = model.scenario;
     let ends = budget.accusations + budget.kills > 0;
     let both = tasks == TASKS && !endless;
-    let some: [(bool, &'static str, Condition); 12] = [
+    let some: [(bool, &'static str, Condition); 14] = [
         (both, "both tasks succeed and all is quiet", both_succeed),
         (tasks == TASKS && slots.contains(&1), "a message is taken in part", |_, s| {
             s.claims.iter().any(is_partial)
@@ -32,6 +32,10 @@ pub(crate) fn sometimes(model: &HandOff) -> Vec<Property<HandOff>> {
         (budget.accusations > 0, "a node comes back and claims again", claims_again),
         (budget.lost_queues > 0, "what the broker lost is repaired", |_, s| any(s, is_repaired)),
         (budget.cancels > 0, "a running task is cancelled", |_, s| any(s, is_stopped)),
+        (direct, "a task that was never handed off succeeds", |_, s| any(s, never_handed_off)),
+        (direct && ends, "a task that was claimed as it was admitted is lost", |_, s| {
+            any(s, first_handed_off)
+        }),
         (budget.failures > 0, "a task that failed succeeds", |_, s| any(s, succeeds_again)),
     ];
     let possible = some.into_iter().filter(|(possible, ..)| *possible);
@@ -92,6 +96,14 @@ fn is_repaired(state: &State, i: usize, task: &Task) -> bool {
 
 fn is_stopped(_: &State, _: usize, task: &Task) -> bool {
     task.life.as_ref().is_some_and(|life| life.state == Stands::Cancelled && life.attempt > 0)
+}
+
+fn never_handed_off(_: &State, _: usize, task: &Task) -> bool {
+    task.stands() == Some(Stands::Succeeded) && task.handoff == 0
+}
+
+fn first_handed_off(_: &State, _: usize, task: &Task) -> bool {
+    task.handoff == 1 && task.is_queued() && task.life.as_ref().is_some_and(|life| life.attempt > 0)
 }
 
 fn succeeds_again(_: &State, _: usize, task: &Task) -> bool {

@@ -48,6 +48,8 @@ pub struct Scenario {
     pub patient: bool,
     /// Whether the first task runs until it is cancelled.
     pub endless: bool,
+    /// Whether nodes take tasks as they are admitted.
+    pub direct: bool,
 }
 
 const NONE: Budget = Budget {
@@ -72,6 +74,7 @@ const PLAIN: Scenario = Scenario {
     repair: false,
     patient: true,
     endless: false,
+    direct: false,
 };
 
 impl Scenario {
@@ -110,6 +113,11 @@ impl Scenario {
         ..PLAIN
     };
 
+    /// Tasks are taken as they are admitted, or not, while connections are cut and a session is ended. 101,000
+    /// states.
+    pub const TAKING: Self =
+        Self { name: "taking", direct: true, budget: Budget { accusations: 1, cuts: 1, ..NONE }, ..PLAIN };
+
     /// The broker loses its queue. 526,000 states.
     pub const REPAIRING: Self = Self {
         name: "repairing",
@@ -144,10 +152,11 @@ impl Scenario {
         ..PLAIN
     };
 
-    /// Most of it, to one task. 264,000 states.
+    /// Most of it, to one task. 265,000 states.
     pub const EVERYTHING: Self = Self {
         name: "everything",
         tasks: 1,
+        direct: true,
         repair: true,
         budget: Budget { cuts: 1, kills: 1, lost_queues: 1, cancels: 1, looks: 1, ..NONE },
         ..PLAIN

@@ -126,6 +126,12 @@ impl Task {
         self.hand_off();
     }
 
+    /// Writes it down, held by a session from the beginning: it is not handed off.
+    pub(crate) fn admit_claimed(&mut self, session: SessionId) {
+        self.life = Some(Life::new(Lifecycle::submit(None, EPOCH).0));
+        self.happen(Command::Claim { session });
+    }
+
     /// Where it stands, if it was admitted.
     #[must_use]
     pub(crate) fn stands(&self) -> Option<Stands> {
@@ -312,6 +318,12 @@ pub(crate) enum Phase {
 }
 
 impl Claim {
+    /// Whether it takes a task, or has.
+    #[must_use]
+    pub(crate) const fn concerns(&self, task: usize) -> bool {
+        self.take[task] > 0 || matches!(self.phase, Phase::Answered(claimed) if claimed[task] > 0)
+    }
+
     /// Whether it holds its session's row.
     #[must_use]
     pub(crate) const fn is_open(&self) -> bool {

@@ -9,7 +9,8 @@
 use async_trait::async_trait;
 use callboard_domain::{Band, TaskId, Timestamp, TraceContext};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A task that waits for a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +121,50 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
+/// Whether nothing waits for a consumer, as far as it knows. What is on its way to it does not count.
+#[derive(Debug, Default)]
+pub struct Dry(Mutex<Findings>);
+
+#[derive(Debug, Default)]
+struct Findings {
+    /// How many say so now.
+    now: usize,
+    /// When the last of them ended.
+    ended: Option<Instant>,
+}
+
+/// Says that nothing waits, until it is dropped.
+#[derive(Debug)]
+pub struct FoundDry<'d>(&'d Dry);
+
+impl Dry {
+    fn lock(&self) -> MutexGuard<'_, Findings> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing waits, or nothing any more: what did is being delivered.
+    #[must_use]
+    pub fn found(&self) -> FoundDry<'_> {
+        self.lock().now += 1;
+        FoundDry(self)
+    }
+
+    /// Whether nothing waits, or did not so long before `now`: while what came last is dealt with nobody asks.
+    #[must_use]
+    pub fn was_within(&self, since: Duration, now: Instant) -> bool {
+        let findings = self.lock();
+        findings.now > 0 || findings.ended.is_some_and(|at| now.saturating_duration_since(at) < since)
+    }
+}
+
+impl Drop for FoundDry<'_> {
+    fn drop(&mut self) {
+        let mut findings = self.0.lock();
+        findings.now = findings.now.saturating_sub(1);
+        findings.ended = Some(Instant::now());
+    }
+}
+
 /// Takes deliveries.
 #[async_trait]
 pub trait Consumer: Send {
@@ -128,6 +173,12 @@ pub trait Consumer: Send {
     /// # Errors
     /// [`Error::Closed`] at the end; [`Error::Unavailable`] is worth another call.
     async fn next(&mut self, want: Want) -> Result<Delivery, Error>;
+
+    /// Tells whenever this consumer, asked for more, knows that nothing waits for it beyond what it delivers. One
+    /// that never knows tells nothing.
+    fn tell(&mut self, dry: Arc<Dry>) {
+        let _ = dry;
+    }
 
     /// Says that nothing more is wanted for a while: what was sent here ahead goes to others now, and not once it is
     /// noticed that nobody asks. The next question ends it.

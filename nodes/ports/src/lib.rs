@@ -17,6 +17,7 @@ pub mod outbox;
 pub mod planted;
 pub mod sessions;
 pub mod store;
+pub mod taker;
 pub mod token_buckets;
 pub mod trace;
 

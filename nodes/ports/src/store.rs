@@ -9,7 +9,7 @@
 //!   task as [`Ready`].
 //! - A batch is bounded by the caller; one bad item fails alone.
 
-use crate::{alerts::AlertStore, handoff::Ready, sessions::SessionStore};
+use crate::{alerts::AlertStore, handoff::Ready, sessions::SessionStore, taker::Taker};
 use async_trait::async_trait;
 use bytes::Bytes;
 use callboard_domain::{
@@ -165,7 +165,8 @@ pub struct Released {
 /// Writes to tasks.
 #[async_trait]
 pub trait TaskStore: Send + Sync + 'static {
-    /// Writes tasks down: task, input, first event, hand-off. An outcome per item, in order.
+    /// Writes tasks down: task, input, first event, hand-off. An outcome per item, in order. What a
+    /// [`Taker`] takes is claimed in the same commit, and not handed off; the outcome says how it was submitted.
     /// A task with the `request_id` of an older one (in its namespace), the same kind and the same input
     /// is that older one.
     async fn admit(&self, batch: Vec<NewTask>) -> Vec<Result<Admitted, Error>>;
@@ -325,4 +326,9 @@ pub trait CommitObserver: Send + Sync + 'static {
 pub trait Store: TaskStore + TaskReader + SessionStore + AlertStore {
     /// Tells an observer of every commit from now on.
     fn observe(&self, observer: Arc<dyn CommitObserver>);
+
+    /// Offers tasks to a worker as they are admitted, from now on. A store need not: then all are handed off.
+    fn offer_to(&self, taker: Arc<dyn Taker>) {
+        let _ = taker;
+    }
 }

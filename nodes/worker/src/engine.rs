@@ -4,7 +4,7 @@ use crate::notes::{Progresses, Starts};
 use crate::pace::Pace;
 use crate::stats::{Stats, StatsRead};
 use callboard_domain::{SessionId, TaskId};
-use callboard_ports::handoff::Queues;
+use callboard_ports::handoff::{Dry, Queues};
 use callboard_ports::store::Error;
 use callboard_ports::{Clock, Handoff, Store, Tracer};
 use callboard_sdk::{ArtifactSink, Llm, Registry};
@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::sync::{Notify, RwLock, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -90,8 +90,10 @@ pub struct Engine {
     pub(crate) starts: Starts,
     pub(crate) progresses: Progresses,
     pub(crate) results: WaitingResults,
-    /// Held while a claim is under way, so that what the store says is held can be read with none.
-    pub(crate) claiming: Mutex<()>,
+    /// Held, shared, while a claim is under way, so that what the store says is held can be read with none.
+    pub(crate) claiming: Arc<RwLock<()>>,
+    /// Whether nothing waits in the hand-off.
+    pub(crate) dry: Arc<Dry>,
     /// Compare what runs with the store now.
     pub(crate) look: Notify,
     /// Whether the last call to the store failed.
@@ -124,7 +126,8 @@ impl Engine {
             starts: Starts::default(),
             progresses: Progresses::default(),
             results: WaitingResults::default(),
-            claiming: Mutex::default(),
+            claiming: Arc::default(),
+            dry: Arc::default(),
             look: Notify::new(),
             away: AtomicBool::new(false),
             fences: AtomicU64::new(0),

@@ -3,6 +3,7 @@
 //! The actor is a thin shell. What it holds lives in an [`Engine`] outside it and survives its restart:
 //! - [`claims`](Claims): the attempts this node holds,
 //! - the take loop: delivery -> claim -> ack -> run,
+//! - beside it, what is short and need not wait is claimed as it is admitted: [`taker`],
 //! - one runner per attempt: slot, start, handler with deadline and cancel, finish,
 //! - the starts and progress loops: what runners note, written in batches,
 //! - the reconcile loop: gives back what the store says we hold and no runner owns.
@@ -20,6 +21,7 @@
 mod actor;
 mod claims;
 mod cluster;
+mod direct;
 mod engine;
 mod notes;
 mod pace;
@@ -32,6 +34,7 @@ mod tools;
 pub use actor::{Service, Worker};
 pub use claims::Claims;
 pub use cluster::{Cluster, OnRunTime};
+pub use direct::taker;
 pub use engine::{Deps, Engine, Load, Options};
 pub use stats::{KindRead, Stats, StatsRead};
 pub use tools::{BrokerLlm, PortArtifacts};

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 const AHEAD: Duration = Duration::from_millis(50);
 /// What ends within this ends soon: to let go of what was sent here and to ask for it again takes some of it.
 const SOON: Duration = Duration::from_millis(50);
+/// Attempts up to this long are short.
+const SHORT: Duration = Duration::from_millis(50);
 /// The most tasks claimed ahead: two claims, so that one is under way while the tasks of the other end.
 const AHEAD_TASKS: usize = 1_000;
 /// The weight of a new measurement.
@@ -37,18 +39,35 @@ impl Pace {
     /// Whether one of the attempts that run is expected to end soon, of which the oldest was claimed at `oldest`. One
     /// that is over its time may end at any moment.
     pub(crate) fn ends_soon(&self, oldest: Option<Instant>, now: Instant) -> bool {
-        let average = *self.average.lock().unwrap_or_else(PoisonError::into_inner);
+        let average = self.average();
         let left = |at: Instant| average - now.saturating_duration_since(at).as_secs_f64();
         oldest.is_none_or(|at| left(at) <= SOON.as_secs_f64())
     }
 
     /// How many tasks may be claimed beyond the slots.
     pub(crate) fn ahead(&self, slots: usize) -> usize {
-        let average = *self.average.lock().unwrap_or_else(PoisonError::into_inner);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the limit")]
-        let rounds = (AHEAD.as_secs_f64() / average.max(1e-6)).min(AHEAD_TASKS as f64) as usize;
-        rounds.saturating_mul(slots).min(AHEAD_TASKS)
+        rounds(AHEAD, self.average()).saturating_mul(slots).min(AHEAD_TASKS)
     }
+
+    /// How many tasks beyond the slots would start within so long, where attempts are short. `None` where they are
+    /// not.
+    pub(crate) fn ahead_within(&self, within: Duration, slots: usize) -> Option<usize> {
+        let average = self.average();
+        (average <= SHORT.as_secs_f64())
+            .then(|| rounds(within, average).saturating_mul(slots).min(AHEAD_TASKS))
+    }
+
+    /// In seconds.
+    fn average(&self) -> f64 {
+        *self.average.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many attempts of that length, in seconds, follow one another within so long.
+fn rounds(within: Duration, average: f64) -> usize {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the limit")]
+    let rounds = (within.as_secs_f64() / average.max(1e-6)).min(AHEAD_TASKS as f64) as usize;
+    rounds
 }
 
 #[cfg(test)]
@@ -80,5 +99,21 @@ mod tests {
             pace.ran(Duration::from_millis(10));
         }
         assert!((2..=5).contains(&pace.ahead(1)));
+    }
+
+    #[test]
+    fn only_where_attempts_are_short_are_some_taken_at_once() {
+        let (pace, within) = (Pace::new(), Duration::from_millis(2));
+        assert_eq!(pace.ahead_within(within, 8), None, "nothing is known yet");
+        for _ in 0..100 {
+            pace.ran(Duration::from_millis(40));
+        }
+        assert_eq!(pace.ahead_within(within, 8), Some(0), "as many as there are slots");
+        for _ in 0..200 {
+            pace.ran(Duration::from_micros(100));
+        }
+        assert!((100..=200).contains(&pace.ahead_within(within, 8).unwrap_or_default()));
+        pace.stalled();
+        assert_eq!(pace.ahead_within(within, 8), None);
     }
 }

@@ -32,7 +32,7 @@ async fn once(engine: &Engine) -> Result<(), Error> {
     let Some(session) = engine.session() else { return Ok(()) };
     let (held, doubtful) = {
         // With no claim under way, what is held and has no runner never gets one.
-        let _none = engine.claiming.lock().await;
+        let _none = engine.claiming.write().await;
         let doubtful = engine.claims.doubtful();
         let held = engine.deps.store.held_by(session).await;
         engine.heard(&held);

@@ -34,6 +34,7 @@ async fn consume(
     life: &CancellationToken,
     consumer: &mut dyn Consumer,
 ) -> Result<(), handoff::Error> {
+    consumer.tell(Arc::clone(&engine.dry));
     loop {
         // Dropping `next` loses nothing; what follows it runs to its end, so that no claim is forgotten.
         let next = next(engine, consumer);
@@ -78,22 +79,26 @@ async fn next(engine: &Engine, consumer: &mut dyn Consumer) -> Result<(Want, Del
     }
 }
 
-fn may_claim(engine: &Engine) -> bool {
+pub(crate) fn may_claim(engine: &Engine) -> bool {
     *engine.cluster.may_claim.borrow() && engine.session().is_some()
 }
 
 /// How many more tasks can be claimed now.
-fn room(engine: &Engine, ahead: usize) -> usize {
+pub(crate) fn room(engine: &Engine, ahead: usize) -> usize {
     (engine.options.slots + ahead).saturating_sub(engine.claims.len())
+}
+
+/// Whether there is room for more results that the store cannot take yet.
+pub(crate) fn results_fit(engine: &Engine) -> bool {
+    engine.results.bytes() < engine.cluster.held_bytes
 }
 
 /// How much can be taken now, if it is worth a claim.
 fn wants(engine: &Engine) -> Option<Want> {
     let ahead = engine.pace.ahead(engine.options.slots);
     let room = room(engine, ahead);
-    let results_fit = engine.results.bytes() < engine.cluster.held_bytes;
     // Where much is claimed ahead, a few more are not worth a claim yet.
-    let is_worth = results_fit && room > ahead / 4;
+    let is_worth = results_fit(engine) && room > ahead / 4;
     is_worth.then(|| Want { tasks: room.min(BATCH), alone: engine.alone.available_permits() > 0 })
 }
 
@@ -108,7 +113,7 @@ async fn wanted(engine: &Engine) -> Want {
 }
 
 async fn claim(engine: &Arc<Engine>, mut delivery: Delivery, want: Want) {
-    let under_way = engine.claiming.lock().await;
+    let under_way = engine.claiming.read().await;
     let Some(session) = engine.session() else { return };
     let fences = engine.fences();
     // A hand-off that cannot count delivers more than is wanted. Where tasks are short it is taken all the same:
@@ -162,7 +167,7 @@ async fn claim(engine: &Arc<Engine>, mut delivery: Delivery, want: Want) {
     }
 }
 
-fn start(
+pub(crate) fn start(
     engine: &Arc<Engine>,
     claiming: &Claiming,
     claimed: Claimed,

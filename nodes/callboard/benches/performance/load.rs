@@ -45,6 +45,17 @@ pub(crate) async fn connect(endpoints: &[Endpoint]) -> Result<Vec<Channel>> {
 
 /// Submits so many tasks and returns once all are acknowledged.
 pub(crate) async fn submit(channels: &[Channel], way: Way, tasks: usize) -> Result<()> {
+    submit_to("default", channels, way, tasks).await
+}
+
+/// The same, to a queue.
+pub(crate) async fn submit_to(
+    queue: &'static str,
+    channels: &[Channel],
+    way: Way,
+    tasks: usize,
+) -> Result<()> {
+    let request = move || v1::SubmitTaskRequest { queue: queue.into(), ..request() };
     let (lines, calls) = match way {
         Way::OneByOne => (IN_FLIGHT, tasks),
         Way::Batched => (CONNECTIONS, tasks / BATCH),
@@ -58,7 +69,7 @@ pub(crate) async fn submit(channels: &[Channel], way: Way, tasks: usize) -> Resu
             while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
                 match way {
                     Way::OneByOne => _ = client.submit_task(request()).await?,
-                    Way::Batched => batch(&mut client).await?,
+                    Way::Batched => batch(&mut client, request).await?,
                 }
             }
             Ok::<_, tonic::Status>(())
@@ -70,7 +81,10 @@ pub(crate) async fn submit(channels: &[Channel], way: Way, tasks: usize) -> Resu
     Ok(())
 }
 
-async fn batch(client: &mut TaskServiceClient<Channel>) -> std::result::Result<(), tonic::Status> {
+async fn batch(
+    client: &mut TaskServiceClient<Channel>,
+    request: impl Fn() -> v1::SubmitTaskRequest,
+) -> std::result::Result<(), tonic::Status> {
     let requests = (0..BATCH).map(|_| request()).collect();
     let answer = client.batch_submit_tasks(v1::BatchSubmitTasksRequest { requests }).await?;
     for outcome in answer.into_inner().outcomes {

@@ -1,13 +1,14 @@
 //! How fast the product is, from outside: real `up` processes, calls over gRPC from this process on the same
 //! machine, fsync on everywhere.
 //!
-//! `cargo xtask bench [embedded|cluster] [--against celery,bullmq] [--runs N] [--tasks N] [--batched N]
-//! [--latency-seconds N]`
+//! `cargo xtask bench [embedded|cluster|deep] [--against celery,bullmq] [--runs N] [--tasks N] [--batched N]
+//! [--waiting N] [--latency-seconds N]`
 //!
 //! The clock of a throughput figure stops when the last result is committed. On cluster backends the floor is
 //! measured beside it, in each run: see `floor`.
 
 mod against;
+mod deep;
 mod floor;
 mod load;
 mod node;
@@ -38,11 +39,15 @@ const TAKES: Duration = Duration::from_secs(3);
 struct Args {
     embedded: bool,
     cluster: bool,
+    /// With a million waiting tasks: only if it is asked for.
+    deep: bool,
     runs: usize,
     /// One call each.
     tasks: usize,
     /// In batches.
     batched: usize,
+    /// How many wait, where it is deep.
+    waiting: usize,
     latency: Duration,
     /// What it is compared with, in each run.
     against: Vec<Other>,
@@ -52,9 +57,11 @@ fn args() -> Result<Args> {
     let mut args = Args {
         embedded: true,
         cluster: true,
+        deep: false,
         runs: 3,
         tasks: 20_000,
         batched: 100_000,
+        waiting: 1_000_000,
         latency: Duration::from_secs(10),
         against: Vec::new(),
     };
@@ -71,13 +78,15 @@ fn args() -> Result<Args> {
             "--bench" => {}
             "embedded" => args.cluster = false,
             "cluster" => args.embedded = false,
+            "deep" => (args.embedded, args.cluster, args.deep) = (false, false, true),
             "--runs" => args.runs = usize::try_from(number()?)?.max(1),
             "--tasks" => args.tasks = usize::try_from(number()?)?.max(1),
             "--batched" => args.batched = usize::try_from(number()?)?.max(BATCH),
+            "--waiting" => args.waiting = usize::try_from(number()?)?.max(BATCH),
             "--latency-seconds" => args.latency = Duration::from_secs(number()?.max(1)),
             other => {
                 return Err(format!(
-                    "`{other}` is no option: [embedded|cluster] --against celery,bullmq, --runs N, --tasks N, --batched N, --latency-seconds N"
+                    "`{other}` is no option: [embedded|cluster|deep] --against celery,bullmq, --runs N, --tasks N, --batched N, --waiting N, --latency-seconds N"
                 )
                 .into());
             }

@@ -71,7 +71,25 @@ impl Node {
         slots: Option<usize>,
         collector: Option<&Collector>,
     ) -> Result<Self> {
-        let mut own = vec![
+        let mut own = Self::of(place, name);
+        if let Some(collector) = collector {
+            own.push(("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()));
+            own.push(("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".into()));
+            own.push(("OTEL_TRACES_SAMPLER_ARG", "0.1".into()));
+        }
+        own.extend(slots.map(|slots| ("CALLBOARD_WORKER__SLOTS", slots.to_string())));
+        Self::start_on(tempfile::tempdir()?, &own).await
+    }
+
+    /// A replica that takes tasks from these queues only.
+    pub(crate) async fn replica_of(place: &Place, name: &str, queues: &[&str]) -> Result<Self> {
+        let mut own = Self::of(place, name);
+        own.push(("CALLBOARD_WORKER__QUEUES", format!("[{}]", queues.join(","))));
+        Self::start_on(tempfile::tempdir()?, &own).await
+    }
+
+    fn of(place: &Place, name: &str) -> Vec<(&'static str, String)> {
+        vec![
             ("CALLBOARD_NODE__NAME", name.to_owned()),
             ("CALLBOARD_LISTEN__MESH", "127.0.0.1:0".into()),
             ("CALLBOARD_STORE__BACKEND", "postgres".into()),
@@ -80,14 +98,7 @@ impl Node {
             ("CALLBOARD_RABBITMQ__PREFIX", place.prefix.clone()),
             ("CALLBOARD_REDIS__URL", place.redis.clone()),
             ("CALLBOARD_REDIS__PREFIX", place.prefix.clone()),
-        ];
-        if let Some(collector) = collector {
-            own.push(("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()));
-            own.push(("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".into()));
-            own.push(("OTEL_TRACES_SAMPLER_ARG", "0.1".into()));
-        }
-        own.extend(slots.map(|slots| ("CALLBOARD_WORKER__SLOTS", slots.to_string())));
-        Self::start_on(tempfile::tempdir()?, &own).await
+        ]
     }
 
     /// Stops it and starts another on its data.

@@ -8,6 +8,7 @@ mod certs;
 mod cli_help;
 mod cli_run;
 mod deploy;
+mod direct;
 mod folder;
 mod grpc;
 mod handlers;

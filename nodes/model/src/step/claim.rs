@@ -1,6 +1,6 @@
 //! Claims: a node takes a message, its transaction locks, decides and commits, and the node hears of it, or not.
 
-use super::spend;
+use super::{is_next, spend};
 use crate::state::{Claim, Entry, Message, Phase, Session, State, TASKS};
 use crate::{Bug, HandOff};
 use callboard_domain::Command;
@@ -27,6 +27,42 @@ pub(super) fn take(model: &HandOff, state: &State, node: usize) -> Option<State>
         let early = model.bug == Some(Bug::AckBeforeCommit);
         next.claims.push(Claim { message: claim.message.filter(|_| !early), ..claim });
     }
+    Some(next)
+}
+
+/// Whether a node takes a task as it is admitted. Nobody else can see the task before the commit, and the session's
+/// row is held until then: so all of it is one step.
+fn takes_at_once(model: &HandOff, state: &State, node: usize, task: usize) -> bool {
+    let of = &state.nodes[node];
+    let is_held = of.live && !of.ending || model.bug == Some(Bug::TakeUnderAnySession);
+    let room = model.scenario.slots[node] > of.busy();
+    is_next(model, state, task) && of.up && is_held && room && state.claim_of(node).is_none()
+}
+
+/// A node's store admits a task and claims it for the node. The answer is on its way.
+pub(super) fn admit_taken(model: &HandOff, state: &State, node: usize, task: usize) -> Option<State> {
+    if !takes_at_once(model, state, node, task) {
+        return None;
+    }
+    let (mut next, session) = (state.clone(), state.session(node));
+    next.tasks[task].admit_claimed(session.id());
+    next.nodes[node].entries[task] = Entry::Claiming { handoff: 0, cancel: false };
+    let mut claimed = [0; TASKS];
+    claimed[task] = 1;
+    let (take, rest, phase) = ([0; TASKS], [false; TASKS], Phase::Answered(claimed));
+    next.claims.push(Claim { session, attached: true, take, rest, phase, message: None, fenced: false });
+    Some(next)
+}
+
+/// Whether the node can tell this from a commit that was made is left open: here it cannot.
+pub(super) fn admit_doubted(model: &HandOff, state: &State, node: usize, task: usize) -> Option<State> {
+    if state.left.cuts == 0 || !takes_at_once(model, state, node, task) {
+        return None;
+    }
+    let mut next = state.clone();
+    spend(&mut next.left.cuts);
+    next.tasks[task].admit();
+    next.nodes[node].entries[task] = Entry::Doubtful { session: state.session(node) };
     Some(next)
 }
 
@@ -119,7 +155,7 @@ pub(super) fn answer(state: &State, node: usize) -> Option<State> {
     let mut next = state.clone();
     // Its message is acknowledged: it is in no queue any more.
     let claim = next.claims.remove(i);
-    for task in (0..TASKS).filter(|task| claim.take[*task] > 0) {
+    for task in (0..TASKS).filter(|task| claim.concerns(*task)) {
         let (attempt, before) = (claimed[task], next.nodes[node].entries[task]);
         let (handoff, cancel) = match before {
             Entry::Claiming { handoff, cancel } => (handoff, cancel),
@@ -153,7 +189,7 @@ pub(super) fn cut(state: &State, node: usize) -> Option<State> {
     let mut next = state.clone();
     spend(&mut next.left.cuts);
     let session = next.claims[i].session;
-    for task in (0..TASKS).filter(|task| state.claims[i].take[*task] > 0) {
+    for task in (0..TASKS).filter(|task| state.claims[i].concerns(*task)) {
         let entry = &mut next.nodes[node].entries[task];
         if matches!(entry, Entry::Claiming { .. }) {
             *entry = Entry::Doubtful { session };

@@ -20,6 +20,8 @@ const LATER: Timestamp = Timestamp::from_micros(i64::MAX);
 pub(crate) fn step(model: &HandOff, state: &State, action: Action) -> Option<State> {
     let mut next = match action {
         Action::Admit(task) => admit(model, state, task),
+        Action::AdmitTaken(node, task) => claim::admit_taken(model, state, node, task),
+        Action::AdmitDoubted(node, task) => claim::admit_doubted(model, state, node, task),
         Action::PublishEarly(task) => relay::publish_early(state, task),
         Action::Cancel(task) => cancel(state, task),
         Action::Release(task) => release(state, task),
@@ -64,10 +66,14 @@ fn spend(left: &mut u8) {
     *left = left.saturating_sub(1);
 }
 
-fn admit(model: &HandOff, state: &State, task: usize) -> Option<State> {
-    // One after the other: which is first makes no difference.
+/// One after the other: which is first makes no difference.
+fn is_next(model: &HandOff, state: &State, task: usize) -> bool {
     let turn = state.tasks.iter().take(task).all(|before| before.life.is_some());
-    if task >= model.scenario.tasks || state.tasks[task].life.is_some() || !turn {
+    task < model.scenario.tasks && state.tasks[task].life.is_none() && turn
+}
+
+fn admit(model: &HandOff, state: &State, task: usize) -> Option<State> {
+    if !is_next(model, state, task) {
         return None;
     }
     let mut next = state.clone();

@@ -61,6 +61,12 @@ fn a_claim_that_skips_locked_rows_is_found() {
 }
 
 #[test]
+fn a_task_taken_under_a_session_that_is_over_is_found() {
+    breaks(Bug::TakeUnderAnySession, Scenario::TAKING, NONE_STRANDED);
+    breaks(Bug::TakeUnderAnySession, Scenario::TAKING, NO_ORPHAN);
+}
+
+#[test]
 fn a_full_node_that_takes_and_gives_back_goes_round_for_ever() {
     let bug = Some(Bug::TakeWithoutRoom);
     assert!(explore_rounds(HandOff { scenario: Scenario::CANCELLING, bug }).is_err());

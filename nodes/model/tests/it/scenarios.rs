@@ -45,6 +45,11 @@ fn holds_while_tasks_are_cancelled() {
 }
 
 #[test]
+fn holds_while_tasks_are_taken_as_they_are_admitted() {
+    holds(Scenario::TAKING);
+}
+
+#[test]
 fn holds_while_the_broker_loses_its_queue() {
     holds(Scenario::REPAIRING);
 }
@@ -71,7 +76,9 @@ fn holds_while_everything_happens_to_one_task() {
 
 #[test]
 fn duties_never_go_round_for_ever() {
-    for scenario in [Scenario::CLAIMING, Scenario::RETRYING, Scenario::CANCELLING, Scenario::HASTY] {
+    for scenario in
+        [Scenario::CLAIMING, Scenario::TAKING, Scenario::RETRYING, Scenario::CANCELLING, Scenario::HASTY]
+    {
         match explore_rounds(HandOff { scenario, bug: None }) {
             Ok(states) => eprintln!("{}: {states} states", scenario.name),
             Err(state) => panic!("{}: duties lead back to {state:#?}", scenario.name),

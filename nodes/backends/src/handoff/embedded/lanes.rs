@@ -236,6 +236,12 @@ impl Lanes {
         }
     }
 
+    /// Whether nothing waits that may be taken, here or in the store alone.
+    pub(super) fn are_dry(&self) -> bool {
+        let is_dry = |lane: &Lane| lane.waiting.is_empty() && lane.alone.is_empty() && !lane.overflowed;
+        self.queues.iter().flat_map(|queue| &queue.lanes).all(is_dry)
+    }
+
     /// Whether any task waits for its time.
     pub(super) fn has_parked(&self) -> bool {
         !self.parked.is_empty()

@@ -19,7 +19,7 @@ mod refill;
 
 use async_trait::async_trait;
 use callboard_ports::clock::Clock;
-use callboard_ports::handoff::{self, Consumer, Delivery, Error, Queues, Ready, Want};
+use callboard_ports::handoff::{self, Consumer, Delivery, Dry, Error, Queues, Ready, Want};
 use callboard_ports::store::{Commit, CommitObserver, TaskReader};
 use lanes::{Lanes, Offer};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -202,7 +202,7 @@ impl handoff::Handoff for Handoff {
         if self.shared.closing.is_cancelled() {
             return Err(Error::Closed);
         }
-        Ok(Box::new(Subscription { shared: self.shared.clone(), queues }))
+        Ok(Box::new(Subscription { shared: self.shared.clone(), queues, dry: Arc::default() }))
     }
 }
 
@@ -210,11 +210,12 @@ impl handoff::Handoff for Handoff {
 struct Subscription {
     shared: Arc<Shared>,
     queues: Queues,
+    dry: Arc<Dry>,
 }
 
 impl Subscription {
-    /// What there is to take now; else how long to wait at most for a task whose time comes.
-    fn take(&self, want: Want) -> Result<Vec<Ready>, Option<Duration>> {
+    /// What there is to take now, and whether that is all; else how long to wait at most for a task whose time comes.
+    fn take(&self, want: Want) -> (Result<Vec<Ready>, Option<Duration>>, bool) {
         let mut lanes = self.shared.lanes();
         let mut sleep = None;
         if lanes.has_parked() {
@@ -225,7 +226,7 @@ impl Subscription {
         if lanes.runs_low() {
             self.shared.runs_low.notify_one();
         }
-        if tasks.is_empty() { Err(sleep) } else { Ok(tasks) }
+        (if tasks.is_empty() { Err(sleep) } else { Ok(tasks) }, lanes.are_dry())
     }
 }
 
@@ -238,7 +239,9 @@ impl Consumer for Subscription {
             if self.shared.closing.is_cancelled() {
                 return Err(Error::Closed);
             }
-            let sleep = match self.take(want) {
+            let (taken, is_dry) = self.take(want);
+            let _dry = is_dry.then(|| self.dry.found());
+            let sleep = match taken {
                 // No await from here on: a call that is dropped holds nothing.
                 Ok(tasks) => return Ok(self.shared.deliver(tasks)),
                 Err(sleep) => sleep,
@@ -249,5 +252,9 @@ impl Consumer for Subscription {
                 () = tokio::time::sleep(sleep.unwrap_or(LONGEST_SLEEP)), if sleep.is_some() => {}
             }
         }
+    }
+
+    fn tell(&mut self, dry: Arc<Dry>) {
+        self.dry = dry;
     }
 }

@@ -57,15 +57,18 @@ struct Line<H> {
     waiting: VecDeque<Message<H>>,
     /// The virtual time of its next turn.
     pass: u64,
+    /// Whether it is consumed.
+    open: bool,
     /// Which opening of the lane this is about, and how many messages its broker sends ahead.
     opening: u64,
     window: usize,
     /// How many of them are not settled yet.
     unsettled: usize,
-    /// How many messages of those that waited when it was opened have not come yet.
+    /// How many messages of those that waited when it was opened have not come yet, and when that was.
     behind: usize,
-    /// Whether as many as are sent ahead have come at once: then there may be more.
-    full: bool,
+    since: Option<Instant>,
+    /// When as many as are sent ahead were here last, if they ever were: then there may be more.
+    full: Option<Instant>,
     /// Until when it is not taken for empty though nothing waits: its broker has more, and is about to send it.
     expected: Option<Instant>,
 }
@@ -75,11 +78,13 @@ impl<H> Default for Line<H> {
         Self {
             waiting: VecDeque::new(),
             pass: 0,
+            open: false,
             opening: 0,
             window: 0,
             unsettled: 0,
             behind: 0,
-            full: false,
+            since: None,
+            full: None,
             expected: None,
         }
     }
@@ -88,7 +93,13 @@ impl<H> Default for Line<H> {
 impl<H> Line<H> {
     /// If there should be more, it comes soon.
     fn expect(&mut self, at: Instant) {
-        self.expected = (self.full || self.behind > 0).then(|| at + MORE);
+        let lately = |then: Option<Instant>| then.is_some_and(|then| at < then + MORE);
+        if self.unsettled >= self.window {
+            self.full = Some(at);
+        }
+        // With room for more, what waited would have come since.
+        let has_more = lately(self.full) || (self.behind > 0 && lately(self.since));
+        self.expected = has_more.then(|| at + MORE);
     }
 
     /// The first message that may be handed on now.
@@ -130,20 +141,22 @@ impl<H> Buffer<H> {
 
     /// A lane is about to be consumed. Nobody knows what it has.
     pub(super) fn opening(&mut self, lane: &Lane, at: Instant) {
-        self.line(lane).expected = Some(at + OPEN);
+        let line = self.line(lane);
+        (line.open, line.expected) = (false, Some(at + OPEN));
     }
 
     /// A lane is consumed from now on; its broker sends `window` messages ahead, of `count` that wait there.
     pub(super) fn opened(&mut self, lane: &Lane, opening: u64, window: usize, count: usize, at: Instant) {
         let line = self.line(lane);
-        (line.opening, line.window, line.unsettled) = (opening, window, 0);
-        (line.behind, line.full) = (count, false);
+        (line.open, line.opening, line.window, line.unsettled) = (true, opening, window, 0);
+        (line.behind, line.since, line.full) = (count, Some(at), None);
         line.expect(at);
     }
 
     /// A lane is not consumed any more, or cannot be.
     pub(super) fn closed(&mut self, lane: &Lane) {
-        self.line(lane).expected = None;
+        let line = self.line(lane);
+        (line.open, line.expected) = (false, None);
     }
 
     /// A message was acknowledged: if as many came as may be sent ahead, the next is on its way.
@@ -166,7 +179,6 @@ impl<H> Buffer<H> {
         }
         if line.opening == message.opening {
             line.unsettled += 1;
-            line.full |= line.unsettled >= line.window;
             line.behind = line.behind.saturating_sub(1);
             line.expect(at);
         }
@@ -178,7 +190,7 @@ impl<H> Buffer<H> {
     pub(super) fn take(&mut self, want: Want, now: Timestamp, at: Instant) -> Vec<Message<H>> {
         for line in self.queues.values_mut().flat_map(|q| &mut q.lines) {
             if line.waiting.is_empty() && line.expected.is_some_and(|until| until <= at) {
-                (line.expected, line.behind, line.full) = (None, 0, false);
+                (line.expected, line.behind, line.full) = (None, 0, None);
             }
         }
         let (mut taken, mut count) = (Vec::new(), 0);
@@ -232,6 +244,14 @@ impl<H> Buffer<H> {
             l.waiting.drain(..count).collect::<Vec<_>>()
         });
         fronts.collect()
+    }
+
+    /// Whether nothing waits, here or in the queues: all that are known are consumed, and none has more.
+    pub(super) fn is_dry(&self, at: Instant) -> bool {
+        let is_dry = |line: &Line<H>| {
+            line.open && line.waiting.is_empty() && line.expected.is_none_or(|until| until <= at)
+        };
+        !self.queues.is_empty() && self.queues.values().flat_map(|q| &q.lines).all(is_dry)
     }
 
     /// When the next task's time comes, if one waits for it.
@@ -324,6 +344,44 @@ mod tests {
         buffer.push(task(4, Band::Low, false), at);
         assert_eq!(holds(&buffer.take(ANY, NOW, at)), [] as [u8; 0]);
         assert_eq!(holds(&buffer.take(ANY, NOW, at + MORE)), [4]);
+    }
+
+    #[test]
+    fn it_is_dry_once_every_lane_is_consumed_and_none_has_or_expects_anything() {
+        let (mut buffer, at) = (Buffer::default(), Instant::now());
+        let lanes = Band::ALL.map(|band| (Arc::from("q"), band));
+        assert!(!buffer.is_dry(at), "nothing is known");
+        buffer.opening(&lanes[0], at);
+        assert!(!buffer.is_dry(at + OPEN), "it is not consumed yet");
+        lanes.iter().for_each(|lane| buffer.opened(lane, 1, 2, 0, at));
+        assert!(buffer.is_dry(at));
+        buffer.push(task(1, Band::Low, false), at);
+        assert!(!buffer.is_dry(at), "a message waits");
+        buffer.take(ANY, NOW, at);
+        assert!(buffer.is_dry(at));
+        buffer.push(task(2, Band::Low, false), at);
+        buffer.push(task(3, Band::Low, false), at);
+        buffer.take(Want { tasks: 2, ..ANY }, NOW, at);
+        assert!(!buffer.is_dry(at) && buffer.is_dry(at + MORE), "as many came as are sent ahead");
+        buffer.closed(&lanes[2]);
+        assert!(!buffer.is_dry(at + MORE), "what waits there is not known any more");
+    }
+
+    #[test]
+    fn a_lane_that_has_had_room_for_more_has_no_more_however_much_comes() {
+        let (mut buffer, at) = (Buffer::default(), Instant::now());
+        let lanes = Band::ALL.map(|band| (Arc::from("q"), band));
+        // Of the five that waited when it was opened, somebody else has got four.
+        lanes.iter().for_each(|lane| buffer.opened(lane, 1, 2, 5, at));
+        buffer.push(task(1, Band::Low, false), at);
+        assert!(!buffer.take(ANY, NOW, at + MORE).is_empty());
+        for n in 2..9 {
+            let at = at + MORE * u32::from(n);
+            buffer.acknowledged(&lanes[0], 1, at);
+            assert!(buffer.is_dry(at), "{n}");
+            buffer.push(task(n, Band::Low, false), at);
+            assert_eq!(holds(&buffer.take(ANY, NOW, at)), [n]);
+        }
     }
 
     #[test]

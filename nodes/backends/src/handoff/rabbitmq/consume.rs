@@ -10,7 +10,7 @@ use super::message::Body;
 use super::notices::Notice;
 use super::session::{Ended, close, session};
 use async_trait::async_trait;
-use callboard_ports::handoff::{Consumer, Delivery, Error, Queues, Want};
+use callboard_ports::handoff::{Consumer, Delivery, Dry, Error, Queues, Want};
 use callboard_ports::{Clock as _, SystemClock};
 use futures::future::join_all;
 use std::collections::HashMap;
@@ -27,6 +27,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 pub(super) struct Subscription {
     shared: Arc<Shared>,
     desk: Arc<Desk>,
+    dry: Arc<Dry>,
 }
 
 impl Subscription {
@@ -39,7 +40,7 @@ impl Subscription {
             closing: shared.closing.child_token(),
         });
         shared.tracker.spawn(feed(shared.clone(), desk.clone(), queues));
-        Self { shared: shared.clone(), desk }
+        Self { shared: shared.clone(), desk, dry: Arc::default() }
     }
 }
 
@@ -60,14 +61,16 @@ impl Consumer for Subscription {
                 return Err(Error::Closed);
             }
             let (now, at) = (SystemClock.now(), Instant::now());
-            let (taken, passed, due, expected) = {
+            let (taken, passed, due, expected, is_dry) = {
                 let mut buffer = desk.buffer();
                 let mut taken = buffer.take(want, now, at);
                 // Those of a connection that broke: the broker sends them again.
                 taken.retain(|m| m.hold.acker.usable());
-                (taken, buffer.passed(), buffer.next_due(now), buffer.next_expected(at))
+                let passed = buffer.passed();
+                (taken, passed, buffer.next_due(now), buffer.next_expected(at), buffer.is_dry(at))
             };
             passed.into_iter().for_each(|marker| self.pass(&marker));
+            let _dry = is_dry.then(|| self.dry.found());
             if !taken.is_empty() {
                 return Ok(self.deliver(taken));
             }
@@ -79,6 +82,10 @@ impl Consumer for Subscription {
                 () = tokio::time::sleep(sleep) => {}
             }
         }
+    }
+
+    fn tell(&mut self, dry: Arc<Dry>) {
+        self.dry = dry;
     }
 
     fn rest(&mut self) {

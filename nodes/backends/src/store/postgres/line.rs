@@ -16,10 +16,11 @@ use callboard_domain::{SessionId, Timestamp};
 use callboard_ports::Clock;
 use callboard_ports::planted::Bug;
 use callboard_ports::store::{Commit, Error};
+use callboard_ports::taker::Taker;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, Row as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How long a connection may take to open.
@@ -46,6 +47,8 @@ pub(super) struct Context {
     pub(super) recent: Recent,
     pub(super) days: Days,
     pub(super) commits: AtomicU64,
+    /// Who takes tasks as they are admitted.
+    pub(super) taker: OnceLock<Arc<dyn Taker>>,
 }
 
 /// Work inside a transaction. It may be run more than once: what it wrote before was undone then.

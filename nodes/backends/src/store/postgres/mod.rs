@@ -55,6 +55,7 @@ use callboard_domain::NewTask;
 use callboard_ports::Clock;
 use callboard_ports::metrics::BatchesRead;
 use callboard_ports::store::{Admitted, Claim, CommitObserver, Error, Fenced, QueueDepth};
+use callboard_ports::taker::Taker;
 use claim::Claimer;
 use fault::Fault;
 use group::{Bounds, Group};
@@ -63,8 +64,8 @@ use partitions::Days;
 use pool::Pool;
 use schema::Ways;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use teller::Teller;
 use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
@@ -177,6 +178,7 @@ impl Store {
             recent: tx::Recent::default(),
             days,
             commits: AtomicU64::new(0),
+            taker: OnceLock::new(),
         });
         let shard = Shards::new();
         let line = || Line::new(ways.writes.clone(), Arc::clone(&context), shard.next(), PATIENCE);
@@ -268,6 +270,12 @@ impl Store {
 
     fn add_observer(&self, observer: Arc<dyn CommitObserver>) {
         self.context.teller.observe(observer);
+    }
+
+    fn add_taker(&self, taker: Arc<dyn Taker>) {
+        if self.context.taker.set(taker).is_err() {
+            tracing::error!("the store has a worker already that takes what is admitted");
+        }
     }
 
     /// Runs a future to its end, also if the caller goes away.

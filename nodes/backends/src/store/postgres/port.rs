@@ -17,6 +17,7 @@ use callboard_ports::store::{
     self, Admitted, Cancelled, Claim, ClaimRequest, CommitObserver, Error, Fenced, Filter, Finish, FullTask,
     ProgressReport, QueueDepth, Released, Started, TaskReader, TaskStore,
 };
+use callboard_ports::taker::Taker;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,6 +231,10 @@ impl AlertStore for Store {
 impl store::Store for Store {
     fn observe(&self, observer: Arc<dyn CommitObserver>) {
         self.add_observer(observer);
+    }
+
+    fn offer_to(&self, taker: Arc<dyn Taker>) {
+        self.add_taker(taker);
     }
 }
 

@@ -4,7 +4,9 @@ use super::fault::Fault;
 use super::rows::{self, AFTER_TASK, Row, task_columns};
 use super::tx::Tx;
 use bytes::Bytes;
-use callboard_domain::{Command, Happening, Outcome, RetryPolicy, Spec, State, Task, TaskError, TaskId};
+use callboard_domain::{
+    Command, Happening, Outcome, RetryPolicy, SessionId, Spec, State, Task, TaskError, TaskId,
+};
 use callboard_ports::store::{Claim, ClaimRequest, Claimed, Error};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +21,14 @@ const SELECT: &str = concat!(
 );
 const IS_LIVE: &str = "SELECT 1 FROM node_sessions WHERE id = ?1 AND ended_at IS NULL";
 
+/// Whether a session is live.
+pub(super) fn is_live(tx: &Tx<'_>, session: SessionId) -> Result<bool, Fault> {
+    Ok(tx.sql(IS_LIVE)?.exists([session.as_bytes().as_slice()])?)
+}
+
 /// Claims what `request` takes and hands off again what it gives back.
 pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Result<Vec<Claim>, Error>, Fault> {
-    if !tx.sql(IS_LIVE)?.exists([request.session.as_bytes().as_slice()])? {
+    if !is_live(tx, request.session)? {
         return Ok(Err(Error::SessionEnded));
     }
     let claims = request

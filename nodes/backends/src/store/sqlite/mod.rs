@@ -35,13 +35,14 @@ use callboard_domain::SessionId;
 use callboard_ports::Clock;
 use callboard_ports::metrics::{Batches, BatchesRead};
 use callboard_ports::store::{CommitObserver, Error};
+use callboard_ports::taker::Taker;
 use fault::Fault;
 use inbox::{Bounds, Call, Inbox, Job};
 use readers::Readers;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use tx::Tx;
 use writer::Shared;
@@ -98,6 +99,8 @@ pub struct Stats {
 pub struct Store {
     shared: Arc<Shared>,
     readers: Readers,
+    /// Who takes tasks as they are admitted.
+    taker: OnceLock<Arc<dyn Taker>>,
     /// How often each live session was renewed.
     renewals: Mutex<HashMap<SessionId, u64>>,
     writer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
@@ -126,6 +129,7 @@ impl Store {
         Ok(Arc::new(Self {
             shared,
             readers: Readers::new(readers),
+            taker: OnceLock::new(),
             renewals: Mutex::default(),
             writer: tokio::sync::Mutex::new(Some(writer)),
         }))
@@ -163,6 +167,12 @@ impl Store {
         self.shared.observers.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
     }
 
+    fn add_taker(&self, taker: Arc<dyn Taker>) {
+        if self.taker.set(taker).is_err() {
+            tracing::error!("the store has a worker already that takes what is admitted");
+        }
+    }
+
     /// Queues a write and waits for its commit. Once queued it is done, also if the caller goes away.
     async fn write<R: Send + 'static>(
         &self,
@@ -170,10 +180,15 @@ impl Store {
         work: impl FnMut(&mut Tx<'_>) -> Result<Result<R, Error>, Fault> + Send + 'static,
     ) -> Result<R, Error> {
         let (call, answer) = Call::new(work);
-        let Weight { rows, bytes, admits } = weight;
-        self.shared.inbox.push(Job { work: Box::new(call), rows, bytes, admits })?;
-        answer.await.unwrap_or_else(|_| Err(Error::Unknown("the store's writer stopped".into())))
+        let Weight { rows, bytes } = weight;
+        self.shared.inbox.push(Job { work: Box::new(call), rows, bytes, admits: false })?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
     }
+}
+
+/// Nobody knows what became of a write.
+fn stopped() -> Error {
+    Error::Unknown("the store's writer stopped".into())
 }
 
 impl Drop for Store {
@@ -189,17 +204,16 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// What a write weighs in the queue.
+/// What a write weighs in the queue that brings no new tasks.
 #[derive(Clone, Copy)]
 struct Weight {
     rows: usize,
     bytes: usize,
-    admits: bool,
 }
 
 impl Weight {
-    /// A write of so many rows that brings no new tasks.
+    /// So many rows.
     const fn rows(rows: usize) -> Self {
-        Self { rows, bytes: 0, admits: false }
+        Self { rows, bytes: 0 }
     }
 }

@@ -1,5 +1,6 @@
 //! The port's traits on [`Store`]: each call is a piece of work for the writer or a reader.
 
+use super::inbox::Job;
 use super::{Store, Weight, admit, attempts, claim, read, registry, sessions, waiting};
 use async_trait::async_trait;
 use callboard_domain::alert::Alert;
@@ -11,6 +12,7 @@ use callboard_ports::store::{
     self, Admitted, Cancelled, Claim, ClaimRequest, CommitObserver, Error, Fenced, Filter, Finish, FullTask,
     ProgressReport, QueueDepth, Released, Started, TaskReader, TaskStore,
 };
+use callboard_ports::taker::Taker;
 use std::sync::{Arc, PoisonError};
 
 /// What a row weighs beside the payload: columns, event, index entries.
@@ -21,9 +23,12 @@ impl TaskStore for Store {
     async fn admit(&self, batch: Vec<NewTask>) -> Vec<Result<Admitted, Error>> {
         let count = batch.len();
         let bytes = batch.iter().map(|new| new.input.len() + ROW_BYTES).sum();
-        let weight = Weight { rows: count, bytes, admits: true };
-        let admitted = self.write(weight, move |tx| admit::admit(tx, &batch).map(Ok)).await;
-        admitted.unwrap_or_else(|error| vec![Err(error); count])
+        let (work, answer) = admit::Admission::new(batch, self.taker.get().cloned());
+        let job = Job { work: Box::new(work), rows: count, bytes, admits: true };
+        match self.shared.inbox.push(job) {
+            Ok(()) => answer.await.unwrap_or_else(|_| vec![Err(super::stopped()); count]),
+            Err(error) => vec![Err(error); count],
+        }
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claim>, Error> {
@@ -189,5 +194,9 @@ impl AlertStore for Store {
 impl store::Store for Store {
     fn observe(&self, observer: Arc<dyn CommitObserver>) {
         self.add_observer(observer);
+    }
+
+    fn offer_to(&self, taker: Arc<dyn Taker>) {
+        self.add_taker(taker);
     }
 }

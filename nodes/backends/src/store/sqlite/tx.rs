@@ -285,7 +285,8 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
-    fn saved(&mut self, row: &Row) {
+    /// Remembers a row as it was written.
+    pub(super) fn saved(&mut self, row: &Row) {
         if !self.careful {
             self.scratch.recent.saved(row);
         }

@@ -3,11 +3,14 @@
 use super::proxy::{Cut, Proxy};
 use super::{Place, claim, open, options, success, task};
 use callboard_backends::store::postgres::Store;
-use callboard_domain::{Attempt, State, TaskId};
+use callboard_domain::{Attempt, NewTask, SessionId, State, TaskId};
 use callboard_ports::store::{
-    Claim, Commit, CommitObserver, Error, Fenced, Store as _, TaskReader, TaskStore,
+    Claim, Claimed, Commit, CommitObserver, Error, Fenced, Store as _, TaskReader, TaskStore,
 };
+use callboard_ports::taker::{self, Taker};
 use std::sync::{Arc, Mutex};
+
+const SESSION: SessionId = SessionId::from_bytes(1_u128.to_be_bytes());
 
 /// Remembers what it is told.
 #[derive(Default)]
@@ -116,4 +119,56 @@ async fn connections_that_died_between_two_calls_are_nobodys_business() {
         assert_eq!(place.store.get(vec![*id]).await.unwrap()[0].life.state, State::Succeeded);
         place.store.ping().await.unwrap();
     }
+}
+
+/// Takes all that is admitted, and remembers what it is told.
+#[derive(Clone, Default)]
+struct Taking(Arc<Mutex<Vec<(Vec<TaskId>, bool)>>>);
+
+struct Offer(SessionId, Taking);
+
+impl Taker for Taking {
+    fn take(&self, _: &mut dyn Iterator<Item = &NewTask>) -> Option<Box<dyn taker::Taking>> {
+        Some(Box::new(Offer(SESSION, self.clone())))
+    }
+}
+
+impl taker::Taking for Offer {
+    fn session(&self) -> SessionId {
+        self.0
+    }
+
+    fn node(&self) -> Arc<str> {
+        "a".into()
+    }
+
+    fn takes(&self, _: TaskId) -> bool {
+        true
+    }
+
+    fn settle(self: Box<Self>, claimed: Vec<Claimed>, in_doubt: bool) {
+        let ids = claimed.iter().map(|claimed| claimed.task.spec.id).collect();
+        self.1.0.lock().unwrap().push((ids, in_doubt));
+    }
+}
+
+/// One that was made is asked after, and so is whether it claimed: by what the session holds.
+#[tokio::test]
+async fn a_task_whose_commit_was_cut_is_in_doubt_if_it_may_have_been_taken() {
+    let (place, proxy, store, told) = through_a_proxy().await;
+    assert_eq!(place.session(1).await, SESSION);
+    let worker = Taking::default();
+    store.offer_to(Arc::new(worker.clone()));
+    let taken = store.admit(vec![task(0)]).await.remove(0).unwrap().task.spec.id;
+    assert_eq!(std::mem::take(&mut *worker.0.lock().unwrap()), [(vec![taken], false)]);
+    for (number, cut, held) in [(1, Cut::Before, false), (2, Cut::After, true)] {
+        proxy.arm(cut);
+        let id = store.admit(vec![task(number)]).await.remove(0).unwrap().task.spec.id;
+        assert!(proxy.has_cut(), "{cut:?}");
+        assert_eq!(std::mem::take(&mut *worker.0.lock().unwrap()), [(vec![], held)], "{cut:?}");
+        let listed = place.other.held_by(SESSION).await.unwrap();
+        assert_eq!(listed.iter().any(|a| a.task_id == id), held, "{cut:?}");
+        assert_eq!(told.seqs(id), if held { vec![1, 2] } else { vec![1] }, "{cut:?}: told once");
+    }
+    assert_eq!(place.other.counts().await, Ok([0, 2, 2, 0, 0, 0]));
 }

@@ -171,6 +171,9 @@ pub(super) async fn build(
             },
         )
     });
+    if let Some(engine) = &engine {
+        store.offer_to(worker::taker(engine));
+    }
     let worker_address = match engine.clone() {
         Some(engine) => Some(shells.start(&system, move || worker::Worker::new(engine.clone()))?),
         None => None,

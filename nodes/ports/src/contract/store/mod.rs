@@ -15,6 +15,7 @@ pub mod registry;
 pub mod run;
 pub mod schedule;
 pub mod sessions;
+pub mod taken;
 
 use crate::store::Store;
 use async_trait::async_trait;
@@ -184,6 +185,17 @@ macro_rules! store_contract {
                 orphans_are_recovered,
                 a_claim_and_the_end_of_its_session_agree,
                 the_end_of_a_session_finds_a_claim_under_way,
+            ]
+        );
+        $crate::contract_tests!(
+            $make,
+            store::taken,
+            [
+                what_is_taken_is_claimed_with_its_admission,
+                only_what_is_new_and_due_is_taken,
+                only_under_a_live_session_is_anything_taken,
+                what_was_taken_is_recovered,
+                an_admission_and_the_end_of_its_session_agree,
             ]
         );
     };
