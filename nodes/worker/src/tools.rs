@@ -11,6 +11,7 @@ use callboard_runtime::mesh::{self, BrokerClient};
 use callboard_sdk::{ArtifactSink, Failure, Llm};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Calls to models, through a ProviderBroker on this node or another. Its configuration bounds each call,
 /// and the attempt's timeout bounds the handler. Called by a handler, each names its attempt: the worker runs
@@ -28,11 +29,13 @@ impl BrokerLlm {
     }
 
     /// Makes a call, with a span around it that is its cause.
-    async fn call<T>(
-        &self,
-        method: &'static str,
-        call: impl Future<Output = Result<T, mesh::Error>>,
-    ) -> Result<T, Error> {
+    ///
+    /// Where it ran nowhere, it is made again for a while: a node that has just started reaches no other yet, and one
+    /// whose broker restarts has none for a moment. That is our fault, and no reason to use up an attempt.
+    async fn call<T, F>(&self, method: &'static str, call: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, mesh::Error>>,
+    {
         let current = mesh::current();
         let name = || format!("{SERVICE}/{method}");
         let mut span = self.tracer.start(name, Kind::Client, current.trace());
@@ -40,7 +43,16 @@ impl BrokerLlm {
         span.set("rpc.service", SERVICE);
         span.set("rpc.method", method);
         let context = if span.is_recorded() { current.at(span.context()) } else { current };
-        let answer = context.scope(call).await;
+        let (began, mut pause) = (Instant::now(), AGAIN);
+        let answer = loop {
+            match context.clone().scope(call()).await {
+                Err(mesh::Error::DidNotRun(_)) if began.elapsed() + pause < NOWHERE => {
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(AGAIN_CAP);
+                }
+                answer => break answer,
+            }
+        };
         answer.map_err(|error| {
             span.fail(|| error.to_string());
             convert::error_from_status(&error.into_status())
@@ -53,6 +65,12 @@ const SERVICE: &str = "callboard.mesh.v1.ProviderBrokerService";
 /// A backstop: the longest an attempt may take.
 const DEADLINE: Duration = limits::TIMEOUT;
 
+/// For how long a call is made again that ran nowhere.
+const NOWHERE: Duration = Duration::from_secs(10);
+/// The first wait between two tries; it doubles. And the longest.
+const AGAIN: Duration = Duration::from_millis(50);
+const AGAIN_CAP: Duration = Duration::from_secs(1);
+
 fn empty() -> Error {
     Error::new(ErrorKind::MalformedAnswer, "the broker gave an empty answer")
 }
@@ -62,7 +80,8 @@ impl Llm for BrokerLlm {
     async fn text(&self, request: TextRequest) -> Result<TextResponse, Error> {
         let request = Some(convert::text_request_to_proto(&request));
         let request = v1::GenerateRequest { context: None, fence: None, request };
-        let answer = self.call("Generate", self.broker.generate(request, DEADLINE)).await?;
+        let call = || self.broker.generate(request.clone(), DEADLINE);
+        let answer = self.call("Generate", call).await?;
         let answer = answer.response.ok_or_else(empty)?;
         let summary = convert::summary_from_proto(answer.summary.ok_or_else(empty)?);
         Ok(TextResponse { text: answer.text, summary })
@@ -70,7 +89,8 @@ impl Llm for BrokerLlm {
 
     async fn image(&self, request: ImageRequest) -> Result<ImageResponse, Error> {
         let request = convert::image_request_to_proto(&request);
-        let answer = self.call("GenerateImage", self.broker.generate_image(request, DEADLINE)).await?;
+        let call = || self.broker.generate_image(request.clone(), DEADLINE);
+        let answer = self.call("GenerateImage", call).await?;
         let summary = convert::summary_from_proto(answer.summary.ok_or_else(empty)?);
         Ok(ImageResponse { data: answer.data, media_type: answer.media_type, summary })
     }

@@ -236,6 +236,10 @@ pub(super) async fn build(
     let _ = ended.set(state.clone());
 
     store.register_kinds(deps.registry.iter().map(|entry| (*entry.spec).clone()).collect()).await?;
+    if cluster.is_none() {
+        // The folder's lock proves that whoever held these sessions is dead. The actor opens one of its own.
+        state.bury_predecessors().await?;
+    }
     let (leave, left) = watch::channel(None);
     let supervisor_address = {
         let node = state.clone();
@@ -255,33 +259,27 @@ pub(super) async fn build(
     let worker_client = worker_service.clone().map(|service| WorkerClient::local(service));
     let supervisor_client = SupervisorClient::local(supervisor_service.clone());
     let mesh_closed = CancellationToken::new();
-    match (&cluster, listener) {
-        (Some(cluster), Some((listener, _))) => {
-            let services = mesh::Services {
-                supervisor: Some(supervisor_service),
-                worker: worker_service.map(|service| service as Arc<mesh::WorkerService>),
-                broker: broker.service.clone(),
-                alert: alerts.service.clone(),
-            };
-            let options = mesh::ServeOptions {
-                identity: cluster.identity.clone(),
-                tracer: tracer.clone(),
-                metrics: rpc.clone(),
-                ..Default::default()
-            };
-            let stop = mesh_closed.clone();
-            tracker.spawn(async move {
-                if let Err(error) = mesh::serve(listener, services, options, stop).await {
-                    tracing::error!(%error, "the mesh listener failed");
-                }
-            });
-            let _ = cluster.state.set(state.clone());
-            state.join(&cluster.proven()).await?;
-        }
-        _ => {
-            // The folder's lock proves that whoever held these sessions is dead.
-            state.bury_predecessors().await?;
-        }
+    if let (Some(cluster), Some((listener, _))) = (&cluster, listener) {
+        let services = mesh::Services {
+            supervisor: Some(supervisor_service),
+            worker: worker_service.map(|service| service as Arc<mesh::WorkerService>),
+            broker: broker.service.clone(),
+            alert: alerts.service.clone(),
+        };
+        let options = mesh::ServeOptions {
+            identity: cluster.identity.clone(),
+            tracer: tracer.clone(),
+            metrics: rpc.clone(),
+            ..Default::default()
+        };
+        let stop = mesh_closed.clone();
+        tracker.spawn(async move {
+            if let Err(error) = mesh::serve(listener, services, options, stop).await {
+                tracing::error!(%error, "the mesh listener failed");
+            }
+        });
+        let _ = cluster.state.set(state.clone());
+        state.join(&cluster.proven()).await?;
     }
     if let Some(embedded) = &backends.embedded {
         embedded.handoff.refill_all().await?;

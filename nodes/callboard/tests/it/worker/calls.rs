@@ -7,14 +7,16 @@ use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBroke
 use callboard_contracts::v1 as api;
 use callboard_domain::TraceContext;
 use callboard_ports::Tracer;
+use callboard_ports::store::TaskReader;
 use callboard_ports::trace::{Exporter, Kind, Sampling, SpanData};
 use callboard_runtime::mesh::{
-    self, BrokerClient, GenerateStream, Link, LinkOptions, ServeOptions, Services, Timing, Unobserved,
+    self, BrokerClient, GenerateStream, Link, LinkOptions, Route, ServeOptions, Services, Timing, Unobserved,
 };
 use callboard_sdk::llm::{ImageRequest, TextRequest};
 use callboard_sdk::{Failure, Registry};
 use callboard_worker::BrokerLlm;
 use futures::FutureExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -215,5 +217,56 @@ async fn a_task_without_a_trace_has_the_same_one_on_each_attempt() {
     stage.all_succeed(&ids).await;
     let traces: Vec<_> = broker.0.lock().unwrap().iter().map(|seen| seen.trace.trace_id()).collect();
     assert_eq!(traces, [u128::from_be_bytes(*ids[0].as_bytes()); 4]);
+    stage.store.close().await;
+}
+
+/// Leads nowhere at first.
+struct Late {
+    broker: BrokerClient,
+    asked: AtomicUsize,
+}
+
+impl Route<BrokerClient> for Late {
+    fn role(&self) -> &str {
+        "provider-broker"
+    }
+
+    fn candidates(&self) -> Vec<BrokerClient> {
+        let early = self.asked.fetch_add(1, Ordering::SeqCst) < 3;
+        if early { Vec::new() } else { vec![self.broker.clone()] }
+    }
+}
+
+/// As on a node that has just started, and reaches no other yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_ran_nowhere_is_made_again_and_costs_no_attempt() {
+    let stage = Stage::new().await;
+    let late =
+        Arc::new(Late { broker: BrokerClient::local(Arc::<Broker>::default()), asked: AtomicUsize::new(0) });
+    let route = late.clone();
+    let asks = scripted("asks", |ctx, input| {
+        async move {
+            ctx.llm()
+                .text(TextRequest::prompt("hello"))
+                .await
+                .map_err(|e| Failure::permanent(e.to_string()))?;
+            Ok(input)
+        }
+        .boxed()
+    });
+    let _running = stage.start(
+        NEVER,
+        |_| (),
+        |deps| {
+            deps.registry = Registry::new().with_handler(asks).unwrap();
+            deps.llm = Arc::new(BrokerLlm::new(BrokerClient::routed(route), Tracer::default()));
+        },
+    );
+    let mut new = task("{}");
+    new.spec.kind = "asks".into();
+    let ids = stage.admit([new]).await;
+    stage.all_succeed(&ids).await;
+    assert_eq!(stage.store.get(ids).await.unwrap()[0].life.attempt, 1);
+    assert_eq!(late.asked.load(Ordering::SeqCst), 4);
     stage.store.close().await;
 }
