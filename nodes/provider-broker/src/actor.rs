@@ -1,4 +1,5 @@
-//! The actor: a mailbox in front of the [`Service`]. Calls run on the runtime's pool, not in the actor.
+//! The actor: a mailbox in front of the [`Service`]. Calls run on the runtime's pool, not in the
+//! actor, and end when their caller gives up: nobody pays for what nobody waits for.
 
 use crate::service::Service;
 use callboard_contracts::mesh::v1;
@@ -44,7 +45,7 @@ macro_rules! calls {
             impl Handle<Call<$request>> for ProviderBroker {
                 fn handle(&mut self, Call(request): Call<$request>) -> Handling<Result<Response<$reply>, Status>> {
                     let service = self.service.clone();
-                    Handling::Later(async move { service.$method(request).await }.boxed())
+                    Handling::WhileAwaited(async move { service.$method(request).await }.boxed())
                 }
             }
         )*

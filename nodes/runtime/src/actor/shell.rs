@@ -38,6 +38,8 @@ pub enum Handling<R> {
     Now(R),
     /// A future of the answer; it runs on the runtime's pool, beside later messages.
     Later(BoxFuture<'static, R>),
+    /// The same, for what costs money or effort and is of no use to others: dropped once the caller has given up.
+    WhileAwaited(BoxFuture<'static, R>),
 }
 
 /// A restart of an actor.
@@ -140,13 +142,20 @@ impl<B: Behaviour> Shell<B> {
     fn later<R: Send + 'static>(
         &self,
         work: BoxFuture<'static, R>,
-        reply: oneshot::Sender<Result<R, &'static str>>,
+        mut reply: oneshot::Sender<Result<R, &'static str>>,
+        while_awaited: bool,
         ctx: &Context<Self>,
     ) {
         let (addr, life) = (ctx.address(), self.life);
         self.options.tracker.spawn_on(
             async move {
-                let answer = match AssertUnwindSafe(work).catch_unwind().await {
+                let work = AssertUnwindSafe(work).catch_unwind();
+                let worked = tokio::select! {
+                    biased;
+                    worked = work => worked,
+                    () = reply.closed(), if while_awaited => return,
+                };
+                let answer = match worked {
                     Ok(answer) => Ok(answer),
                     Err(panic) => {
                         let failed = Failed { reason: panic_text(&*panic), life };
@@ -252,7 +261,10 @@ impl<B: Handle<M>, M: Request> actix::Handler<Call<M>> for Shell<B> {
             Ok(Handling::Now(answer)) => {
                 let _ = call.reply.send(Ok(answer));
             }
-            Ok(Handling::Later(work)) => self.later(call.context.scope(work).boxed(), call.reply, ctx),
+            Ok(Handling::Later(work)) => self.later(call.context.scope(work).boxed(), call.reply, false, ctx),
+            Ok(Handling::WhileAwaited(work)) => {
+                self.later(call.context.scope(work).boxed(), call.reply, true, ctx);
+            }
             Err(panic) => {
                 let _ = call.reply.send(Err("it panicked"));
                 self.fail(panic_text(&*panic), ctx);
@@ -334,7 +346,7 @@ impl<B: Behaviour> actix::Handler<CrashCall> for Shell<B> {
                     tokio::task::yield_now().await;
                     panic!("crashed on purpose, after an await");
                 };
-                self.later(Box::pin(work), inner, ctx);
+                self.later(Box::pin(work), inner, false, ctx);
             }
         }
     }

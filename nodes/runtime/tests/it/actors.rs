@@ -78,6 +78,25 @@ impl Handle<Cause> for Counter {
     }
 }
 
+/// Holds something for ever, while it is awaited.
+struct Hold(tokio::sync::oneshot::Sender<()>);
+
+impl Request for Hold {
+    type Reply = ();
+}
+
+impl Handle<Hold> for Counter {
+    fn handle(&mut self, Hold(held): Hold) -> Handling<()> {
+        Handling::WhileAwaited(
+            async move {
+                let _held = held;
+                std::future::pending().await
+            }
+            .boxed(),
+        )
+    }
+}
+
 struct Fixture {
     system: actor::System,
     restarts: Arc<Mutex<Vec<Restart>>>,
@@ -122,6 +141,22 @@ async fn what_a_call_makes_an_actor_do_is_part_of_what_caused_the_call() {
     let context = Context { request_id: "r1".into(), ..Context::default() };
     assert_eq!(context.clone().scope(actor.call(Cause, SOON)).await, Ok(context));
     assert_eq!(actor.call(Cause, SOON).await, Ok(Context::default()));
+}
+
+#[tokio::test]
+async fn what_runs_while_it_is_awaited_ends_when_the_caller_gives_up() {
+    let fixture = Fixture::new();
+    let actor = fixture.start(64, Counter::default);
+    let (held, mut gone) = tokio::sync::oneshot::channel();
+    let mut call = Box::pin(actor.call(Hold(held), SOON));
+    // It has been handled once the message after it is.
+    tokio::select! {
+        answer = &mut call => panic!("{answer:?}"),
+        after = actor.call(Add(1), SOON) => assert_eq!(after, Ok(1)),
+    }
+    assert_eq!(gone.try_recv(), Err(tokio::sync::oneshot::error::TryRecvError::Empty));
+    drop(call);
+    assert!(tokio::time::timeout(SOON, gone).await.unwrap().is_err(), "it was dropped");
 }
 
 #[tokio::test]
