@@ -181,6 +181,8 @@ kinds! {
     Authentication = "PROVIDER_AUTHENTICATION", false;
     /// The request itself is wrong: no provider of the same kind would take it.
     InvalidRequest = "PROVIDER_INVALID_REQUEST", false;
+    /// The provider does not have the model that was asked for.
+    ModelNotFound = "PROVIDER_MODEL_NOT_FOUND", false;
     /// The provider's policy refused the content.
     ContentFiltered = "PROVIDER_CONTENT_FILTERED", false;
     /// The provider's answer could not be understood.
@@ -188,10 +190,11 @@ kinds! {
 }
 
 impl ErrorKind {
-    /// Whether another provider could answer the same call.
+    /// Whether another provider could answer the same call. A model that one of them does not have stops it too: the
+    /// next would answer with another model than was asked for.
     #[must_use]
     pub const fn allows_fallback(self) -> bool {
-        !matches!(self, Self::InvalidRequest)
+        !matches!(self, Self::InvalidRequest | Self::ModelNotFound)
     }
 }
 

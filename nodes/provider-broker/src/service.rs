@@ -46,12 +46,15 @@ fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
 }
 
 fn piece_to_proto(piece: Piece) -> mesh::GenerateStreamResponse {
+    let nothing = v1::GenerateStreamResponse::default();
     let response = match piece {
-        Piece::Delta(delta) => v1::GenerateStreamResponse { delta, summary: None },
-        Piece::End(summary) => v1::GenerateStreamResponse {
-            delta: String::new(),
-            summary: Some(convert::summary_to_proto(&summary)),
-        },
+        Piece::Begin(summary) => {
+            v1::GenerateStreamResponse { beginning: Some(convert::summary_to_proto(&summary)), ..nothing }
+        }
+        Piece::Delta(delta) => v1::GenerateStreamResponse { delta, ..nothing },
+        Piece::End(summary) => {
+            v1::GenerateStreamResponse { summary: Some(convert::summary_to_proto(&summary)), ..nothing }
+        }
     };
     mesh::GenerateStreamResponse { response: Some(response) }
 }

@@ -185,7 +185,9 @@ pub fn summary_from_proto(summary: v1::GenerateSummary) -> Summary {
 #[must_use]
 pub fn error_to_status(error: &Error) -> tonic::Status {
     let code = match error.kind {
-        ErrorKind::InvalidRequest | ErrorKind::ContentFiltered => Code::ProviderRefused,
+        ErrorKind::InvalidRequest | ErrorKind::ModelNotFound | ErrorKind::ContentFiltered => {
+            Code::ProviderRefused
+        }
         _ => Code::ProvidersFailed,
     };
     let mut rich = error::Error::new(code, error.message.clone())

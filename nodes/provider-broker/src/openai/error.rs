@@ -67,9 +67,8 @@ impl Fault {
             "content_filter" | "content_policy_violation" | "moderation_blocked" => {
                 Some(ErrorKind::ContentFiltered)
             }
-            "context_length_exceeded" | "model_not_found" | "string_above_max_length" => {
-                Some(ErrorKind::InvalidRequest)
-            }
+            "model_not_found" => Some(ErrorKind::ModelNotFound),
+            "context_length_exceeded" | "string_above_max_length" => Some(ErrorKind::InvalidRequest),
             "invalid_api_key" | "authentication_error" | "permission_error" => {
                 Some(ErrorKind::Authentication)
             }
@@ -223,7 +222,7 @@ mod tests {
             (400, error("content_filter", ""), ContentFiltered),
             (400, error("context_length_exceeded", "invalid_request_error"), InvalidRequest),
             (400, r#"{"error":"something"}"#.into(), InvalidRequest),
-            (404, error("model_not_found", "invalid_request_error"), InvalidRequest),
+            (404, error("model_not_found", "invalid_request_error"), ModelNotFound),
             (404, r#"{"detail":"Not Found"}"#.into(), InvalidRequest),
             (422, r#"{"detail":[{"loc":["body"]}]}"#.into(), InvalidRequest),
             (302, String::new(), MalformedAnswer),

@@ -105,6 +105,17 @@ impl<T> Won<T> {
         }
     }
 
+    /// What is known while the answer has only begun.
+    fn beginning(&self) -> Summary {
+        Summary {
+            provider: self.candidate.name.clone(),
+            model: self.candidate.model.clone(),
+            attempts: self.failed.clone(),
+            degraded: self.degraded.clone(),
+            ..Summary::default()
+        }
+    }
+
     fn finish(mut self, model: String, finish_reason: String, usage: Usage) -> (T, Summary) {
         self.span.set_with("gen_ai.response.model", || model.clone());
         self.span.set_with("gen_ai.response.finish_reasons", || finish_reason.clone());
@@ -289,7 +300,10 @@ impl Failures {
             message = error.message,
             "provider failed"
         );
-        let for_the_call = matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::ContentFiltered);
+        let for_the_call = matches!(
+            error.kind,
+            ErrorKind::InvalidRequest | ErrorKind::ModelNotFound | ErrorKind::ContentFiltered
+        );
         self.blamed += usize::from(!cut_short && !for_the_call);
         self.retry_after = match (self.retry_after, error.retry_after) {
             (Some(a), Some(b)) => Some(a.min(b)),

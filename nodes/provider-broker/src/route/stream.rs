@@ -12,13 +12,15 @@ use tokio::time::{Instant, timeout_at};
 /// A piece of a streamed answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
+    /// Who answers, and which attempts failed before; there is no usage and no finish reason yet. Always the first.
+    Begin(Box<Summary>),
     /// More text.
     Delta(String),
     /// The end, and how the answer came about.
     End(Box<Summary>),
 }
 
-/// The stream of an answer. Its last item is a [`Piece::End`] or an error.
+/// The stream of an answer. Its first item is a [`Piece::Begin`], its last item is a [`Piece::End`] or an error.
 pub type PieceStream = BoxStream<'static, Result<Piece, Error>>;
 
 /// A stream that has begun: its first piece and the rest.
@@ -42,8 +44,10 @@ impl Router {
         let limits = self.text_limits(request);
         let deadline = Instant::now() + limits.total.min(callboard_domain::limits::TIMEOUT);
         let won = self.attempt_all(Operation::Chat, candidates, limits, |p| begin(p, request)).await?;
+        let begin = Piece::Begin(Box::new(won.beginning()));
         let running = Running { router: self.clone(), won, deadline, bytes: 0 };
-        Ok(stream::unfold(Some(running), |running| async move { Some(running?.step().await) }).boxed())
+        let rest = stream::unfold(Some(running), |running| async move { Some(running?.step().await) });
+        Ok(stream::iter([Ok(begin)]).chain(rest).boxed())
     }
 }
 

@@ -27,6 +27,7 @@ async fn a_dropped_stream_ends_at_the_provider() {
     let (fake, broker) = one().await;
     fake.fault(Fault::StreamStall { after_chunks: 1 });
     let mut stream = broker.text_stream(&hello()).await.unwrap();
+    assert!(matches!(stream.next().await, Some(Ok(Piece::Begin(_)))));
     assert_eq!(stream.next().await, Some(Ok(Piece::Delta("fake: ".into()))));
     assert_eq!(fake.counts().in_flight, 1);
     drop(stream);

@@ -28,7 +28,7 @@ fn refusals() -> Vec<(Fault, ErrorKind)> {
         (Fault::BadKey, ErrorKind::Authentication),
         (Fault::ContentFilter, ErrorKind::ContentFiltered),
         (Fault::ContextTooLong, ErrorKind::InvalidRequest),
-        (Fault::NoSuchModel, ErrorKind::InvalidRequest),
+        (Fault::NoSuchModel, ErrorKind::ModelNotFound),
         (Fault::MalformedJson, ErrorKind::MalformedAnswer),
         (Fault::ConnectionReset { after_bytes: 0 }, ErrorKind::Connection),
         (Fault::ConnectionReset { after_bytes: 30 }, ErrorKind::Connection),

@@ -14,16 +14,26 @@ use tokio::time::Instant;
 #[expect(clippy::expect_used, reason = "it is the assertion")]
 async fn read(mut stream: PieceStream) -> (String, Result<Summary, Error>) {
     let mut text = String::new();
-    let mut end = None;
+    let (mut begin, mut end) = (None, None);
     while let Some(piece) = stream.next().await {
         assert!(end.is_none(), "something came after the end");
         match piece {
+            Ok(Piece::Begin(summary)) => {
+                assert!(begin.is_none() && text.is_empty(), "the beginning comes once, and first");
+                begin = Some(summary);
+            }
             Ok(Piece::Delta(delta)) => text.push_str(&delta),
             Ok(Piece::End(summary)) => end = Some(Ok(*summary)),
             Err(error) => end = Some(Err(error)),
         }
     }
-    (text, end.expect("a stream must not end silently"))
+    let (begin, end) = (begin.expect("who answers"), end.expect("a stream must not end silently"));
+    if let Ok(Summary { provider, degraded, attempts, .. }) = &end {
+        // What is said at the beginning holds at the end.
+        assert_eq!((&begin.provider, &begin.degraded), (provider, degraded));
+        assert_eq!(begin.attempts, attempts[..attempts.len() - 1]);
+    }
+    (text, end)
 }
 
 #[tokio::test]

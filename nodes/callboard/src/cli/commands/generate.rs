@@ -30,6 +30,9 @@ async fn streamed(context: &mut Context, request: v1::GenerateRequest) -> Result
     let mut summary = None;
     let mut open = false;
     while let Some(piece) = pieces.try_next().await? {
+        if piece.beginning.is_some() {
+            continue;
+        }
         if context.out.is_json() {
             context.out.record(&json::Piece::from(&piece))?;
         } else if !piece.delta.is_empty() {
