@@ -42,7 +42,7 @@ pub async fn scoped(State(tracer): State<Tracer>, request: Request, next: Next) 
 
 /// The context of a request. What its caller does not say is made from a trace of its own; as the standard asks,
 /// a traceparent that is malformed is ignored, and the tracestate with it.
-fn of_request(headers: &HeaderMap, own: TraceContext) -> Context {
+pub(super) fn of_request(headers: &HeaderMap, own: TraceContext) -> Context {
     let said = Context::from_headers(headers);
     let parent = said.traceparent.as_deref().and_then(|text| text.parse::<TraceContext>().ok());
     let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());

@@ -1,4 +1,4 @@
-//! The public API: one file per service. Requests are checked here, and nowhere further in.
+//! The public API: one file per service of gRPC, and `openai`, which speaks OpenAI's API beside them. Requests are checked here, and nowhere further in.
 
 mod admission;
 mod artifacts;
@@ -6,8 +6,10 @@ mod catalog;
 mod cause;
 mod cluster;
 mod errors;
+mod openai;
 mod page;
 mod providers;
+mod public;
 mod reads;
 mod tasks;
 mod watch;
@@ -15,6 +17,8 @@ mod watch;
 pub use admission::Admission;
 pub use catalog::Catalog;
 pub use cause::scoped;
+pub use openai::{Endpoint, HttpMetrics, Options as EndpointOptions, RouteRead};
+pub use public::Public;
 
 use callboard_domain::id::TaskRef;
 use callboard_domain::{Code, Error};

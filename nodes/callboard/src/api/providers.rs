@@ -11,7 +11,7 @@ use std::time::Duration;
 use tonic::{Request, Response, Status};
 
 /// The broker ends every call by its own timeouts; this is a backstop.
-const BACKSTOP: Duration = Duration::from_secs(600);
+pub(super) const BACKSTOP: Duration = Duration::from_secs(600);
 
 /// A call's own timeout, and a little for the broker to say that it has passed.
 fn deadline(request: &v1::GenerateRequest) -> Duration {

@@ -1,8 +1,10 @@
 //! The configuration: one TOML file with comments, every key of which an environment variable can set.
 
 mod cluster;
+mod openai;
 
 pub use cluster::{Backend, Mesh, RabbitMq, Redis, Retention, Role, Store};
+pub use openai::{Alias, Key, KeyHash, OpenAi};
 
 use crate::cli::values;
 use callboard_domain::limits;
@@ -48,6 +50,8 @@ pub struct Config {
     pub traces: Traces,
     /// Its providers.
     pub broker: broker::Config,
+    /// The endpoint that speaks OpenAI's API.
+    pub openai: OpenAi,
 }
 
 /// Who the node is.
@@ -291,6 +295,10 @@ fn check(mut config: Config) -> Result<Config, Error> {
     for violation in config.broker.violations() {
         bad(&format!("broker.{}", violation.field), violation.description);
     }
+    // Which providers there are is known where they are called from.
+    let providers =
+        config.node.roles.contains(&Role::ProviderBroker).then_some(config.broker.providers.as_slice());
+    openai::check(&config.openai, providers, &mut bad);
     let open = [Some(config.listen.public), config.listen.admin];
     if !config.listen.insecure && open.iter().flatten().any(|a| !a.ip().is_loopback()) {
         bad(
@@ -385,7 +393,8 @@ mod tests {
         for (section, value) in keys.data().unwrap().remove(&figment::Profile::Default).unwrap() {
             for (key, _) in value.into_dict().unwrap() {
                 let key = format!("{section}.{key}");
-                assert!(key == "broker.providers" || file.contains(&key), "{key} is missing");
+                let commented = ["broker.providers", "openai.keys"].contains(&key.as_str());
+                assert!(commented || file.contains(&key), "{key} is missing");
             }
         }
     }

@@ -18,7 +18,7 @@ pub use wiring::{Actors, VERSION};
 
 use wiring::{Backends, Cluster, Leave, Telemetry};
 
-use crate::api::{self, Api, NodeInfo};
+use crate::api::{self, Api, Endpoint, EndpointOptions, HttpMetrics, NodeInfo, Public};
 use crate::config::{Backend, Config};
 use callboard_backends::store::{postgres, sqlite};
 use callboard_contracts::mesh::v1::{DrainRequest, DrainResponse};
@@ -154,6 +154,10 @@ pub(crate) struct Parts {
     metrics: Arc<Metrics>,
     /// What calls are served.
     rpc: RpcMetrics,
+    /// What requests the endpoint that speaks OpenAI's API serves.
+    http: HttpMetrics,
+    /// The names of its providers; none if it does not call them itself.
+    providers: Option<Vec<String>>,
     telemetry: Telemetry,
 }
 
@@ -218,14 +222,24 @@ pub async fn start(config: Config, deps: Deps) -> Result<Running, StartError> {
             }
         });
     }
-    let (health, routes) = routes(&api, parts.rpc.clone()).await?;
+    let (health, grpc) = routes(&api, parts.rpc.clone()).await?;
+    let endpoint = config.openai.enabled.then(|| {
+        let options = EndpointOptions {
+            config: &config.openai,
+            loopback: public_at.ip().is_loopback(),
+            providers: parts.providers.clone(),
+            metrics: parts.http.clone(),
+        };
+        Endpoint::new(&api, options).router()
+    });
     let until = closed.clone();
     servers.spawn(async move {
         let serve = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .add_routes(routes)
+            .accept_http1(endpoint.is_some())
             .serve_with_incoming_shutdown(
+                Public { grpc, endpoint },
                 TcpIncoming::from(public).with_nodelay(Some(true)),
                 until.cancelled_owned(),
             );
@@ -268,7 +282,7 @@ fn host_name() -> String {
 async fn routes(
     api: &Api,
     rpc: RpcMetrics,
-) -> Result<(tonic_health::server::HealthReporter, Routes), StartError> {
+) -> Result<(tonic_health::server::HealthReporter, axum::Router), StartError> {
     use v1::artifact_service_server::ArtifactServiceServer;
     use v1::cluster_service_server::ClusterServiceServer;
     use v1::provider_service_server::ProviderServiceServer;
@@ -298,7 +312,7 @@ async fn routes(
         .add_service(reflection().build_v1alpha().map_err(failed)?);
     let scoped = axum::middleware::from_fn_with_state(api.tracer().clone(), api::scoped);
     let traced = TracedLayer::new(api.tracer().clone());
-    Ok((reporter, routes.into_axum_router().layer(scoped).layer(traced).layer(MeteredLayer::new(rpc)).into()))
+    Ok((reporter, routes.into_axum_router().layer(scoped).layer(traced).layer(MeteredLayer::new(rpc))))
 }
 
 impl Running {

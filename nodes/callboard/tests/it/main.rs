@@ -16,6 +16,7 @@ mod kill;
 mod logs;
 mod metrics;
 mod node;
+mod openai;
 mod resilience;
 mod tasks_api;
 mod traces;

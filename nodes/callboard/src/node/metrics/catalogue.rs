@@ -79,6 +79,13 @@ catalogue! {
         "How long calls took; not those that stream.";
     RPC_OPEN = Every Gauge "callboard_rpc_open" ["service", "method"] "Calls that go on.";
 
+    HTTP_REQUESTS = Every Counter "callboard_http_requests_total" ["route", "status"]
+        "Requests to the OpenAI-compatible endpoint that have ended, by their status. broken: the stream failed after it had \
+         begun; cancelled: the caller went away.";
+    HTTP_DURATION = Every Seconds "callboard_http_duration_seconds" ["route"]
+        "How long it took until an answer began: of a stream, until a provider had.";
+    HTTP_OPEN = Every Gauge "callboard_http_open" ["route"] "Requests to the OpenAI-compatible endpoint that go on.";
+
     TASKS = Every Gauge "callboard_tasks" ["state"] "Tasks in each state, in the store: of the whole cluster.";
     TASK_EVENTS = Every Counter "callboard_task_events_total" ["event"]
         "What this node wrote about tasks. attempt_failed: another attempt follows; lost: its node was; failed: for good.";

@@ -19,6 +19,7 @@ pub(super) use page::Page;
 pub(super) use push::{Push, Settings as PushSettings};
 
 use super::wiring::{Actors, Cluster, Embedded};
+use crate::api::HttpMetrics;
 use callboard_backends::trace::otlp::Otlp;
 use callboard_domain::State;
 use callboard_ports::metrics::BatchesRead;
@@ -51,6 +52,7 @@ pub(super) struct Sources {
     pub(super) broker: Option<Arc<Broker>>,
     pub(super) actors: Actors,
     pub(super) rpc: RpcMetrics,
+    pub(super) http: HttpMetrics,
     pub(super) events: Arc<TaskEvents>,
     pub(super) otlp: Option<Arc<Otlp>>,
 }
@@ -80,6 +82,7 @@ impl Metrics {
         let store = if self.of.cluster.is_some() { "postgres" } else { "sqlite" };
         page.add(m::BUILD, &[self.of.version, store], 1u64);
         self.rpcs(&mut page);
+        self.https(&mut page);
         tasks(&mut page, &counts);
         page.by(m::TASK_EVENTS, self.of.events.read());
         self.waiting(&mut page, queues.unwrap_or_default());
@@ -109,6 +112,16 @@ impl Metrics {
             if let Some(took) = method.took {
                 page.add(m::RPC_DURATION, &of, took);
             }
+        }
+    }
+
+    fn https(&self, page: &mut Page) {
+        for route in self.of.http.read() {
+            for (outcome, count) in route.ended {
+                page.add(m::HTTP_REQUESTS, &[route.route, outcome], count);
+            }
+            page.add(m::HTTP_OPEN, &[route.route], route.open);
+            page.add(m::HTTP_DURATION, &[route.route], route.took);
         }
     }
 

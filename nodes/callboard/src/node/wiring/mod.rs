@@ -79,6 +79,7 @@ pub(super) async fn build(
     let tracer = &telemetry.tracer;
     let packages: &[_] = if listener.is_some() { &[PUBLIC, MESH] } else { &[PUBLIC] };
     let rpc = mesh::RpcMetrics::new(callboard_contracts::DESCRIPTORS, packages);
+    let http = api::HttpMetrics::default();
     let tracker = TaskTracker::new();
     let stopping = CancellationToken::new();
     let hosts = |role: Role| config.node.roles.contains(&role);
@@ -116,6 +117,8 @@ pub(super) async fn build(
     loops.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
     let broker_peers = peers.as_ref().filter(|_| !hosts(Role::ProviderBroker));
     let (broker, providers) = start_broker(&system, &shells, config, deps, &reporter, tracer, broker_peers)?;
+    let names = || config.broker.providers.iter().map(|provider| provider.name.clone()).collect();
+    let provider_names = providers.is_some().then(names);
 
     // The supervisor's state comes first: the worker tells it when its session has ended.
     let (session, session_now) = watch::channel(None);
@@ -329,6 +332,7 @@ pub(super) async fn build(
         broker: providers,
         actors: actors.clone(),
         rpc: rpc.clone(),
+        http: http.clone(),
         events,
         otlp: telemetry.otlp.clone(),
     });
@@ -339,6 +343,8 @@ pub(super) async fn build(
     let parts = Parts {
         metrics,
         rpc,
+        http,
+        providers: provider_names,
         backends,
         cluster,
         worker: worker_client,

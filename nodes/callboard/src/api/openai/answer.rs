@@ -1,0 +1,88 @@
+//! What is answered to a chat completion in one piece, and the headers of every answer.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use callboard_contracts::v1::GenerateSummary;
+use callboard_domain::limits;
+use serde::Serialize;
+
+const PROVIDER: HeaderName = HeaderName::from_static("x-callboard-provider");
+const MODEL: HeaderName = HeaderName::from_static("x-callboard-model");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-callboard-attempts");
+const DEGRADED: HeaderName = HeaderName::from_static("x-callboard-degraded");
+/// The most bytes of a header's value.
+const HEADER_BYTES: usize = 256;
+
+/// The tokens a call took.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Usage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+}
+
+impl From<&GenerateSummary> for Usage {
+    fn from(summary: &GenerateSummary) -> Self {
+        let (prompt, completion) = (summary.input_tokens.into(), summary.output_tokens.into());
+        Self { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+    refusal: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Choice<'a> {
+    index: u32,
+    message: Message<'a>,
+    logprobs: Option<()>,
+    finish_reason: &'a str,
+}
+
+/// A `chat.completion`.
+#[derive(Debug, Serialize)]
+pub(super) struct Completion<'a> {
+    id: String,
+    object: &'static str,
+    created: i64,
+    model: &'a str,
+    choices: [Choice<'a>; 1],
+    usage: Usage,
+}
+
+impl<'a> Completion<'a> {
+    pub(super) fn new(id: String, created: i64, text: &'a str, summary: &'a GenerateSummary) -> Self {
+        let message = Message { role: "assistant", content: text, refusal: None };
+        let finish_reason = finish_reason(summary);
+        let choice = Choice { index: 0, message, logprobs: None, finish_reason };
+        let (model, usage) = (summary.model.as_str(), summary.into());
+        Self { id, object: "chat.completion", created, model, choices: [choice], usage }
+    }
+}
+
+/// Why the model stopped, in a word that clients know.
+pub(super) fn finish_reason(summary: &GenerateSummary) -> &str {
+    match summary.finish_reason.as_str() {
+        known @ ("stop" | "length" | "content_filter") => known,
+        _ => "stop",
+    }
+}
+
+/// Says in headers how an answer came about. `attempts` counts the one that answered, too.
+pub(super) fn tell(headers: &mut HeaderMap, summary: &GenerateSummary, attempts: usize) {
+    let mut tell = |name, text: &str| {
+        // What a header cannot hold is left out.
+        if let Ok(value) = HeaderValue::from_str(&limits::cut(text.to_owned(), HEADER_BYTES)) {
+            headers.insert(name, value);
+        }
+    };
+    tell(PROVIDER, &summary.provider);
+    tell(MODEL, &summary.model);
+    tell(ATTEMPTS, &attempts.to_string());
+    if summary.degraded {
+        tell(DEGRADED, &summary.degraded_reason);
+    }
+}

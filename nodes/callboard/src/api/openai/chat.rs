@@ -1,0 +1,32 @@
+//! `POST /v1/chat/completions`.
+
+use super::answer::{self, Completion};
+use super::error::Error;
+use super::{Endpoint, body, request, stream};
+use crate::api::providers::BACKSTOP;
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use callboard_contracts::mesh::v1 as mesh;
+use callboard_contracts::v1;
+
+/// Completes a chat, in one piece or as a stream.
+pub(super) async fn complete(State(endpoint): State<Endpoint>, request: Request) -> Result<Response, Error> {
+    let asked = request::chat(&body::read(request.into_body()).await?)?;
+    let named = endpoint.named(&asked.model).await?;
+    let request = v1::GenerateRequest { provider: named.provider, model: named.model, ..asked.request };
+    match asked.stream {
+        None => whole(&endpoint, request).await,
+        Some(options) => stream::open(&endpoint, request, options).await,
+    }
+}
+
+async fn whole(endpoint: &Endpoint, request: v1::GenerateRequest) -> Result<Response, Error> {
+    let call = mesh::GenerateRequest { request: Some(request), ..Default::default() };
+    let answer = endpoint.0.api.deps.broker.generate(call, BACKSTOP).await?.response.unwrap_or_default();
+    let summary = answer.summary.unwrap_or_default();
+    let completion = Completion::new(endpoint.id("chatcmpl-"), endpoint.now(), &answer.text, &summary);
+    let mut response = Json(completion).into_response();
+    answer::tell(response.headers_mut(), &summary, summary.attempts.len());
+    Ok(response)
+}

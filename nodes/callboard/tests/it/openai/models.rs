@@ -1,0 +1,83 @@
+//! Names of models, and what they lead to.
+
+use super::{Bench, ask, header, provider, refusal};
+use callboard::config::Alias;
+use callboard_testkit::FakeProvider;
+use serde_json::{Value, json};
+
+/// A bench with a second provider and two aliases.
+async fn two() -> (Bench, FakeProvider) {
+    let second = FakeProvider::start().await.unwrap();
+    let also = provider("second", &second);
+    let alias = |provider: &str, model: &str| Alias { provider: provider.into(), model: model.into() };
+    let bench = Bench::with(|builder| {
+        builder.config(|config| {
+            config.broker.providers.push(also);
+            config.openai.models.insert("fast".into(), alias("second", "small"));
+            config.openai.models.insert("big".into(), alias("", "large"));
+        })
+    })
+    .await;
+    (bench, second)
+}
+
+#[tokio::test]
+async fn a_name_leads_to_a_provider_and_a_model() {
+    let (bench, second) = two().await;
+    for (name, at, model) in [
+        ("fast", "second", "small"),
+        ("big", "main", "large"),
+        ("second/tiny", "second", "tiny"),
+        ("main/org/model", "main", "org/model"),
+        ("auto", "main", "fake-text"),
+        ("gpt-x", "main", "gpt-x"),
+        ("meta-llama/Llama-3", "main", "meta-llama/Llama-3"),
+    ] {
+        let response = bench.chat(&ask(name)).await;
+        assert_eq!(
+            (header(&response, "x-callboard-provider"), header(&response, "x-callboard-model")),
+            (at, model)
+        );
+        let answer: Value = response.json().await.unwrap();
+        assert_eq!(answer["model"], model, "{name}");
+        let fake = if at == "second" { &second } else { &bench.fake };
+        assert_eq!(fake.requests().last().unwrap().body["model"], model, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_is_named_is_the_only_one() {
+    let (bench, second) = two().await;
+    second.fault(callboard_testkit::fake_provider::Fault::Overloaded);
+    let (status, _) = refusal(bench.chat(&ask("second/m")).await).await;
+    assert_eq!((status, bench.fake.counts().received), (503, 0));
+}
+
+#[tokio::test]
+async fn models_are_listed_and_one_is_shown() {
+    let (bench, _second) = two().await;
+    let list: Value = bench.get("models").await.json().await.unwrap();
+    assert_eq!(list["object"], "list");
+    let named: Vec<_> = list["data"].as_array().unwrap().iter().map(|m| (&m["id"], &m["owned_by"])).collect();
+    let expected = [
+        ("big", "callboard"),
+        ("fast", "callboard"),
+        ("auto", "callboard"),
+        ("main/fake-text", "main"),
+        ("main/fake-image", "main"),
+        ("second/fake-text", "second"),
+        ("second/fake-image", "second"),
+    ];
+    let expected = expected.map(|(id, owner)| (json!(id), json!(owner)));
+    assert_eq!(named, expected.iter().map(|(id, owner)| (id, owner)).collect::<Vec<_>>());
+    for id in ["fast", "main/fake-text"] {
+        let model: Value = bench.get(&format!("models/{id}")).await.json().await.unwrap();
+        assert_eq!((&model["id"], &model["object"]), (&json!(id), &json!("model")));
+        assert!(model["created"].as_i64().unwrap() > 1_700_000_000);
+    }
+    // A client escapes the slash of a name.
+    let escaped: Value = bench.get("models/main%2Ffake-text").await.json().await.unwrap();
+    assert_eq!(escaped["id"], "main/fake-text");
+    let (status, error) = refusal(bench.get("models/gone").await).await;
+    assert_eq!((status, &error["code"]), (404, &json!("model_not_found")));
+}
