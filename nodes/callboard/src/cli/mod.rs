@@ -14,6 +14,7 @@ mod commands;
 mod context;
 mod failure;
 mod invocation;
+mod keys;
 mod local;
 pub mod output;
 pub mod values;
@@ -53,6 +54,7 @@ fn run(cli: Cli, program: &str) -> Result<ExitCode, Failure> {
         Command::Demo(args) => Ok(crate::demo::run(&args).map_err(Failure::Local)?),
         Command::Config(args) => local::config(args, &global),
         Command::Certs(args) => certs::run(args, &global),
+        Command::Keys(args) => keys::run(&args, &global),
         Command::Completions(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "callboard", &mut script);

@@ -149,6 +149,37 @@ pub struct CertsInitArgs {
     pub force: bool,
 }
 
+/// The arguments of `keys`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard keys new team-a")]
+pub struct KeysArgs {
+    /// What to make.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// What to make of keys.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key for the OpenAI-compatible endpoint, and its hash for the configuration.
+    New(KeysNewArgs),
+}
+
+/// The arguments of `keys new`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard keys new team-a
+  callboard keys new team-a --output json
+
+The key is shown once and kept nowhere: the configuration holds its hash.")]
+pub struct KeysNewArgs {
+    /// Whose key it is: 1 to 64 characters.
+    pub name: String,
+}
+
 /// The arguments of `completions`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\

@@ -9,7 +9,8 @@ pub use cluster::{
     ProvidersArgs, TopArgs,
 };
 pub use local::{
-    CertsArgs, CertsCommand, CertsInitArgs, CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, UpArgs,
+    CertsArgs, CertsCommand, CertsInitArgs, CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, KeysArgs,
+    KeysCommand, KeysNewArgs, UpArgs,
 };
 pub use tasks::{
     ArtifactArgs, ArtifactCommand, ArtifactGetArgs, CancelArgs, EventsArgs, GetArgs, ListArgs, ResultArgs,
@@ -91,6 +92,8 @@ pub enum Command {
     Config(ConfigArgs),
     /// Make certificates for the nodes of a cluster.
     Certs(CertsArgs),
+    /// Make keys for the OpenAI-compatible endpoint.
+    Keys(KeysArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
 }

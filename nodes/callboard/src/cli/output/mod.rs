@@ -4,6 +4,7 @@ pub mod certs;
 pub mod cluster;
 pub mod doctor;
 pub mod json;
+pub mod keys;
 pub mod progress;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -1,7 +1,8 @@
 //! Who may call.
 
 use super::{Bench, ask, header, refusal};
-use callboard::config::{Key, KeyHash};
+use crate::node::callboard;
+use callboard::config::{Key, KeyHash, Overrides};
 use serde_json::json;
 
 fn key(name: &str, key: &str) -> Key {
@@ -31,6 +32,25 @@ async fn with_keys_only_who_has_one_may_call() {
     // What providers are sent is their own key, never the caller's.
     let told = format!("{:?}", bench.fake.requests());
     assert!(!told.contains("cb-one") && !told.contains("cb-two"), "{told}");
+}
+
+#[tokio::test]
+async fn a_key_that_was_made_is_let_in_by_the_lines_that_come_with_it() {
+    let said = callboard(&["keys", "new", "team-a"], &[]).await;
+    let (first, lines) = said.stdout.split_once("\n\n").unwrap();
+    let key = first.strip_prefix("key: ").unwrap().split(' ').next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("callboard.toml");
+    std::fs::write(&file, lines).unwrap();
+    let config = callboard::config::load(Some(&file), &|_| None, &Overrides::default()).unwrap();
+    assert_eq!(config.openai.keys[0].hash, KeyHash::of(key));
+    let bench = Bench::with(|builder| builder.config(|to| to.openai = config.openai)).await;
+    let response = bench.post("chat/completions", &ask("m")).bearer_auth(key).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let other = callboard(&["keys", "new", "team-a", "--output", "json"], &[]).await;
+    let other: serde_json::Value = serde_json::from_str(&other.stdout).unwrap();
+    assert!(other["key"].as_str().unwrap().starts_with("cb-"), "{other}");
+    assert_ne!(other["key"], key, "each is another");
 }
 
 #[tokio::test]
