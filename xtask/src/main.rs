@@ -9,6 +9,7 @@ mod ci;
 mod faults;
 mod jaeger;
 mod loadtest;
+mod openai_clients;
 mod planted;
 mod replicas;
 mod servers;
@@ -37,6 +38,7 @@ commands:
                  a k6 script against three replicas, with charts; without a name, lists the scripts
   jaeger [--keep] [--no-build]
                  campaigns on three replicas, and whether each is one trace in a real Jaeger
+  openai-clients OpenAI's own clients, of Python and Node.js, against the endpoint that speaks its API
   help           print this
 
 examples:
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&rest),
         "loadtest" => loadtest::run(&rest),
         "jaeger" => jaeger::run(&rest),
+        "openai-clients" => openai_clients::run(),
         "help" | "-h" | "--help" => {
             shell::say(HELP);
             Ok(())
