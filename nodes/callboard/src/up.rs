@@ -82,6 +82,14 @@ pub fn banner(ready: &Ready<'_>, program: &str, here: &Path) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(text, "callboard {VERSION}, node `{}`, is ready\n", node.name);
     let _ = writeln!(text, "  API        {}  (gRPC, with health and reflection)", node.public);
+    if config.openai.enabled {
+        let who = match (config.openai.keys.is_empty(), node.public.ip().is_loopback()) {
+            (true, true) => "for programs on this machine",
+            (true, false) => "closed: it needs keys, see openai.keys",
+            (false, _) => "with a key",
+        };
+        let _ = writeln!(text, "  OpenAI     http://{}/v1  ({who})", node.public);
+    }
     if let Some(admin) = node.admin {
         let _ = writeln!(text, "  admin      http://{admin}  (/livez, /readyz, /metrics)");
     }

@@ -138,7 +138,8 @@ impl Error {
 
     /// Nothing is served there.
     pub(super) fn no_such_url() -> Self {
-        let message = "there is nothing at this URL; there are: /v1/chat/completions, /v1/models";
+        let message = "there is nothing at this URL; there are: /v1/chat/completions, /v1/images/generations, \
+                       /v1/models";
         Self::new(StatusCode::NOT_FOUND, INVALID, Some("unknown_url"), message)
     }
 

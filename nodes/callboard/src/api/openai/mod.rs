@@ -15,6 +15,7 @@ mod answer;
 mod body;
 mod chat;
 mod error;
+mod images;
 mod keys;
 mod metrics;
 mod models;
@@ -86,6 +87,7 @@ impl Endpoint {
         let watched = axum::middleware::from_fn_with_state(self.clone(), watched::watched);
         Router::new()
             .route("/v1/chat/completions", post(chat::complete))
+            .route("/v1/images/generations", post(images::generate))
             .route("/v1/models", get(models::list))
             .route("/v1/models/{*id}", get(models::one))
             .fallback(async || Error::no_such_url())

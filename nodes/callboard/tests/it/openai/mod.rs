@@ -3,6 +3,7 @@
 mod answers;
 mod clients;
 mod errors;
+mod images;
 mod keys;
 mod listener;
 mod models;

@@ -185,7 +185,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> 
 }
 
 /// Whether a value says nothing.
-fn is_nothing(value: &Value) -> bool {
+pub(super) fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::Array(items) => items.is_empty(),
@@ -194,7 +194,7 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-fn is_number(value: &Value, number: f64) -> bool {
+pub(super) fn is_number(value: &Value, number: f64) -> bool {
     value.as_f64() == Some(number)
 }
 

@@ -64,6 +64,10 @@ const checks = {
     assert.equal((await client.models.retrieve("main/fake-text")).owned_by, "main");
     assert.equal((await raises(OpenAI.NotFoundError, () => client.models.retrieve("gone"))).code, "model_not_found");
   },
+  async an_image() {
+    const image = await client.images.generate({ model: "fake-image", prompt: "a cup of tea", size: "512x512" });
+    assert.ok(image.data[0].b64_json.startsWith("iVBORw0KGgo"));
+  },
   async a_wrong_key() {
     const stranger = new OpenAI({ apiKey: "cb-geheim", maxRetries: 0 });
     const raised = await raises(OpenAI.AuthenticationError, () => create({}, {}, stranger));

@@ -90,6 +90,13 @@ def models():
 
 
 @check
+def an_image():
+    image = client.images.generate(model="fake-image", prompt="a cup of tea", size="512x512")
+    assert image.data[0].b64_json.startswith("iVBORw0KGgo"), image
+    assert raises(openai.NotFoundError, lambda: client.images.generate(model="gone", prompt="x")).param == "model"
+
+
+@check
 def a_wrong_key():
     stranger = client.with_options(api_key="cb-geheim")
     raised = raises(openai.AuthenticationError, lambda: chat(stranger))
