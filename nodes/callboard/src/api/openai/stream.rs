@@ -60,8 +60,6 @@ async fn next(pieces: &mut GenerateStream) -> Result<v1::GenerateStreamResponse,
 
 /// Where a stream is.
 enum Step {
-    /// Its role is not said yet.
-    Role(v1::GenerateStreamResponse, GenerateStream),
     /// Between two pieces.
     Text(GenerateStream),
     /// It has failed, and has said so.
@@ -76,13 +74,10 @@ fn events(
     first: v1::GenerateStreamResponse,
     pieces: GenerateStream,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    stream::unfold((chunks, Step::Role(first, pieces)), |(chunks, step)| async move {
+    let mut begin = chunks.role();
+    let step = chunks.piece(first, &mut begin, pieces);
+    let rest = stream::unfold((chunks, step), |(chunks, step)| async move {
         let (written, step) = match step {
-            Step::Role(first, pieces) => {
-                let mut text = chunks.role();
-                let step = chunks.piece(first, &mut text, pieces);
-                (Ok(text.into()), step)
-            }
             Step::Text(mut pieces) => match next(&mut pieces).await {
                 Ok(piece) => {
                     let mut text = String::new();
@@ -102,7 +97,8 @@ fn events(
             Step::Over => return None,
         };
         Some((written, (chunks, step)))
-    })
+    });
+    stream::iter([Ok(begin.into())]).chain(rest)
 }
 
 /// Writes chunks. What all of them begin with is written once.

@@ -44,7 +44,7 @@ async fn run(mut command: Command) {
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{said}");
     assert!(said.lines().filter(|line| line.starts_with("ok ")).count() >= 9, "{said}");
-    println!("{said}");
+    eprintln!("{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
