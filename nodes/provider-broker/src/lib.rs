@@ -14,6 +14,7 @@
 //! limit, cache or price calls yet; [`Broker`] says where those will go.
 
 mod actor;
+mod breaker;
 mod broker;
 pub mod config;
 mod health;
@@ -23,9 +24,11 @@ pub mod provider;
 mod route;
 mod secret;
 mod service;
+mod window;
 
 pub use actor::{ActorService, ProviderBroker};
-pub use broker::{Broker, Deps, Env, Observe};
+pub use breaker::{BreakerState, BreakerStatus};
+pub use broker::{Broker, Deps, Env, Jitter, Observe};
 pub use config::Config;
 pub use health::{ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};

@@ -22,6 +22,8 @@ async fn node(fake: &FakeProvider, with_offline: bool) -> InProcess {
             config.broker.providers.push(ProviderConfig::offline());
         }
         config.broker.attempt_timeout = Duration::from_secs(2);
+        // What is mended in a test is tried again at once.
+        config.broker.breaker.hard_cool_down = Duration::from_millis(1);
     };
     builder.config(change).start().await
 }
