@@ -3,6 +3,7 @@
 use crate::breaker::{BreakerState, BreakerStatus, Standing};
 use crate::broker::Observe;
 use crate::provider::{Description, Provider};
+use crate::route::RetryCounts;
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
@@ -51,6 +52,10 @@ pub struct ProviderCounts {
     pub breaker: BreakerState,
     /// How often a breaker of it opened.
     pub trips: u64,
+    /// How many failed calls were made again.
+    pub retries: u64,
+    /// How many were not, as too many had been.
+    pub retries_refused: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,7 +127,13 @@ impl Health {
     }
 
     /// What was counted of a provider.
-    pub(crate) fn counts(&self, index: usize, name: &str, standing: Standing) -> Option<ProviderCounts> {
+    pub(crate) fn counts(
+        &self,
+        index: usize,
+        name: &str,
+        standing: Standing,
+        retries: RetryCounts,
+    ) -> Option<ProviderCounts> {
         let counters = *lock(self.counters.get(index)?);
         let failures = ErrorKind::ALL.iter().copied().zip(counters.by_kind).collect();
         let took = self.took.get(index)?.read();
@@ -134,6 +145,8 @@ impl Health {
             took,
             breaker,
             trips,
+            retries: retries.made,
+            retries_refused: retries.refused,
         })
     }
 

@@ -9,9 +9,11 @@
 //! - No message, log line or description holds a key.
 //! - Nothing is spawned by [`Broker`]: dropping a call, or its stream, drops the connection to the provider
 //!   with it.
+//! - A provider that fails over and over is not called: see [`BreakerState`]. Retries are few and budgeted; the
+//!   task's retry policy does the rest.
 //!
-//! It does not retry at the same provider (the task's retry policy does), validate what a model wrote, nor
-//! limit, cache or price calls yet; [`Broker`] says where those will go.
+//! It does not validate what a model wrote, nor limit, cache or price calls yet; [`Broker`] says where those
+//! will go.
 
 mod actor;
 mod breaker;

@@ -22,8 +22,9 @@ async fn node(fake: &FakeProvider, with_offline: bool) -> InProcess {
             config.broker.providers.push(ProviderConfig::offline());
         }
         config.broker.attempt_timeout = Duration::from_secs(2);
-        // What is mended in a test is tried again at once.
+        // What is mended in a test is tried again at once, and by the task alone.
         config.broker.breaker.hard_cool_down = Duration::from_millis(1);
+        config.broker.retry.max = 0;
     };
     builder.config(change).start().await
 }

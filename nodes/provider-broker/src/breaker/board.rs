@@ -142,6 +142,13 @@ impl Board {
         Ok(Permit { board: Arc::clone(self), provider, model: model.to_owned(), pass })
     }
 
+    /// Whether a call would be let through at that moment, as things are now.
+    pub(crate) fn is_available(&self, provider: usize, model: &str, at: Instant) -> bool {
+        self.models(provider).is_none_or(|(_, models)| {
+            models.breakers.get(model).is_none_or(|entry| entry.breaker.refusal(at).is_none())
+        })
+    }
+
     /// How a provider stands.
     pub(crate) fn standing(&self, provider: usize) -> Standing {
         let now = Instant::now();

@@ -3,9 +3,11 @@
 //! It never holds a key, only where to find one.
 
 mod breaker;
+mod retry;
 mod span;
 
 pub use breaker::Breaker;
+pub use retry::Retry;
 
 use callboard_domain::{Violation, limits};
 use serde::{Deserialize, Serialize};
@@ -121,6 +123,8 @@ pub struct Config {
     pub offline_latency: Duration,
     /// When a provider that fails is left out.
     pub breaker: Breaker,
+    /// When a call is made again at the same provider.
+    pub retry: Retry,
 }
 
 impl Default for Config {
@@ -134,6 +138,7 @@ impl Default for Config {
             stall_timeout: Duration::from_secs(30),
             offline_latency: Duration::ZERO,
             breaker: Breaker::default(),
+            retry: Retry::default(),
         }
     }
 }
@@ -210,7 +215,7 @@ impl Config {
                 bad(name.into(), "must be over zero and at most 24h");
             }
         }
-        for (key, problem) in self.breaker.problems() {
+        for (key, problem) in self.breaker.problems().into_iter().chain(self.retry.problems()) {
             bad(key.into(), problem);
         }
         if self.offline_latency > limits::TIMEOUT {

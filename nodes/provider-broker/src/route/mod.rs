@@ -1,14 +1,17 @@
 //! Which provider a call goes to, for how long, and what happens when it fails.
 //!
 //! Candidates are tried in the configured order, each within the attempt's timeout and all within the
-//! call's. One whose breaker is open is left out: no call touches it, and one is made only if another
-//! candidate is left. The next is tried if the failure allows it.
+//! call's. One whose breaker is open is left out: no call touches it. The next is tried if the failure allows
+//! it. Only the last one that is left is tried again, for what may pass, and within its budget of retries:
+//! anybody else is more likely to answer, and asking a provider again that has too much to do makes it worse.
 
 mod attempt;
 mod failures;
+mod retry;
 mod spans;
 mod stream;
 
+pub(crate) use retry::Counts as RetryCounts;
 pub use stream::{Piece, PieceStream};
 
 use crate::breaker::Board;
@@ -19,6 +22,7 @@ use crate::provider::{Description, Provider};
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
 use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_runtime::mesh;
+use retry::Retries;
 use spans::Operation;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +56,7 @@ pub(crate) struct Router {
     providers: Vec<Arc<dyn Provider>>,
     health: Health,
     breakers: Arc<Board>,
+    retries: Retries,
     timeouts: Timeouts,
     tracer: Tracer,
 }
@@ -90,7 +95,9 @@ impl Router {
     ) -> Self {
         let names = providers.iter().map(|p| p.name().to_owned());
         let breakers = Board::new(config.breaker.clone(), names, deps);
-        Self { providers, health, breakers, timeouts: config.into(), tracer: deps.tracer.clone() }
+        let retries = Retries::new(config.retry.clone(), providers.len(), deps);
+        let (timeouts, tracer) = (config.into(), deps.tracer.clone());
+        Self { providers, health, breakers, retries, timeouts, tracer }
     }
 
     /// The span of a call on its way through here.
@@ -99,8 +106,9 @@ impl Router {
     }
 
     pub(crate) fn counts(&self) -> Vec<ProviderCounts> {
-        let counts =
-            |(i, p): (usize, &Arc<dyn Provider>)| self.health.counts(i, p.name(), self.breakers.standing(i));
+        let counts = |(i, p): (usize, &Arc<dyn Provider>)| {
+            self.health.counts(i, p.name(), self.breakers.standing(i), self.retries.counts(i))
+        };
         self.providers.iter().enumerate().filter_map(counts).collect()
     }
 

@@ -2,6 +2,7 @@
 
 use crate::support::{Act, DEADLINE, NOW, Scripted, deps, hello, openai, outline, picture, scripted_with};
 use callboard_domain::llm::{ErrorKind, TextRequest};
+use callboard_provider_broker::config::Retry;
 use callboard_provider_broker::{BreakerState, Broker, Config};
 use callboard_testkit::FakeProvider;
 use callboard_testkit::fake_provider::Fault;
@@ -15,8 +16,9 @@ const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// The defaults, without retries: each call tries each provider once.
 fn config() -> Config {
-    Config::default()
+    Config { retry: Retry { max: 0, ..Retry::default() }, ..Config::default() }
 }
 
 fn pinned(name: &str) -> TextRequest {
@@ -286,6 +288,22 @@ async fn an_open_breaker_is_told_once_each_time_and_once_when_it_closes() {
         broker.text(&hello()).await.unwrap();
     }
     told(0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_nobody_calls_any_more_is_not_told_as_left_out_for_ever() {
+    let a = Scripted::new("a", Act::Fail(ErrorKind::QuotaExceeded));
+    let (broker, seen) = scripted_with(&config(), &[&a], false);
+    broker.text(&hello()).await.unwrap_err();
+    seen.take();
+    advance(secs(300 + 1_800)).await;
+    assert_eq!((states(&broker)[0].1, seen.take()), (BreakerState::HalfOpen, vec![]));
+    advance(secs(1)).await;
+    assert_eq!((states(&broker)[0].1, seen.take()), (BreakerState::Closed, vec![(false, 1)]));
+    // What it was left out for counts again from the first time on.
+    broker.text(&hello()).await.unwrap_err();
+    let message = seen.take_all().into_iter().find(|o| o.rule == "provider_breaker_open").unwrap().message;
+    assert_eq!(message, "scripted-text: left out for 300s after PROVIDER_QUOTA_EXCEEDED");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ mod cancel;
 mod config;
 mod faults;
 mod offline;
+mod retry;
 mod routing;
 mod service;
 mod streams;

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ProviderAttempt, TextRequest, Usage};
-use callboard_provider_broker::config::{Adapter, Breaker, ProviderConfig};
+use callboard_provider_broker::config::{Adapter, Breaker, ProviderConfig, Retry};
 use callboard_provider_broker::provider::{Chunk, ChunkStream, Description, ProviderImage, ProviderText};
 use callboard_provider_broker::{Broker, Config, Deps, Offline, Provider};
 use callboard_testkit::{FakeProvider, ManualClock};
@@ -58,9 +58,13 @@ pub(crate) fn openai(name: &str, fake: &FakeProvider) -> ProviderConfig {
     }
 }
 
-/// Without breakers: for tests of single calls, which make a provider fail over and over.
+/// Without breakers and retries: for tests of single calls, which make a provider fail over and over.
 pub(crate) fn plain() -> Config {
-    Config { breaker: Breaker { enabled: false, ..Breaker::default() }, ..Config::default() }
+    Config {
+        breaker: Breaker { enabled: false, ..Breaker::default() },
+        retry: Retry { max: 0, ..Retry::default() },
+        ..Config::default()
+    }
 }
 
 pub(crate) fn broker(providers: Vec<ProviderConfig>) -> Arc<Broker> {

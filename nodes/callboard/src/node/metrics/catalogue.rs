@@ -124,6 +124,8 @@ catalogue! {
          is left out; half_open: one call at a time tries it.";
     PROVIDER_TRIPS = Every Counter "callboard_provider_breaker_trips_total" ["provider"]
         "How often a circuit breaker of each provider opened.";
+    PROVIDER_RETRIES = Every Counter "callboard_provider_retries_total" ["provider", "result"]
+        "Failed calls that were made again at the same provider, and those that were refused as too many had been.";
 
     SPANS = Every Counter "callboard_spans_total" ["result"]
         "Spans that were to be exported. failed: the collector did not take them.";

@@ -185,6 +185,8 @@ impl Metrics {
                 page.add(m::PROVIDER_BREAKER, &[&provider.name, state.as_str()], state == provider.breaker);
             }
             page.add(m::PROVIDER_TRIPS, &[&provider.name], provider.trips);
+            page.add(m::PROVIDER_RETRIES, &[&provider.name, "made"], provider.retries);
+            page.add(m::PROVIDER_RETRIES, &[&provider.name, "refused"], provider.retries_refused);
         }
     }
 }
