@@ -16,6 +16,9 @@ pub type Observe = Arc<dyn Fn(Observation) + Send + Sync>;
 /// Reads an environment variable.
 pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
+/// Draws a random number from 0 to 1.
+pub type Jitter = Arc<dyn Fn() -> f64 + Send + Sync>;
+
 /// What the broker needs from outside.
 #[derive(Clone)]
 pub struct Deps {
@@ -27,12 +30,14 @@ pub struct Deps {
     pub env: Env,
     /// Records calls.
     pub tracer: Tracer,
+    /// Spreads in time what would otherwise happen on all nodes at once.
+    pub jitter: Jitter,
 }
 
 /// Answers calls for texts and images through the configured providers.
 ///
 /// What comes later goes here: admission (buckets, quotas, budgets) and the answer caches before the
-/// router is called, accounting after it. The breaker belongs to the router's choice of candidates.
+/// router is called, accounting after it.
 #[derive(Debug)]
 pub struct Broker {
     router: Arc<Router>,
@@ -71,14 +76,12 @@ impl Broker {
         }
     }
 
-    /// A broker with providers of any kind, in the order they are tried. Of the configuration, only the
-    /// timeouts are used.
+    /// A broker with providers of any kind, in the order they are tried. Those that the configuration names are
+    /// not looked at.
     #[must_use]
     pub fn with_providers(config: &Config, providers: Vec<Arc<dyn Provider>>, deps: &Deps) -> Arc<Self> {
         let health = Health::new(providers.len(), deps.clock.clone(), deps.observe.clone());
-        Arc::new(Self {
-            router: Arc::new(Router::new(providers, health, config.into(), deps.tracer.clone())),
-        })
+        Arc::new(Self { router: Arc::new(Router::new(providers, health, config, deps)) })
     }
 
     /// Generates a text.

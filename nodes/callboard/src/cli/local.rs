@@ -106,6 +106,7 @@ fn providers(config: &Config) -> Check {
         observe: Arc::new(|_| ()),
         env: Arc::new(env),
         tracer: callboard_ports::Tracer::default(),
+        jitter: Arc::new(|| 0.0),
     };
     match Broker::new(&config.broker, &deps) {
         Ok(_) => {

@@ -2,7 +2,12 @@
 //!
 //! It never holds a key, only where to find one.
 
+mod breaker;
+mod retry;
 mod span;
+
+pub use breaker::Breaker;
+pub use retry::Retry;
 
 use callboard_domain::{Violation, limits};
 use serde::{Deserialize, Serialize};
@@ -116,6 +121,10 @@ pub struct Config {
     /// load test.
     #[serde(with = "span")]
     pub offline_latency: Duration,
+    /// When a provider that fails is left out.
+    pub breaker: Breaker,
+    /// When a call is made again at the same provider.
+    pub retry: Retry,
 }
 
 impl Default for Config {
@@ -128,6 +137,8 @@ impl Default for Config {
             image_total_timeout: Duration::from_secs(180),
             stall_timeout: Duration::from_secs(30),
             offline_latency: Duration::ZERO,
+            breaker: Breaker::default(),
+            retry: Retry::default(),
         }
     }
 }
@@ -203,6 +214,9 @@ impl Config {
             if span.is_zero() || span > limits::TIMEOUT {
                 bad(name.into(), "must be over zero and at most 24h");
             }
+        }
+        for (key, problem) in self.breaker.problems().into_iter().chain(self.retry.problems()) {
+            bad(key.into(), problem);
         }
         if self.offline_latency > limits::TIMEOUT {
             wrong.push(Violation {

@@ -1,7 +1,7 @@
 //! What can be configured, and what is said of what cannot.
 
 use crate::support::deps;
-use callboard_provider_broker::config::{Adapter, OPENAI_BASE_URL, ProviderConfig};
+use callboard_provider_broker::config::{Adapter, Breaker, OPENAI_BASE_URL, ProviderConfig, Retry};
 use callboard_provider_broker::{Broker, Config};
 use std::time::Duration;
 
@@ -85,6 +85,13 @@ fn every_wrong_field_is_named() {
             ProviderConfig { text_model: Some(" ".into()), ..provider("e", "no url") },
         ],
         total_timeout: Duration::ZERO,
+        breaker: Breaker {
+            failures: 0,
+            error_percent: 101,
+            max_cool_down: Duration::from_secs(1),
+            ..Breaker::default()
+        },
+        retry: Retry { max: 11, backoff: Duration::ZERO, ..Retry::default() },
         ..Config::default()
     };
     let error = Broker::new(&config, &deps().0).unwrap_err();
@@ -101,6 +108,11 @@ fn every_wrong_field_is_named() {
             "providers[5].base_url",
             "providers[5].text_model",
             "total_timeout",
+            "breaker.failures",
+            "breaker.error_percent",
+            "breaker.max_cool_down",
+            "retry.max",
+            "retry.backoff",
             "providers[3].api_key_env",
             "providers[4].api_key_file",
         ]

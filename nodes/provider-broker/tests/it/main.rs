@@ -1,9 +1,11 @@
 //! The broker against a provider that is real on the wire, and against scripted ones where time matters.
 
+mod breaker;
 mod cancel;
 mod config;
 mod faults;
 mod offline;
+mod retry;
 mod routing;
 mod service;
 mod streams;

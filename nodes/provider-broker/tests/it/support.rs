@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ProviderAttempt, TextRequest, Usage};
-use callboard_provider_broker::config::{Adapter, ProviderConfig};
+use callboard_provider_broker::config::{Adapter, Breaker, ProviderConfig, Retry};
 use callboard_provider_broker::provider::{Chunk, ChunkStream, Description, ProviderImage, ProviderText};
 use callboard_provider_broker::{Broker, Config, Deps, Offline, Provider};
 use callboard_testkit::{FakeProvider, ManualClock};
@@ -43,6 +43,7 @@ pub(crate) fn deps() -> (Deps, Seen) {
         observe: Arc::new(move |o| log.lock().unwrap().push(o)),
         env: Arc::new(|name| (name == "KEY").then(|| KEY.to_owned())),
         tracer: callboard_ports::Tracer::default(),
+        jitter: Arc::new(|| 0.0),
     };
     (deps, seen)
 }
@@ -57,8 +58,17 @@ pub(crate) fn openai(name: &str, fake: &FakeProvider) -> ProviderConfig {
     }
 }
 
+/// Without breakers and retries: for tests of single calls, which make a provider fail over and over.
+pub(crate) fn plain() -> Config {
+    Config {
+        breaker: Breaker { enabled: false, ..Breaker::default() },
+        retry: Retry { max: 0, ..Retry::default() },
+        ..Config::default()
+    }
+}
+
 pub(crate) fn broker(providers: Vec<ProviderConfig>) -> Arc<Broker> {
-    Broker::new(&Config { providers, ..Config::default() }, &deps().0).unwrap()
+    Broker::new(&Config { providers, ..plain() }, &deps().0).unwrap()
 }
 
 /// A fake provider, and a broker that has no other.
@@ -96,6 +106,8 @@ pub(crate) fn outline(attempts: &[ProviderAttempt]) -> Vec<String> {
 pub(crate) enum Act {
     Answer,
     Fail(ErrorKind),
+    /// Too many calls for now; come back after that.
+    Limit(Duration),
     Hang,
     /// A text after a while; a stream's pieces come each after it.
     Late(Duration),
@@ -134,6 +146,10 @@ impl Scripted {
         match act {
             Act::Answer => Ok(()),
             Act::Fail(kind) => Err(Error::new(kind, format!("{} failed", self.name))),
+            Act::Limit(wait) => {
+                let message = format!("{} is limited", self.name);
+                Err(Error { retry_after: Some(wait), ..Error::new(ErrorKind::RateLimited, message) })
+            }
             Act::Hang => pending().await,
             Act::Late(span) => {
                 tokio::time::sleep(span).await;
@@ -193,11 +209,19 @@ impl Provider for Scripted {
 
 /// A broker of scripted providers, with the offline generator last if wanted.
 pub(crate) fn scripted(providers: &[&Arc<Scripted>], offline: bool) -> (Arc<Broker>, Seen) {
+    scripted_with(&plain(), providers, offline)
+}
+
+pub(crate) fn scripted_with(
+    config: &Config,
+    providers: &[&Arc<Scripted>],
+    offline: bool,
+) -> (Arc<Broker>, Seen) {
     let mut all: Vec<Arc<dyn Provider>> =
         providers.iter().map(|p| Arc::clone(p) as Arc<dyn Provider>).collect();
     if offline {
         all.push(Arc::new(Offline::new("offline")));
     }
     let (deps, seen) = deps();
-    (Broker::with_providers(&Config::default(), all, &deps), seen)
+    (Broker::with_providers(config, all, &deps), seen)
 }

@@ -193,6 +193,7 @@ pub(super) fn start_broker(
         observe: Arc::new(move |seen| observe.report(seen)),
         env: deps.env.clone(),
         tracer: tracer.clone(),
+        jitter: Arc::new(rand::random::<f64>),
     };
     let state = broker::Broker::new(&config.broker, &broker_deps)?;
     let service = broker::Service::new(Arc::clone(&state));
