@@ -23,6 +23,7 @@ pub mod provider;
 mod route;
 mod secret;
 mod service;
+mod wire;
 
 pub use actor::{ActorService, ProviderBroker};
 pub use broker::{Broker, Deps, Env, Observe};
