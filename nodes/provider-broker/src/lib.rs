@@ -14,6 +14,7 @@
 //! limit, cache or price calls yet; [`Broker`] says where those will go.
 
 mod actor;
+mod anthropic;
 mod broker;
 pub mod config;
 mod health;

@@ -93,15 +93,9 @@ impl Fault {
 pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
     let document = serde_json::from_slice::<Value>(body).unwrap_or_default();
     let fault = Fault::find(&document);
-    let kind = match (status.as_u16(), fault.as_ref().and_then(Fault::kind_by_name)) {
-        // A gateway in between may repeat any words under these.
-        (401 | 403, Some(kind @ (ErrorKind::QuotaExceeded | ErrorKind::ContentFiltered))) => kind,
-        (401 | 403, _) => ErrorKind::Authentication,
-        (_, Some(kind)) => kind,
-        (_, None) => kind_of_status(status),
-    };
+    let words = fault.as_ref().and_then(Fault::kind_by_name);
     let message = fault.map_or_else(|| excerpt(body), Fault::into_message);
-    refused(status, headers, kind, &message)
+    refused(status, headers, words, &message)
 }
 
 /// The error that a document holds, if it holds one.

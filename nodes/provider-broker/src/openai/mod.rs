@@ -8,14 +8,19 @@ mod request;
 mod response;
 mod stream;
 
-use crate::config::{Adapter, OPENAI_BASE_URL, ProviderConfig};
+use crate::config::{Adapter, ProviderConfig};
 use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
-use crate::wire::{Client, IMAGE_BYTES, Protocol, TEXT_BYTES, read_key};
+use crate::wire::{Auth, Client, IMAGE_BYTES, Protocol, TEXT_BYTES, no_images, read_key};
 use async_trait::async_trait;
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, TextRequest};
+use callboard_domain::llm::{Error, ImageRequest, TextRequest};
 use tokio::sync::OnceCell;
 
-const PROTOCOL: Protocol = Protocol { idempotency: Some("Idempotency-Key"), refusal: error::of_answer };
+const PROTOCOL: Protocol = Protocol {
+    auth: Auth::Bearer,
+    header: None,
+    idempotency: Some("Idempotency-Key"),
+    refusal: error::of_answer,
+};
 
 /// A provider that speaks the API of OpenAI.
 #[derive(Debug)]
@@ -38,10 +43,9 @@ impl OpenAi {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, (&'static str, String)> {
         let key = read_key(config, env)?;
-        let base_url = config.base_url.as_deref().unwrap_or(OPENAI_BASE_URL);
         Ok(Self {
             name: config.name.clone(),
-            client: Client::new(base_url, key, PROTOCOL)?,
+            client: Client::new(config.base_url(), key, PROTOCOL)?,
             text_model: config.text_model.clone(),
             image_model: config.image_model.clone(),
             listed_model: OnceCell::new(),
@@ -103,7 +107,7 @@ impl Provider for OpenAi {
     async fn image(&self, request: &ImageRequest) -> Result<ProviderImage, Error> {
         let image = async {
             let Some(model) = &self.image_model else {
-                return Err(Error::new(ErrorKind::InvalidRequest, "the provider makes no images"));
+                return Err(no_images());
             };
             let body = request::image(request, model);
             let answer =

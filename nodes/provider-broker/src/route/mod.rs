@@ -75,7 +75,14 @@ struct Candidate {
     index: usize,
     name: String,
     model: String,
-    local: bool,
+    adapter: Adapter,
+}
+
+impl Candidate {
+    /// Whether it is no provider, but its stand-in.
+    fn local(&self) -> bool {
+        self.adapter == Adapter::Offline
+    }
 }
 
 /// The providers that may be tried, in their order.
@@ -184,8 +191,8 @@ impl Router {
 
     fn text_candidates(&self, request: &TextRequest) -> Result<Candidates, Error> {
         self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
-            (Some(model), Adapter::OpenAi) => model.clone(),
-            _ => d.text_model.clone(),
+            (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
+            (Some(model), _) => model.clone(),
         })
     }
 
@@ -202,8 +209,8 @@ impl Router {
             .filter(|(_, p)| pin.is_none_or(|name| name == p.name()))
             .map(|(index, p)| {
                 let description = p.describe();
-                let local = description.adapter == Adapter::Offline;
-                Candidate { index, name: p.name().to_owned(), model: model(&description), local }
+                let (model, adapter) = (model(&description), description.adapter);
+                Candidate { index, name: p.name().to_owned(), model, adapter }
             })
             .collect();
         if let (true, Some(name)) = (list.is_empty(), pin) {
@@ -226,7 +233,7 @@ impl Router {
         let deadline = Instant::now() + limits.total.min(limits::TIMEOUT);
         let mut failures =
             Failures { all: self.providers.len(), pinned: candidates.pinned, ..Failures::default() };
-        let local_from = candidates.list.iter().rposition(|c| c.local).unwrap_or(0);
+        let local_from = candidates.list.iter().rposition(Candidate::local).unwrap_or(0);
         for (n, candidate) in candidates.list.into_iter().enumerate() {
             let started = Instant::now();
             let left = deadline.saturating_duration_since(started);
@@ -317,7 +324,7 @@ impl Failures {
                 failed.iter().map(|(a, kind)| format!("{} ({})", a.provider, kind.reason())).collect();
             return Some(format!("{} answered after {} failed", winner.name, list.join(", ")));
         }
-        if !winner.local {
+        if !winner.local() {
             return None;
         }
         Some(match (self.pinned, self.all) {

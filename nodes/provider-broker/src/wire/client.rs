@@ -16,9 +16,22 @@ const ACCEPTED: &str = "application/json, text/event-stream, application/x-ndjso
 /// The most bytes read of the body of an error.
 const ERROR_BYTES: usize = 64 << 10;
 
+/// Where a key goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Auth {
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// A header of its own.
+    Header(&'static str),
+}
+
 /// What a provider wants of every request, and how it refuses one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Protocol {
+    /// Where its key goes.
+    pub(crate) auth: Auth,
+    /// A header that every request has.
+    pub(crate) header: Option<(&'static str, &'static str)>,
     /// The header by which it recognises a request that comes again.
     pub(crate) idempotency: Option<&'static str>,
     /// The error of an answer whose status is no success.
@@ -98,10 +111,17 @@ impl Client {
 
     async fn send(&self, mut request: RequestBuilder) -> Result<Response, Error> {
         if let Some(key) = &self.key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+            let (name, value) = match self.protocol.auth {
+                Auth::Bearer => (AUTHORIZATION.as_str(), &*format!("Bearer {}", key.expose())),
+                Auth::Header(name) => (name, key.expose()),
+            };
+            let mut value = HeaderValue::from_str(value)
                 .map_err(|_| Error::new(ErrorKind::Authentication, "the key does not fit in a header"))?;
             value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+            request = request.header(name, value);
+        }
+        if let Some((name, value)) = self.protocol.header {
+            request = request.header(name, value);
         }
         let request = request.header(ACCEPT, ACCEPTED);
         let answer = request.send().await.map_err(error::of_transport)?;

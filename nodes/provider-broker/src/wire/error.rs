@@ -11,8 +11,20 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// The most characters shown of a body that is no error object.
 const EXCERPT_CHARS: usize = 200;
 
-/// The error of an answer whose status is no success.
-pub(crate) fn refused(status: StatusCode, headers: &HeaderMap, kind: ErrorKind, message: &str) -> Error {
+/// The error of an answer whose status is no success. What its words say goes before what the status says.
+pub(crate) fn refused(
+    status: StatusCode,
+    headers: &HeaderMap,
+    words: Option<ErrorKind>,
+    message: &str,
+) -> Error {
+    let kind = match (status.as_u16(), words) {
+        // A gateway in between may repeat any words under these.
+        (401 | 403, Some(kind @ (ErrorKind::QuotaExceeded | ErrorKind::ContentFiltered))) => kind,
+        (401 | 403, _) => ErrorKind::Authentication,
+        (_, Some(kind)) => kind,
+        (_, None) => kind_of_status(status),
+    };
     let mut error = Error::new(kind, format!("{}: {message}", status.as_u16()));
     error.retry_after = retry_after(headers);
     error
@@ -69,6 +81,11 @@ pub(super) fn of_transport(error: reqwest::Error) -> Error {
         ErrorKind::Connection
     };
     Error::new(kind, causes(&error.without_url()))
+}
+
+/// The error of an adapter that makes no images, if it is asked for one.
+pub(crate) fn no_images() -> Error {
+    Error::new(ErrorKind::InvalidRequest, "the provider makes no images")
 }
 
 /// An error and its causes, in one line.

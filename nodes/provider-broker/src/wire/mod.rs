@@ -11,10 +11,10 @@ mod read;
 mod sse;
 mod stream;
 
-pub(crate) use client::{Client, Protocol};
-pub(crate) use error::{excerpt, kind_of_status, malformed, refused, worded};
+pub(crate) use client::{Auth, Client, Protocol};
+pub(crate) use error::{excerpt, kind_of_status, malformed, no_images, refused, worded};
 pub(crate) use key::read_key;
-pub(crate) use read::{count, document, first_for_text};
+pub(crate) use read::{count, document, first_for_text, some_text};
 pub(crate) use sse::Events;
 #[cfg(test)]
 pub(crate) use stream::read_all;

@@ -29,6 +29,18 @@ pub(crate) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D
     Ok(value.as_u64().map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)))
 }
 
+/// Whether a model that stopped has said anything. One that ran out of tokens may have said nothing: it thought.
+///
+/// # Errors
+/// If it said nothing: the same call may well be answered the next time.
+pub(crate) fn some_text(empty: bool, finish_reason: &str) -> Result<(), Error> {
+    if empty && finish_reason != "length" {
+        let message = format!("the model stopped ({finish_reason}) without a text");
+        return Err(Error::new(ErrorKind::MalformedAnswer, message));
+    }
+    Ok(())
+}
+
 /// The first model of a list that is not obviously for something else than text.
 pub(crate) fn first_for_text(models: impl IntoIterator<Item = String>) -> Result<String, Error> {
     const OTHERS: [&str; 6] = ["embed", "whisper", "tts", "dall-e", "image", "rerank"];

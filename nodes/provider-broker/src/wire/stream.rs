@@ -63,6 +63,11 @@ impl Answer {
         Ok(())
     }
 
+    /// Whether it has no text.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
     /// The provider marked the end.
     ///
     /// # Errors

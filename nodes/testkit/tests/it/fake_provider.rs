@@ -104,3 +104,36 @@ async fn it_sees_a_client_go() {
     let after = fake.wait(|c| c.in_flight == 0, DEADLINE).await.unwrap();
     assert_eq!(after.aborted, 1);
 }
+
+#[tokio::test]
+async fn its_anthropic_is_as_strict_as_the_real_one() {
+    let fake = FakeProvider::builder().key("sk-1").start().await.unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let good = json!({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hello you"}]});
+    let ask = async |change: Value, headers: &[(&str, &str)]| {
+        let mut body = good.clone();
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let mut request = client.post(format!("{}/v1/messages", fake.root_url())).json(&body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let headers = [("x-api-key", "sk-1"), ("anthropic-version", "2023-06-01")];
+    let (status, answer) = ask(json!({}), &headers).await;
+    assert_eq!((status, &answer["content"][0]["text"]), (200, &json!("fake: hello you")));
+    assert_eq!(ask(json!({}), &headers[..1]).await.0, 400);
+    let (status, refused) = ask(json!({}), &headers[1..]).await;
+    assert_eq!((status, &refused["error"]["type"]), (401, &json!("authentication_error")));
+    for wrong in [
+        json!({"max_tokens": null}),
+        json!({"temperature": 1.5}),
+        json!({"response_format": {"type": "json_object"}}),
+        json!({"messages": [{"role": "system", "content": "be brief"}]}),
+        json!({"messages": [{"role": "user", "content": ""}]}),
+    ] {
+        let (status, refused) = ask(wrong.clone(), &headers).await;
+        assert_eq!((status, &refused["error"]["type"]), (400, &json!("invalid_request_error")), "{wrong}");
+    }
+}

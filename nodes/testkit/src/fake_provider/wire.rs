@@ -1,0 +1,71 @@
+//! The wires that are spoken: where each has its key, and how it refuses.
+
+use super::fault::{Endpoint, Fault};
+use super::{anthropic, openai};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+
+/// A provider's wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    OpenAi,
+    Anthropic,
+}
+
+impl Endpoint {
+    pub(super) fn wire(self) -> Wire {
+        match self {
+            Self::Chat | Self::Images | Self::Models => Wire::OpenAi,
+            Self::Messages => Wire::Anthropic,
+        }
+    }
+}
+
+impl Wire {
+    /// The key of a request; empty without one.
+    pub(super) fn key(self, headers: &HeaderMap) -> String {
+        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        match self {
+            Self::OpenAi => {
+                let value = text(header::AUTHORIZATION).unwrap_or_default();
+                value.strip_prefix("Bearer ").unwrap_or_default().to_owned()
+            }
+            Self::Anthropic => {
+                text(header::HeaderName::from_static("x-api-key")).unwrap_or_default().into_owned()
+            }
+        }
+    }
+
+    /// The answer a fault makes, if the endpoint has no say in it.
+    pub(super) fn refusal(self, fault: &Fault, key: &str) -> Option<Response> {
+        match self {
+            Self::OpenAi => openai::refusal(fault, key),
+            Self::Anthropic => anthropic::refusal(fault, key),
+        }
+    }
+
+    /// The answer to a request with this wrong key.
+    pub(super) fn bad_key(self, key: &str) -> Response {
+        match self {
+            Self::OpenAi => openai::bad_key(key),
+            Self::Anthropic => anthropic::bad_key(key),
+        }
+    }
+
+    /// The answer to a body that is no JSON.
+    pub(super) fn no_json(self) -> Response {
+        let message = "We could not parse the JSON body of your request.";
+        match self {
+            Self::OpenAi => openai::error(400, message, "invalid_request_error", None),
+            Self::Anthropic => anthropic::error(400, message),
+        }
+    }
+
+    /// The beginning of an answer.
+    pub(super) fn half_an_answer(self) -> &'static str {
+        match self {
+            Self::OpenAi => r#"{"id":"chatcmpl-1","choices":[{"ind"#,
+            Self::Anthropic => r#"{"id":"msg_1","type":"message","content":[{"ty"#,
+        }
+    }
+}
