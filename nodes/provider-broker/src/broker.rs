@@ -1,5 +1,6 @@
 use crate::anthropic::Anthropic;
 use crate::config::{self, Adapter, Config, ProviderConfig};
+use crate::gemini::Gemini;
 use crate::health::{Health, ProviderCounts, ProviderStatus};
 use crate::offline::Offline;
 use crate::openai::OpenAi;
@@ -126,6 +127,7 @@ fn adapter(
     Ok(match provider.adapter {
         Adapter::OpenAi => Arc::new(OpenAi::new(provider, env)?),
         Adapter::Anthropic => Arc::new(Anthropic::new(provider, env)?),
+        Adapter::Gemini => Arc::new(Gemini::new(provider, env)?),
         Adapter::Offline => Arc::new(Offline::new(&provider.name).with_latency(config.offline_latency)),
     })
 }

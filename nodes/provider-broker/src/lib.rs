@@ -17,6 +17,7 @@ mod actor;
 mod anthropic;
 mod broker;
 pub mod config;
+mod gemini;
 mod health;
 mod offline;
 mod openai;

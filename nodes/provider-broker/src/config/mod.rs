@@ -15,6 +15,8 @@ use std::time::Duration;
 pub const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 /// The base URL of Anthropic's API.
 const ANTHROPIC_BASE_URL: &str = "https://api.anthropic.com";
+/// The base URL of Google's Gemini API.
+const GEMINI_BASE_URL: &str = "https://generativelanguage.googleapis.com";
 /// The name of the offline generator where the defaults configure it.
 pub const OFFLINE: &str = "offline";
 /// The name of the provider that the defaults make of `OPENAI_API_KEY`.
@@ -31,6 +33,8 @@ pub enum Adapter {
     OpenAi,
     /// The Messages API of Anthropic.
     Anthropic,
+    /// Google's Gemini API.
+    Gemini,
     /// No wire: texts and images from templates, made here.
     Offline,
 }
@@ -42,13 +46,17 @@ impl Adapter {
         match self {
             Self::OpenAi => "openai",
             Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
             Self::Offline => "offline",
         }
     }
 
     /// What OpenTelemetry's conventions call whoever speaks it.
     pub(crate) const fn telemetry_name(self) -> &'static str {
-        self.as_str()
+        match self {
+            Self::Gemini => "gcp.gemini",
+            other => other.as_str(),
+        }
     }
 
     /// Where its own provider is; nowhere for `offline`.
@@ -56,6 +64,7 @@ impl Adapter {
         match self {
             Self::OpenAi => OPENAI_BASE_URL,
             Self::Anthropic => ANTHROPIC_BASE_URL,
+            Self::Gemini => GEMINI_BASE_URL,
             Self::Offline => "",
         }
     }
@@ -79,8 +88,8 @@ pub struct ProviderConfig {
     /// The file that holds its key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_file: Option<PathBuf>,
-    /// The model for text where a call names none. If `None`, the first that the provider lists; `anthropic` must
-    /// have one.
+    /// The model for text where a call names none. If `None`, the first that the provider lists; `anthropic` and
+    /// `gemini` must have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_model: Option<String>,
     /// The model for images. It makes none if `None`, and only `openai` can.

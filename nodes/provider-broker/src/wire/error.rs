@@ -65,7 +65,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// A wait that a provider names, up to what is taken over. `None` if it is no wait.
-fn capped(seconds: f64) -> Option<Duration> {
+pub(crate) fn capped(seconds: f64) -> Option<Duration> {
     (seconds >= 0.0).then(|| {
         Duration::try_from_secs_f64(seconds).map_or(RETRY_AFTER_MAX, |wait| wait.min(RETRY_AFTER_MAX))
     })

@@ -12,7 +12,7 @@ mod sse;
 mod stream;
 
 pub(crate) use client::{Auth, Client, Protocol};
-pub(crate) use error::{excerpt, kind_of_status, malformed, no_images, refused, worded};
+pub(crate) use error::{capped, excerpt, kind_of_status, malformed, no_images, refused, worded};
 pub(crate) use key::read_key;
 pub(crate) use read::{count, document, first_for_text, some_text};
 pub(crate) use sse::Events;

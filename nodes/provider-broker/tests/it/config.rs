@@ -122,6 +122,7 @@ fn an_adapter_says_what_it_needs_and_what_it_cannot_do() {
                 base_url: Some("https://host/v1/".into()),
                 ..named("b", Adapter::Anthropic)
             },
+            ProviderConfig { base_url: Some("https://host/v1beta".into()), ..named("c", Adapter::Gemini) },
         ],
         ..Config::default()
     };
@@ -132,11 +133,18 @@ fn an_adapter_says_what_it_needs_and_what_it_cannot_do() {
             "providers[0].text_model must be set: this provider has no first model to take",
             "providers[1].base_url must end before the version of the API, such as /v1: the adapter adds it",
             "providers[1].image_model must not be set: of the adapters only `openai` makes images",
+            "providers[2].base_url must end before the version of the API, such as /v1: the adapter adds it",
+            "providers[2].text_model must be set: this provider has no first model to take",
         ]
     );
-    let good = ProviderConfig { text_model: Some("m".into()), ..named("a", Adapter::Anthropic) };
-    let broker = Broker::new(&Config { providers: vec![good], ..Config::default() }, &deps().0).unwrap();
-    assert_eq!(broker.providers()[0].description.base_url, "https://api.anthropic.com");
+    for (adapter, url) in [
+        (Adapter::Anthropic, "https://api.anthropic.com"),
+        (Adapter::Gemini, "https://generativelanguage.googleapis.com"),
+    ] {
+        let good = ProviderConfig { text_model: Some("m".into()), ..named("a", adapter) };
+        let broker = Broker::new(&Config { providers: vec![good], ..Config::default() }, &deps().0).unwrap();
+        assert_eq!(broker.providers()[0].description.base_url, url);
+    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub enum Endpoint {
     Models,
     /// Anthropic's `/v1/messages`.
     Messages,
+    /// Gemini's `/v1beta/models/{model}:generateContent` and `:streamGenerateContent`.
+    GenerateContent,
 }
 
 /// What goes wrong with a request, in the words of OpenAI; another provider's endpoint says the same in its own. A

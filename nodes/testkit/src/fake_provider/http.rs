@@ -4,7 +4,7 @@ use super::fault::{Endpoint, Fault, Plan};
 use super::socket::Connection;
 use super::state::{Flight, Recorded, State};
 use super::wire::Wire;
-use super::{anthropic, chat, images};
+use super::{anthropic, chat, gemini, images};
 use axum::Json;
 use axum::extract::{ConnectInfo, Request, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -28,6 +28,7 @@ pub(super) fn app(state: Arc<State>) -> axum::Router {
         .route("/v1/images/generations", post_at(Endpoint::Images, images::answer))
         .route("/v1/models", get_at(Endpoint::Models, models))
         .route("/v1/messages", post_at(Endpoint::Messages, anthropic::answer))
+        .route("/v1beta/models/{call}", post_at(Endpoint::GenerateContent, gemini::answer))
         .route("/__faults", put(set_faults).delete(clear_faults))
         .route("/__requests", get(requests))
         .with_state(state)
@@ -44,6 +45,7 @@ fn get_at(endpoint: Endpoint, answer: Answer) -> MethodRouter<Arc<State>> {
 /// A request that got past the faults which need no look at it.
 pub(super) struct Call {
     pub(super) state: Arc<State>,
+    pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Value,
     pub(super) fault: Option<Fault>,
@@ -103,9 +105,10 @@ async fn admit(endpoint: Endpoint, state: Arc<State>, request: Request) -> Resul
     let fault = state.take_fault(endpoint);
     let parsed = serde_json::from_slice::<Value>(&body);
     let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let path = parts.uri.to_string();
     state.record(Recorded {
         endpoint,
-        path: parts.uri.to_string(),
+        path: path.clone(),
         headers: parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
         body: parsed.as_ref().map_or(Value::Null, Clone::clone),
         fault: fault.clone(),
@@ -124,7 +127,9 @@ async fn admit(endpoint: Endpoint, state: Arc<State>, request: Request) -> Resul
             flight.land();
             Err(Box::new(response))
         }
-        None => Ok(Call { state, headers: parts.headers, body: parsed.unwrap_or_default(), fault, flight }),
+        None => {
+            Ok(Call { state, path, headers: parts.headers, body: parsed.unwrap_or_default(), fault, flight })
+        }
     }
 }
 

@@ -1,7 +1,8 @@
-//! An LLM provider with the wire formats of OpenAI and Anthropic, on a port of its own, that fails as it is told.
+//! An LLM provider with the wire formats of OpenAI, Anthropic and Gemini, on a port of its own, that fails as it is told.
 //!
 //! It answers `POST /v1/chat/completions` (in one piece and as a stream), `POST /v1/images/generations`
-//! and `GET /v1/models` as OpenAI does, and `POST /v1/messages` as Anthropic does. Faults are set through [`FakeProvider::fault`] or, from another process, with
+//! and `GET /v1/models` as OpenAI does, `POST /v1/messages` as Anthropic does, and
+//! `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent` as Gemini does. Faults are set through [`FakeProvider::fault`] or, from another process, with
 //! `PUT /__faults` and the JSON of a [`Plan`]; `DELETE /__faults` ends them; `GET /__requests` is the log.
 //!
 //! Without a script it answers `fake: ` and the last user message, as a JSON object if one is asked for.
@@ -9,6 +10,7 @@
 mod anthropic;
 mod chat;
 mod fault;
+mod gemini;
 mod http;
 mod images;
 mod openai;

@@ -1,15 +1,17 @@
 //! The wires that are spoken: where each has its key, and how it refuses.
 
 use super::fault::{Endpoint, Fault};
-use super::{anthropic, openai};
+use super::{anthropic, gemini, openai};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
+use serde_json::Value;
 
 /// A provider's wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wire {
     OpenAi,
     Anthropic,
+    Gemini,
 }
 
 impl Endpoint {
@@ -17,6 +19,7 @@ impl Endpoint {
         match self {
             Self::Chat | Self::Images | Self::Models => Wire::OpenAi,
             Self::Messages => Wire::Anthropic,
+            Self::GenerateContent => Wire::Gemini,
         }
     }
 }
@@ -25,14 +28,14 @@ impl Wire {
     /// The key of a request; empty without one.
     pub(super) fn key(self, headers: &HeaderMap) -> String {
         let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let own = |name| text(header::HeaderName::from_static(name)).unwrap_or_default().into_owned();
         match self {
             Self::OpenAi => {
                 let value = text(header::AUTHORIZATION).unwrap_or_default();
                 value.strip_prefix("Bearer ").unwrap_or_default().to_owned()
             }
-            Self::Anthropic => {
-                text(header::HeaderName::from_static("x-api-key")).unwrap_or_default().into_owned()
-            }
+            Self::Anthropic => own("x-api-key"),
+            Self::Gemini => own("x-goog-api-key"),
         }
     }
 
@@ -41,6 +44,7 @@ impl Wire {
         match self {
             Self::OpenAi => openai::refusal(fault, key),
             Self::Anthropic => anthropic::refusal(fault, key),
+            Self::Gemini => gemini::refusal(fault, key),
         }
     }
 
@@ -49,6 +53,7 @@ impl Wire {
         match self {
             Self::OpenAi => openai::bad_key(key),
             Self::Anthropic => anthropic::bad_key(key),
+            Self::Gemini => gemini::bad_key(key),
         }
     }
 
@@ -58,6 +63,7 @@ impl Wire {
         match self {
             Self::OpenAi => openai::error(400, message, "invalid_request_error", None),
             Self::Anthropic => anthropic::error(400, message),
+            Self::Gemini => gemini::error(400, message, Value::Null),
         }
     }
 
@@ -66,6 +72,7 @@ impl Wire {
         match self {
             Self::OpenAi => r#"{"id":"chatcmpl-1","choices":[{"ind"#,
             Self::Anthropic => r#"{"id":"msg_1","type":"message","content":[{"ty"#,
+            Self::Gemini => r#"{"candidates":[{"content":{"par"#,
         }
     }
 }

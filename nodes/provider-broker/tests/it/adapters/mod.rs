@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod anthropic;
+mod gemini;
 mod spans;
 
 use crate::streams::read;
