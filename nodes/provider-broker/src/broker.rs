@@ -3,6 +3,7 @@ use crate::config::{self, Adapter, Config, ProviderConfig};
 use crate::gemini::Gemini;
 use crate::health::{Health, ProviderCounts, ProviderStatus};
 use crate::offline::Offline;
+use crate::ollama::Ollama;
 use crate::openai::OpenAi;
 use crate::provider::Provider;
 use crate::route::{PieceStream, Router};
@@ -128,6 +129,7 @@ fn adapter(
         Adapter::OpenAi => Arc::new(OpenAi::new(provider, env)?),
         Adapter::Anthropic => Arc::new(Anthropic::new(provider, env)?),
         Adapter::Gemini => Arc::new(Gemini::new(provider, env)?),
+        Adapter::Ollama => Arc::new(Ollama::new(provider, env)?),
         Adapter::Offline => Arc::new(Offline::new(&provider.name).with_latency(config.offline_latency)),
     })
 }

@@ -20,6 +20,7 @@ pub mod config;
 mod gemini;
 mod health;
 mod offline;
+mod ollama;
 mod openai;
 pub mod provider;
 mod route;

@@ -17,6 +17,8 @@ pub const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 const ANTHROPIC_BASE_URL: &str = "https://api.anthropic.com";
 /// The base URL of Google's Gemini API.
 const GEMINI_BASE_URL: &str = "https://generativelanguage.googleapis.com";
+/// Where Ollama is on one's own machine.
+const OLLAMA_BASE_URL: &str = "http://localhost:11434";
 /// The name of the offline generator where the defaults configure it.
 pub const OFFLINE: &str = "offline";
 /// The name of the provider that the defaults make of `OPENAI_API_KEY`.
@@ -35,6 +37,8 @@ pub enum Adapter {
     Anthropic,
     /// Google's Gemini API.
     Gemini,
+    /// The native API of Ollama.
+    Ollama,
     /// No wire: texts and images from templates, made here.
     Offline,
 }
@@ -47,6 +51,7 @@ impl Adapter {
             Self::OpenAi => "openai",
             Self::Anthropic => "anthropic",
             Self::Gemini => "gemini",
+            Self::Ollama => "ollama",
             Self::Offline => "offline",
         }
     }
@@ -65,6 +70,7 @@ impl Adapter {
             Self::OpenAi => OPENAI_BASE_URL,
             Self::Anthropic => ANTHROPIC_BASE_URL,
             Self::Gemini => GEMINI_BASE_URL,
+            Self::Ollama => OLLAMA_BASE_URL,
             Self::Offline => "",
         }
     }

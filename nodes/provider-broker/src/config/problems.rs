@@ -34,7 +34,7 @@ pub(super) fn provider_problems(provider: &ProviderConfig) -> Vec<(&'static str,
         if provider.image_model.is_some() {
             problems.push(("image_model", "must not be set: of the adapters only `openai` makes images"));
         }
-        if provider.text_model.is_none() {
+        if provider.text_model.is_none() && provider.adapter != Adapter::Ollama {
             problems.push(("text_model", "must be set: this provider has no first model to take"));
         }
     }
@@ -51,15 +51,15 @@ fn url_problem(text: &str, adapter: Adapter) -> Option<&'static str> {
         Some("must not hold a user or a password: it is shown in lists and logs")
     } else if url.query().is_some() || url.fragment().is_some() {
         Some("must not hold a query or a fragment")
-    } else if adapter != Adapter::OpenAi && versioned(&url) {
-        Some("must end before the version of the API, such as /v1: the adapter adds it")
+    } else if adapter != Adapter::OpenAi && has_path(&url) {
+        Some("must end before the path of the API, such as /v1: the adapter adds it")
     } else {
         None
     }
 }
 
-/// Whether a URL ends with the version of an API, as those for `openai` do.
-fn versioned(url: &Url) -> bool {
+/// Whether a URL ends with the beginning of an API's path, as those for `openai` do.
+fn has_path(url: &Url) -> bool {
     let last = url.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    last == "api" || last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }

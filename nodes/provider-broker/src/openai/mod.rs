@@ -10,10 +10,9 @@ mod stream;
 
 use crate::config::{Adapter, ProviderConfig};
 use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
-use crate::wire::{Auth, Client, IMAGE_BYTES, Protocol, TEXT_BYTES, no_images, read_key};
+use crate::wire::{Auth, Client, IMAGE_BYTES, Protocol, TEXT_BYTES, TextModel, no_images, read_key};
 use async_trait::async_trait;
 use callboard_domain::llm::{Error, ImageRequest, TextRequest};
-use tokio::sync::OnceCell;
 
 const PROTOCOL: Protocol = Protocol {
     auth: Auth::Bearer,
@@ -27,10 +26,8 @@ const PROTOCOL: Protocol = Protocol {
 pub(crate) struct OpenAi {
     name: String,
     client: Client,
-    text_model: Option<String>,
+    text_model: TextModel,
     image_model: Option<String>,
-    /// The model for text where none is configured: the first that the provider lists.
-    listed_model: OnceCell<String>,
 }
 
 impl OpenAi {
@@ -46,23 +43,17 @@ impl OpenAi {
         Ok(Self {
             name: config.name.clone(),
             client: Client::new(config.base_url(), key, PROTOCOL)?,
-            text_model: config.text_model.clone(),
+            text_model: TextModel::new(config.text_model.clone()),
             image_model: config.image_model.clone(),
-            listed_model: OnceCell::new(),
         })
     }
 
     async fn model(&self, asked: Option<&String>) -> Result<String, Error> {
-        if let Some(model) = asked.or(self.text_model.as_ref()) {
-            return Ok(model.clone());
-        }
-        self.listed_model.get_or_try_init(|| self.first_listed_model()).await.cloned()
-    }
-
-    async fn first_listed_model(&self) -> Result<String, Error> {
-        let answer = self.client.get("models").await?;
-        let bytes = self.client.read(answer, TEXT_BYTES).await?;
-        response::first_text_model(&bytes)
+        let list = async || {
+            let answer = self.client.get("models").await?;
+            response::models(&self.client.read(answer, TEXT_BYTES).await?)
+        };
+        self.text_model.pick(asked, list).await
     }
 }
 
@@ -76,7 +67,7 @@ impl Provider for OpenAi {
         Description {
             adapter: Adapter::OpenAi,
             base_url: self.client.base_url().to_owned(),
-            text_model: self.text_model.as_ref().or(self.listed_model.get()).cloned().unwrap_or_default(),
+            text_model: self.text_model.known(),
             image_model: self.image_model.clone().unwrap_or_default(),
             has_key: self.client.has_key(),
         }

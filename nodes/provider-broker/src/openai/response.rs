@@ -2,7 +2,7 @@
 
 use super::error::in_document;
 use crate::provider::{ProviderImage, ProviderText};
-use crate::wire::{count, document, first_for_text, malformed};
+use crate::wire::{count, document, malformed};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use callboard_domain::llm::{Error, ErrorKind, Usage};
@@ -155,10 +155,10 @@ struct Model {
     id: String,
 }
 
-/// The first model of a list that is not obviously for something else than text.
-pub(super) fn first_text_model(body: &[u8]) -> Result<String, Error> {
+/// The models of a list.
+pub(super) fn models(body: &[u8]) -> Result<Vec<String>, Error> {
     let models: Models = document(body, "the answer lists no models", in_document)?;
-    first_for_text(models.data.into_iter().map(|m| m.id))
+    Ok(models.data.into_iter().map(|m| m.id).collect())
 }
 
 #[cfg(test)]
@@ -216,11 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn a_model_for_text_is_found() {
-        let list = br#"{"data":[{"id":"nomic-embed-text"},{"id":"llama3.2:latest"},{"id":"qwen"}]}"#;
-        assert_eq!(first_text_model(list).unwrap(), "llama3.2:latest");
-        assert_eq!(first_text_model(br#"{"data":[]}"#).unwrap_err().kind, ErrorKind::ServerFault);
-        assert_eq!(first_text_model(br#"{"error":"m"}"#).unwrap_err().kind, ErrorKind::ServerFault);
-        assert_eq!(first_text_model(b"<html>").unwrap_err().kind, ErrorKind::MalformedAnswer);
+    fn models_are_listed_by_their_ids() {
+        let list = br#"{"object":"list","data":[{"id":"nomic-embed-text"},{"id":"llama3.2:latest"}]}"#;
+        assert_eq!(models(list).unwrap(), ["nomic-embed-text", "llama3.2:latest"]);
+        assert_eq!(models(br#"{"error":"m"}"#).unwrap_err().kind, ErrorKind::ServerFault);
+        assert_eq!(models(b"<html>").unwrap_err().kind, ErrorKind::MalformedAnswer);
     }
 }

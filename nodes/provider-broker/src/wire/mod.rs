@@ -7,6 +7,8 @@
 mod client;
 mod error;
 mod key;
+mod lines;
+mod model;
 mod read;
 mod sse;
 mod stream;
@@ -14,7 +16,9 @@ mod stream;
 pub(crate) use client::{Auth, Client, Protocol};
 pub(crate) use error::{capped, excerpt, kind_of_status, malformed, no_images, refused, worded};
 pub(crate) use key::read_key;
-pub(crate) use read::{count, document, first_for_text, some_text};
+pub(crate) use lines::Lines;
+pub(crate) use model::TextModel;
+pub(crate) use read::{count, document, json_hint, some_text};
 pub(crate) use sse::Events;
 #[cfg(test)]
 pub(crate) use stream::read_all;

@@ -1,7 +1,7 @@
 //! Documents as they come: unknown fields skipped, errors in them found, counts taken as they are.
 
 use super::error::malformed;
-use callboard_domain::llm::{Error, ErrorKind};
+use callboard_domain::llm::{Error, ErrorKind, TextRequest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -41,27 +41,9 @@ pub(crate) fn some_text(empty: bool, finish_reason: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The first model of a list that is not obviously for something else than text.
-pub(crate) fn first_for_text(models: impl IntoIterator<Item = String>) -> Result<String, Error> {
-    const OTHERS: [&str; 6] = ["embed", "whisper", "tts", "dall-e", "image", "rerank"];
-    let for_text = |model: &String| {
-        let id = model.to_ascii_lowercase();
-        !id.is_empty() && !OTHERS.iter().any(|other| id.contains(other))
-    };
-    models.into_iter().find(for_text).ok_or_else(|| {
-        let message = "the provider lists no model for text: configure text_model, or load a model there";
-        Error::new(ErrorKind::ServerFault, message)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_model_for_text_is_found() {
-        let first = |models: &[&str]| first_for_text(models.iter().map(|m| (*m).to_owned()));
-        assert_eq!(first(&["nomic-embed-text", "llama3.2:latest", "qwen"]).unwrap(), "llama3.2:latest");
-        assert_eq!(first(&[]).unwrap_err().kind, ErrorKind::ServerFault);
-    }
+/// What a model is told where it shall answer in JSON and no message says so: in their JSON modes some servers
+/// insist on it, and some models need it.
+pub(crate) fn json_hint(request: &TextRequest) -> Option<&'static str> {
+    let says = request.messages.iter().any(|m| m.content.to_ascii_lowercase().contains("json"));
+    (request.json && !says).then_some("Respond with one JSON object.")
 }

@@ -123,6 +123,8 @@ fn an_adapter_says_what_it_needs_and_what_it_cannot_do() {
                 ..named("b", Adapter::Anthropic)
             },
             ProviderConfig { base_url: Some("https://host/v1beta".into()), ..named("c", Adapter::Gemini) },
+            ProviderConfig { base_url: Some("http://host/api".into()), ..named("d", Adapter::Ollama) },
+            named("e", Adapter::Ollama),
         ],
         ..Config::default()
     };
@@ -131,15 +133,17 @@ fn an_adapter_says_what_it_needs_and_what_it_cannot_do() {
         said,
         [
             "providers[0].text_model must be set: this provider has no first model to take",
-            "providers[1].base_url must end before the version of the API, such as /v1: the adapter adds it",
+            "providers[1].base_url must end before the path of the API, such as /v1: the adapter adds it",
             "providers[1].image_model must not be set: of the adapters only `openai` makes images",
-            "providers[2].base_url must end before the version of the API, such as /v1: the adapter adds it",
+            "providers[2].base_url must end before the path of the API, such as /v1: the adapter adds it",
             "providers[2].text_model must be set: this provider has no first model to take",
+            "providers[3].base_url must end before the path of the API, such as /v1: the adapter adds it",
         ]
     );
     for (adapter, url) in [
         (Adapter::Anthropic, "https://api.anthropic.com"),
         (Adapter::Gemini, "https://generativelanguage.googleapis.com"),
+        (Adapter::Ollama, "http://localhost:11434"),
     ] {
         let good = ProviderConfig { text_model: Some("m".into()), ..named("a", adapter) };
         let broker = Broker::new(&Config { providers: vec![good], ..Config::default() }, &deps().0).unwrap();

@@ -16,6 +16,10 @@ pub enum Endpoint {
     Messages,
     /// Gemini's `/v1beta/models/{model}:generateContent` and `:streamGenerateContent`.
     GenerateContent,
+    /// Ollama's `/api/chat`.
+    OllamaChat,
+    /// Ollama's `/api/tags`.
+    OllamaTags,
 }
 
 /// What goes wrong with a request, in the words of OpenAI; another provider's endpoint says the same in its own. A

@@ -4,7 +4,7 @@ use super::fault::{Endpoint, Fault, Plan};
 use super::socket::Connection;
 use super::state::{Flight, Recorded, State};
 use super::wire::Wire;
-use super::{anthropic, chat, gemini, images};
+use super::{anthropic, chat, gemini, images, ollama};
 use axum::Json;
 use axum::extract::{ConnectInfo, Request, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -29,6 +29,8 @@ pub(super) fn app(state: Arc<State>) -> axum::Router {
         .route("/v1/models", get_at(Endpoint::Models, models))
         .route("/v1/messages", post_at(Endpoint::Messages, anthropic::answer))
         .route("/v1beta/models/{call}", post_at(Endpoint::GenerateContent, gemini::answer))
+        .route("/api/chat", post_at(Endpoint::OllamaChat, ollama::answer))
+        .route("/api/tags", get_at(Endpoint::OllamaTags, ollama::tags))
         .route("/__faults", put(set_faults).delete(clear_faults))
         .route("/__requests", get(requests))
         .with_state(state)

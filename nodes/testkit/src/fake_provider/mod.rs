@@ -1,8 +1,9 @@
-//! An LLM provider with the wire formats of OpenAI, Anthropic and Gemini, on a port of its own, that fails as it is told.
+//! An LLM provider with the wire formats of OpenAI, Anthropic, Gemini and Ollama, on a port of its own, that fails as it is told.
 //!
 //! It answers `POST /v1/chat/completions` (in one piece and as a stream), `POST /v1/images/generations`
-//! and `GET /v1/models` as OpenAI does, `POST /v1/messages` as Anthropic does, and
-//! `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent` as Gemini does. Faults are set through [`FakeProvider::fault`] or, from another process, with
+//! and `GET /v1/models` as OpenAI does, `POST /v1/messages` as Anthropic does,
+//! `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent` as Gemini does, and `POST /api/chat`
+//! and `GET /api/tags` as Ollama does. Faults are set through [`FakeProvider::fault`] or, from another process, with
 //! `PUT /__faults` and the JSON of a [`Plan`]; `DELETE /__faults` ends them; `GET /__requests` is the log.
 //!
 //! Without a script it answers `fake: ` and the last user message, as a JSON object if one is asked for.
@@ -13,6 +14,7 @@ mod fault;
 mod gemini;
 mod http;
 mod images;
+mod ollama;
 mod openai;
 mod socket;
 mod state;
@@ -55,7 +57,7 @@ impl Builder {
         self
     }
 
-    /// The models of `GET /v1/models`. Requests may name any other, too.
+    /// The models of `GET /v1/models` and `GET /api/tags`. Requests may name any other, too.
     #[must_use]
     pub fn models(mut self, models: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.models = models.into_iter().map(Into::into).collect();

@@ -1,7 +1,7 @@
 //! The wires that are spoken: where each has its key, and how it refuses.
 
 use super::fault::{Endpoint, Fault};
-use super::{anthropic, gemini, openai};
+use super::{anthropic, gemini, ollama, openai};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use serde_json::Value;
@@ -12,6 +12,7 @@ pub(super) enum Wire {
     OpenAi,
     Anthropic,
     Gemini,
+    Ollama,
 }
 
 impl Endpoint {
@@ -20,6 +21,7 @@ impl Endpoint {
             Self::Chat | Self::Images | Self::Models => Wire::OpenAi,
             Self::Messages => Wire::Anthropic,
             Self::GenerateContent => Wire::Gemini,
+            Self::OllamaChat | Self::OllamaTags => Wire::Ollama,
         }
     }
 }
@@ -30,7 +32,7 @@ impl Wire {
         let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let own = |name| text(header::HeaderName::from_static(name)).unwrap_or_default().into_owned();
         match self {
-            Self::OpenAi => {
+            Self::OpenAi | Self::Ollama => {
                 let value = text(header::AUTHORIZATION).unwrap_or_default();
                 value.strip_prefix("Bearer ").unwrap_or_default().to_owned()
             }
@@ -45,6 +47,7 @@ impl Wire {
             Self::OpenAi => openai::refusal(fault, key),
             Self::Anthropic => anthropic::refusal(fault, key),
             Self::Gemini => gemini::refusal(fault, key),
+            Self::Ollama => ollama::refusal(fault, key),
         }
     }
 
@@ -54,6 +57,7 @@ impl Wire {
             Self::OpenAi => openai::bad_key(key),
             Self::Anthropic => anthropic::bad_key(key),
             Self::Gemini => gemini::bad_key(key),
+            Self::Ollama => ollama::bad_key(key),
         }
     }
 
@@ -64,6 +68,7 @@ impl Wire {
             Self::OpenAi => openai::error(400, message, "invalid_request_error", None),
             Self::Anthropic => anthropic::error(400, message),
             Self::Gemini => gemini::error(400, message, Value::Null),
+            Self::Ollama => ollama::error(400, message),
         }
     }
 
@@ -73,6 +78,7 @@ impl Wire {
             Self::OpenAi => r#"{"id":"chatcmpl-1","choices":[{"ind"#,
             Self::Anthropic => r#"{"id":"msg_1","type":"message","content":[{"ty"#,
             Self::Gemini => r#"{"candidates":[{"content":{"par"#,
+            Self::Ollama => r#"{"model":"m","mess"#,
         }
     }
 }

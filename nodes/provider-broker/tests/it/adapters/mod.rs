@@ -3,6 +3,7 @@
 
 mod anthropic;
 mod gemini;
+mod ollama;
 mod spans;
 
 use crate::streams::read;
