@@ -132,6 +132,7 @@ fn an_adapter_says_what_it_needs_and_what_it_cannot_do() {
     assert_eq!(
         said,
         [
+            "providers[0].api_key_env must be set, or api_key_file: this provider answers nobody without a key",
             "providers[0].text_model must be set: this provider has no first model to take",
             "providers[1].base_url must end before the path of the API, such as /v1: the adapter adds it",
             "providers[1].image_model must not be set: of the adapters only `openai` makes images",
@@ -145,7 +146,11 @@ fn an_adapter_says_what_it_needs_and_what_it_cannot_do() {
         (Adapter::Gemini, "https://generativelanguage.googleapis.com"),
         (Adapter::Ollama, "http://localhost:11434"),
     ] {
-        let good = ProviderConfig { text_model: Some("m".into()), ..named("a", adapter) };
+        let good = ProviderConfig {
+            text_model: Some("m".into()),
+            api_key_env: Some("KEY".into()),
+            ..named("a", adapter)
+        };
         let broker = Broker::new(&Config { providers: vec![good], ..Config::default() }, &deps().0).unwrap();
         assert_eq!(broker.providers()[0].description.base_url, url);
     }
