@@ -77,6 +77,7 @@ pub(super) fn answer(call: Call) -> Response {
                 event("message_stop", json!({})),
             ],
             error: event("error", error_body("overloaded_error", "Overloaded", Value::Null)),
+            ping: Some(event("ping", json!({}))),
         }
         .steps(call.fault.as_ref());
         return stream("text/event-stream; charset=utf-8", steps, call.flight);

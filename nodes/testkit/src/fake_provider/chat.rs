@@ -122,5 +122,6 @@ fn script<T>(answer: &Answer, with_usage: bool, play: impl FnOnce(Script<'_>) ->
         word: &|word| choice(json!({"content": word}), Value::Null),
         tail,
         error: data(error_body("The server had an error.", "server_error", None)),
+        ping: None,
     })
 }

@@ -69,6 +69,7 @@ pub(super) fn answer(call: Call) -> Response {
                 usage(output),
             ))],
             error: event(error_body(503, "The model is overloaded. Please try again later.", Value::Null)),
+            ping: None,
         };
         let script = if blocks {
             Script { head: vec![event(blocked)], text: "", tail: Vec::new(), ..script }

@@ -65,6 +65,7 @@ pub(super) fn answer(call: Call) -> Response {
         word: &|word| line(said(word)),
         tail: vec![line(done(said("")))],
         error: line(json!({"error": FAILED})),
+        ping: None,
     }
     .steps(call.fault.as_ref());
     stream("application/x-ndjson", steps, call.flight)

@@ -9,6 +9,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::time::Duration;
+
+/// The time between two pings.
+const PING: Duration = Duration::from_millis(20);
 
 /// How many words a text has: what counts as tokens here.
 pub(super) fn words(text: &str) -> usize {
@@ -18,7 +22,8 @@ pub(super) fn words(text: &str) -> usize {
 /// A step of a stream.
 pub(super) enum Step {
     Data(Bytes),
-    Stall,
+    /// Nothing more comes, but for this now and then.
+    Stall(Option<Bytes>),
 }
 
 /// The steps of a stream: its head, its text word by word, and its tail; or what a fault makes of it.
@@ -30,13 +35,15 @@ pub(super) struct Script<'a> {
     pub(super) tail: Vec<Bytes>,
     /// An error as it is sent in the middle.
     pub(super) error: Bytes,
+    /// What is sent now and then while there is nothing to say.
+    pub(super) ping: Option<Bytes>,
 }
 
 impl Script<'_> {
     pub(super) fn steps(self, fault: Option<&Fault>) -> VecDeque<Step> {
         let (limit, last) = match fault {
             Some(Fault::StreamCut { after_chunks }) => (*after_chunks, None),
-            Some(Fault::StreamStall { after_chunks }) => (*after_chunks, Some(Step::Stall)),
+            Some(Fault::StreamStall { after_chunks }) => (*after_chunks, Some(Step::Stall(self.ping))),
             Some(Fault::StreamErrorMid { after_chunks }) => (*after_chunks, Some(Step::Data(self.error))),
             _ => (usize::MAX, None),
         };
@@ -55,14 +62,19 @@ pub(super) fn stream(content_type: &'static str, steps: VecDeque<Step>, flight: 
     let body = futures::stream::unfold((steps, Some(flight)), |(mut steps, mut flight)| async move {
         let step = steps.pop_front();
         if steps.is_empty()
-            && !matches!(step, Some(Step::Stall))
+            && !matches!(step, Some(Step::Stall(_)))
             && let Some(flight) = flight.take()
         {
             flight.land();
         }
         match step? {
             Step::Data(bytes) => Some((bytes, (steps, flight))),
-            Step::Stall => std::future::pending().await,
+            Step::Stall(None) => std::future::pending().await,
+            Step::Stall(Some(ping)) => {
+                tokio::time::sleep(PING).await;
+                steps.push_front(Step::Stall(Some(ping.clone())));
+                Some((ping, (steps, flight)))
+            }
         }
     });
     let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-cache")];

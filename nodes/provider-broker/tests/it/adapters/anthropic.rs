@@ -116,6 +116,19 @@ async fn a_stream_that_breaks_says_so() {
             "ended before the answer did",
         ),
         (Fault::ContentFilterFinish, ErrorKind::ContentFiltered, "fake: hello you", "refused to answer"),
+        (
+            raw(
+                200,
+                "text/event-stream",
+                format!(
+                    "data: {{\"type\":\"content_block_delta\",\"delta\":{{\"type\":\"text_delta\",\"text\":\"hi\"}}}}\n\n\
+                     event: error\ndata: {{\"type\":\"error\",\"error\":{{\"type\":\"api_error\",\"message\":\"sent {KEY}\"}}}}\n\n"
+                ),
+            ),
+            ErrorKind::ServerFault,
+            "hi",
+            "sent *** (api_error)",
+        ),
     ];
     fail_midway(ADAPTER, rows).await;
     stall(ADAPTER).await;

@@ -157,6 +157,19 @@ async fn a_stream_that_breaks_says_so() {
             "ended before the answer did",
         ),
         (Fault::ContentFilterFinish, ErrorKind::ContentFiltered, "fake: hello you", "withheld the answer"),
+        (
+            raw(
+                200,
+                "text/event-stream",
+                format!(
+                    "data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"hi\"}}]}}}}]}}\n\n\
+                     data: {{\"error\":{{\"code\":500,\"message\":\"sent {KEY}\",\"status\":\"INTERNAL\"}}}}\n\n"
+                ),
+            ),
+            ErrorKind::ServerFault,
+            "hi",
+            "sent *** (INTERNAL)",
+        ),
     ];
     fail_midway(ADAPTER, rows).await;
     stall(ADAPTER).await;

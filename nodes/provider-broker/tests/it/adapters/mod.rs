@@ -134,7 +134,7 @@ async fn fail_midway(adapter: Adapter, rows: Vec<(Fault, ErrorKind, &str, &str)>
     assert_eq!(good.counts().received, 0);
 }
 
-/// A stream that says nothing more is timed out, and given up at the provider.
+/// A stream that says nothing more, be it with pings, is timed out, and given up at the provider.
 async fn stall(adapter: Adapter) {
     let fake = FakeProvider::builder().key(KEY).start().await.unwrap();
     let providers = vec![provider("main", adapter, &fake)];

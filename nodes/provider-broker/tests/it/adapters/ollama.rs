@@ -111,6 +111,18 @@ async fn a_stream_that_breaks_says_so() {
             "fake: ",
             "ended before the answer did",
         ),
+        (
+            raw(
+                200,
+                "application/x-ndjson",
+                format!(
+                    "{{\"message\":{{\"content\":\"hi\"}},\"done\":false}}\n{{\"error\":\"sent {KEY}\"}}\n"
+                ),
+            ),
+            ErrorKind::ServerFault,
+            "hi",
+            "sent ***",
+        ),
     ];
     fail_midway(ADAPTER, rows).await;
     stall(ADAPTER).await;
