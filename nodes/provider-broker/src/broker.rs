@@ -1,6 +1,9 @@
-use crate::config::{self, Adapter, Config};
+use crate::anthropic::Anthropic;
+use crate::config::{self, Adapter, Config, ProviderConfig};
+use crate::gemini::Gemini;
 use crate::health::{Health, ProviderCounts, ProviderStatus};
 use crate::offline::Offline;
+use crate::ollama::Ollama;
 use crate::openai::OpenAi;
 use crate::provider::Provider;
 use crate::route::{PieceStream, Router};
@@ -52,21 +55,15 @@ impl Broker {
         let mut violations = config.violations();
         let mut providers: Vec<Arc<dyn Provider>> = Vec::with_capacity(config.providers.len());
         for (i, provider) in config.providers.iter().enumerate() {
-            match provider.adapter {
-                Adapter::Offline => {
-                    let offline = Offline::new(&provider.name).with_latency(config.offline_latency);
-                    providers.push(Arc::new(offline));
-                }
-                Adapter::OpenAi => match OpenAi::new(provider, &*deps.env) {
-                    Ok(adapter) => providers.push(Arc::new(adapter)),
-                    Err((key, description)) => {
-                        let field = format!("providers[{i}].{key}");
-                        // A field that is wrong in itself has been named already.
-                        if !violations.iter().any(|v| v.field == field) {
-                            violations.push(Violation { field, description });
-                        }
+            match adapter(provider, config, &*deps.env) {
+                Ok(adapter) => providers.push(adapter),
+                Err((key, description)) => {
+                    let field = format!("providers[{i}].{key}");
+                    // A field that is wrong in itself has been named already.
+                    if !violations.iter().any(|v| v.field == field) {
+                        violations.push(Violation { field, description });
                     }
-                },
+                }
             }
         }
         if violations.is_empty() {
@@ -123,6 +120,21 @@ impl Broker {
     pub fn providers(&self) -> Vec<ProviderStatus> {
         self.router.status()
     }
+}
+
+/// The adapter of a provider, or the field that is wrong, and why.
+fn adapter(
+    provider: &ProviderConfig,
+    config: &Config,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Arc<dyn Provider>, (&'static str, String)> {
+    Ok(match provider.adapter {
+        Adapter::OpenAi => Arc::new(OpenAi::new(provider, env)?),
+        Adapter::Anthropic => Arc::new(Anthropic::new(provider, env)?),
+        Adapter::Gemini => Arc::new(Gemini::new(provider, env)?),
+        Adapter::Ollama => Arc::new(Ollama::new(provider, env)?),
+        Adapter::Offline => Arc::new(Offline::new(&provider.name).with_latency(config.offline_latency)),
+    })
 }
 
 fn check_size(bytes: usize) -> Result<(), Error> {

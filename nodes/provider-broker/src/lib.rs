@@ -16,17 +16,21 @@
 //! will go.
 
 mod actor;
+mod anthropic;
 mod breaker;
 mod broker;
 pub mod config;
+mod gemini;
 mod health;
 mod offline;
+mod ollama;
 mod openai;
 pub mod provider;
 mod route;
 mod secret;
 mod service;
 mod window;
+mod wire;
 
 pub use actor::{ActorService, ProviderBroker};
 pub use breaker::{BreakerState, BreakerStatus};

@@ -146,7 +146,7 @@ impl Router {
         call: &impl Fn(&'a dyn Provider) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<Won<T>, Lost> {
         let limits = course.limits;
-        let reserve = if rest.iter().any(|c| c.local) { course.reserve() } else { Duration::ZERO };
+        let reserve = if rest.iter().any(Candidate::local) { course.reserve() } else { Duration::ZERO };
         let provider = &*self.providers[candidate.index];
         // One span for all tries.
         let mut span: Option<Span> = None;

@@ -100,7 +100,7 @@ impl Failures {
                 let (failed, out) = (failed.join(", "), out.join(", "));
                 Some(format!("{name} answered after {failed} failed, while {out} is left out"))
             }
-            (true, true) if !winner.local => None,
+            (true, true) if !winner.local() => None,
             (true, true) => Some(match (self.pinned, self.all) {
                 (true, _) => "the call asked for the offline generator".into(),
                 (false, 1) => "no provider configured: the offline generator answered".into(),

@@ -77,7 +77,14 @@ struct Candidate {
     index: usize,
     name: String,
     model: String,
-    local: bool,
+    adapter: Adapter,
+}
+
+impl Candidate {
+    /// Whether it is no provider, but its stand-in.
+    fn local(&self) -> bool {
+        self.adapter == Adapter::Offline
+    }
 }
 
 /// The providers that may be tried, in their order.
@@ -152,8 +159,8 @@ impl Router {
 
     fn text_candidates(&self, request: &TextRequest) -> Result<Candidates, Error> {
         self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
-            (Some(model), Adapter::OpenAi) => model.clone(),
-            _ => d.text_model.clone(),
+            (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
+            (Some(model), _) => model.clone(),
         })
     }
 
@@ -170,8 +177,8 @@ impl Router {
             .filter(|(_, p)| pin.is_none_or(|name| name == p.name()))
             .map(|(index, p)| {
                 let description = p.describe();
-                let local = description.adapter == Adapter::Offline;
-                Candidate { index, name: p.name().to_owned(), model: model(&description), local }
+                let (model, adapter) = (model(&description), description.adapter);
+                Candidate { index, name: p.name().to_owned(), model, adapter }
             })
             .collect();
         if let (true, Some(name)) = (list.is_empty(), pin) {

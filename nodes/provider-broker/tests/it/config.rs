@@ -123,6 +123,52 @@ fn every_wrong_field_is_named() {
 }
 
 #[test]
+fn an_adapter_says_what_it_needs_and_what_it_cannot_do() {
+    let named = ProviderConfig::named;
+    let config = Config {
+        providers: vec![
+            named("a", Adapter::Anthropic),
+            ProviderConfig {
+                text_model: Some("m".into()),
+                image_model: Some("m".into()),
+                base_url: Some("https://host/v1/".into()),
+                ..named("b", Adapter::Anthropic)
+            },
+            ProviderConfig { base_url: Some("https://host/v1beta".into()), ..named("c", Adapter::Gemini) },
+            ProviderConfig { base_url: Some("http://host/api".into()), ..named("d", Adapter::Ollama) },
+            named("e", Adapter::Ollama),
+        ],
+        ..Config::default()
+    };
+    let said: Vec<_> = config.violations().iter().map(|v| format!("{} {}", v.field, v.description)).collect();
+    assert_eq!(
+        said,
+        [
+            "providers[0].api_key_env must be set, or api_key_file: this provider answers nobody without a key",
+            "providers[0].text_model must be set: this provider has no first model to take",
+            "providers[1].base_url must end before the path of the API, such as /v1: the adapter adds it",
+            "providers[1].image_model must not be set: of the adapters only `openai` makes images",
+            "providers[2].base_url must end before the path of the API, such as /v1: the adapter adds it",
+            "providers[2].text_model must be set: this provider has no first model to take",
+            "providers[3].base_url must end before the path of the API, such as /v1: the adapter adds it",
+        ]
+    );
+    for (adapter, url) in [
+        (Adapter::Anthropic, "https://api.anthropic.com"),
+        (Adapter::Gemini, "https://generativelanguage.googleapis.com"),
+        (Adapter::Ollama, "http://localhost:11434"),
+    ] {
+        let good = ProviderConfig {
+            text_model: Some("m".into()),
+            api_key_env: Some("KEY".into()),
+            ..named("a", adapter)
+        };
+        let broker = Broker::new(&Config { providers: vec![good], ..Config::default() }, &deps().0).unwrap();
+        assert_eq!(broker.providers()[0].description.base_url, url);
+    }
+}
+
+#[test]
 fn a_key_may_come_from_a_file() {
     let path = std::env::temp_dir().join(format!("callboard-key-{}", std::process::id()));
     std::fs::write(&path, "sk-from-file\n").unwrap();

@@ -1,5 +1,6 @@
 //! The broker against a provider that is real on the wire, and against scripted ones where time matters.
 
+mod adapters;
 mod breaker;
 mod cancel;
 mod config;

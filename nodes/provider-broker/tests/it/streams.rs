@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// The text of a stream, and how it ended.
 #[expect(clippy::expect_used, reason = "it is the assertion")]
-async fn read(mut stream: PieceStream) -> (String, Result<Summary, Error>) {
+pub(crate) async fn read(mut stream: PieceStream) -> (String, Result<Summary, Error>) {
     let mut text = String::new();
     let mut end = None;
     while let Some(piece) = stream.next().await {

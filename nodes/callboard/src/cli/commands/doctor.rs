@@ -176,7 +176,7 @@ fn providers(facts: &Facts, now: Timestamp) -> Vec<Check> {
         checks.push(match recent {
             Some(at) if !provider.last_error.is_empty() => {
                 let text = format!("{text}: {} {}", provider.last_error, relative(at, now));
-                Check::warn("provider", text, mend(&provider.last_error))
+                Check::warn("provider", text, mend(&provider.last_error, &provider.adapter))
             }
             _ if !provider.has_key => Check::ok("provider", format!("{text}, without a key")),
             _ => Check::ok("provider", format!("{text}, with a key")),
@@ -189,9 +189,14 @@ fn providers(facts: &Facts, now: Timestamp) -> Vec<Check> {
     checks
 }
 
-fn mend(error: &str) -> &'static str {
+fn mend(error: &str, adapter: &str) -> &'static str {
     match error {
-        "AUTHENTICATION" => "the key is missing or wrong: set OPENAI_API_KEY for the node and start it again",
+        "AUTHENTICATION" if adapter == "openai" => {
+            "the key is missing or wrong: set OPENAI_API_KEY for the node and start it again"
+        }
+        "AUTHENTICATION" => {
+            "the key is missing or wrong: correct it where the configuration says, and start the node again"
+        }
         "QUOTA_EXCEEDED" => "the account has no credit left: add some, or configure another provider",
         "RATE_LIMITED" | "OVERLOADED" => "it passes by itself; another provider as fallback helps meanwhile",
         "CONNECTION" | "TIMEOUT" => "is its address right, and reachable from the node?",
