@@ -190,7 +190,7 @@ fn providers(facts: &Facts, now: Timestamp) -> Vec<Check> {
 }
 
 fn mend(error: &str, adapter: &str) -> &'static str {
-    match error {
+    match error.strip_prefix("PROVIDER_").unwrap_or(error) {
         "AUTHENTICATION" if adapter == "openai" => {
             "the key is missing or wrong: set OPENAI_API_KEY for the node and start it again"
         }
@@ -210,6 +210,7 @@ mod tests {
     use super::*;
     use crate::cli::output::Palette;
     use crate::cli::values::{span_to_proto, time_to_proto};
+    use callboard_domain::llm::ErrorKind;
 
     const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -274,6 +275,19 @@ mod tests {
         let facts = Facts { providers: Vec::new(), ..healthy() };
         let last = examine(&facts, "1.0.0", NOW, "callboard").pop().unwrap();
         assert_eq!((last.name, last.level), ("provider", Level::Warn));
+    }
+
+    #[test]
+    fn a_wrong_key_is_sought_where_that_provider_has_it() {
+        let said = |adapter: &str| {
+            let mut facts = healthy();
+            facts.providers[0].adapter = adapter.into();
+            facts.providers[0].last_error = ErrorKind::Authentication.reason().into();
+            facts.providers[0].last_error_at = Some(time_to_proto(NOW));
+            providers(&facts, NOW).pop().unwrap().advice.unwrap()
+        };
+        assert!(said("openai").contains("OPENAI_API_KEY"));
+        assert!(!said("anthropic").contains("OPENAI_API_KEY"));
     }
 
     #[test]
