@@ -10,7 +10,7 @@ use crate::route::{PieceStream, Router};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
 use callboard_domain::{Violation, limits};
-use callboard_ports::{Clock, Tracer};
+use callboard_ports::{Clock, TokenBuckets, Tracer};
 use std::sync::Arc;
 
 /// Takes what the broker observed, for the alerts. It must not block.
@@ -35,12 +35,14 @@ pub struct Deps {
     pub tracer: Tracer,
     /// Spreads in time what would otherwise happen on all nodes at once.
     pub jitter: Jitter,
+    /// Where the limits are kept: this node's, or the cluster's.
+    pub buckets: Arc<dyn TokenBuckets>,
 }
 
 /// Answers calls for texts and images through the configured providers.
 ///
-/// What comes later goes here: admission (buckets, quotas, budgets) and the answer caches before the
-/// router is called, accounting after it.
+/// What comes later goes here: quotas, budgets and the answer caches before the router is called, accounting after it.
+/// Limits are part of the route: one that is reached sends a call on to the next provider.
 #[derive(Debug)]
 pub struct Broker {
     router: Arc<Router>,

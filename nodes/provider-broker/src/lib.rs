@@ -12,10 +12,10 @@
 //! - A provider that fails over and over is not called: see [`BreakerState`]. Retries are few and budgeted; the
 //!   task's retry policy does the rest.
 //!
-//! It does not validate what a model wrote, nor limit, cache or price calls yet; [`Broker`] says where those
-//! will go.
+//! It does not validate what a model wrote, nor cache or price calls yet; [`Broker`] says where those will go.
 
 mod actor;
+mod admission;
 mod anthropic;
 mod breaker;
 mod broker;
@@ -33,6 +33,7 @@ mod window;
 mod wire;
 
 pub use actor::{ActorService, ProviderBroker};
+pub use admission::{Limit, PREFIX as LIMITS};
 pub use breaker::{BreakerState, BreakerStatus};
 pub use broker::{Broker, Deps, Env, Jitter, Observe};
 pub use config::Config;

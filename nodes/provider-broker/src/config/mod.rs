@@ -9,7 +9,9 @@ mod span;
 
 pub use breaker::Breaker;
 pub use retry::Retry;
+pub(crate) use span::optional as optional_span;
 
+use crate::admission::Limit;
 use callboard_domain::{Violation, limits};
 use problems::provider_problems;
 use serde::{Deserialize, Serialize};
@@ -147,6 +149,8 @@ impl ProviderConfig {
 pub struct Config {
     /// The providers, in the order they are tried.
     pub providers: Vec<ProviderConfig>,
+    /// How much may be asked of them: of all together, of one, of one of its models.
+    pub limits: Vec<Limit>,
     /// The longest one attempt at a text may take; for a stream, until its first piece.
     #[serde(with = "span")]
     pub attempt_timeout: Duration,
@@ -176,6 +180,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             providers: vec![ProviderConfig::offline()],
+            limits: Vec::new(),
             attempt_timeout: Duration::from_secs(30),
             total_timeout: Duration::from_secs(60),
             image_attempt_timeout: Duration::from_secs(120),
@@ -247,6 +252,20 @@ impl Config {
             }
             for (key, problem) in provider_problems(provider) {
                 bad(field(key), problem);
+            }
+        }
+        for (i, limit) in self.limits.iter().enumerate() {
+            let field = |name: &str| format!("limits[{i}].{name}");
+            for (key, problem) in limit.problems() {
+                bad(field(key), problem);
+            }
+            let names = |name: &String| self.providers.iter().any(|provider| provider.name == *name);
+            if limit.provider.as_ref().is_some_and(|name| !names(name)) {
+                bad(field("provider"), "must name one of the providers");
+            }
+            let covers = |limit: &Limit| (limit.provider.clone(), limit.model.clone());
+            if self.limits[..i].iter().any(|other| covers(other) == covers(limit)) {
+                bad(field("provider"), "has a limit for the same already");
             }
         }
         for (name, span) in [

@@ -3,6 +3,7 @@
 use super::failures::Failures;
 use super::spans::{Operation, failed};
 use super::{Candidate, Candidates, Limits, Router};
+use crate::admission::Debit;
 use crate::breaker::{Outcome, Permit};
 use crate::provider::Provider;
 use callboard_domain::limits;
@@ -27,9 +28,18 @@ pub(super) struct Won<T> {
     pub(super) span: Span,
     /// Of the breaker, which waits for what becomes of the call: a stream may still break.
     pub(super) permit: Permit,
+    /// Of the limits, until it is known what the call took.
+    debit: Option<Debit>,
 }
 
 impl<T> Won<T> {
+    /// What the call took counts against the limits.
+    pub(super) async fn settle(&mut self, usage: Usage) {
+        if let Some(debit) = self.debit.take() {
+            debit.settle(usage).await;
+        }
+    }
+
     pub(super) fn attempt(&self, model: &str, error: Option<(ErrorKind, String)>) -> ProviderAttempt {
         ProviderAttempt {
             provider: self.candidate.name.clone(),
@@ -81,6 +91,8 @@ struct Course {
     operation: Operation,
     limits: Limits,
     deadline: Instant,
+    /// How many tokens it will take, as far as can be told.
+    estimate: u32,
     failures: Failures,
     pipeline: Span,
 }
@@ -117,6 +129,7 @@ impl Router {
             operation,
             limits,
             deadline: Instant::now() + limits.total.min(limits::TIMEOUT),
+            estimate: candidates.estimate,
             failures: Failures::new(self.providers.len(), candidates.pinned),
             pipeline: self.begin(operation),
         };
@@ -165,6 +178,15 @@ impl Router {
                 }
                 Err(_) => break,
             };
+            let debit = self.admission.admit(&candidate.name, &candidate.model, course.estimate).await;
+            let debit = match debit {
+                Ok(debit) => debit,
+                // Dropped, the permit of the breaker is somebody else's.
+                Err(reached) => {
+                    course.failures.limited(&candidate, reached);
+                    break;
+                }
+            };
             if tries == 1 {
                 self.retries.call(candidate.index);
             }
@@ -176,7 +198,17 @@ impl Router {
                     tracing::debug!(provider = candidate.name, model = candidate.model, "provider answered");
                     let degraded = course.failures.degraded(&candidate);
                     let failed = std::mem::take(&mut course.failures.attempts);
-                    return Ok(Won { value, candidate, started, failed, degraded, span: open, permit });
+                    let debit = Some(debit);
+                    return Ok(Won {
+                        value,
+                        candidate,
+                        started,
+                        failed,
+                        degraded,
+                        span: open,
+                        permit,
+                        debit,
+                    });
                 }
                 Ok(Err(error)) => error,
                 Err(_) => Error::new(ErrorKind::Timeout, format!("no answer in {budget:?}")),
@@ -184,6 +216,7 @@ impl Router {
             // A provider is not to blame for a call that gave it much less time than it may take.
             let cut_short = error.kind == ErrorKind::Timeout && budget < limits.attempt / 2;
             permit.settle(outcome(&error, cut_short));
+            debit.failed(error.kind).await;
             self.health.failure(candidate.index, error.kind);
             let pause = self.pause(course, &candidate, rest, &error, tries);
             if pause.is_none() {

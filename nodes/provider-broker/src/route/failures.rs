@@ -72,6 +72,23 @@ impl Failures {
         });
     }
 
+    /// A limit of ours left no room for a provider: it is not to blame, and was not asked.
+    pub(super) fn limited(&mut self, candidate: &Candidate, error: Error) {
+        tracing::debug!(
+            provider = candidate.name,
+            model = candidate.model,
+            message = error.message,
+            "limited"
+        );
+        self.retry_after = earlier(self.retry_after, error.retry_after);
+        self.attempts.push(ProviderAttempt {
+            provider: candidate.name.clone(),
+            model: candidate.model.clone(),
+            duration: Duration::ZERO,
+            error: Some((error.kind, error.message)),
+        });
+    }
+
     /// A provider was left out.
     pub(super) fn skip(&mut self, candidate: &Candidate, refusal: Refusal) {
         self.down.insert(candidate.index);

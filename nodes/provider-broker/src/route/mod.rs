@@ -1,7 +1,7 @@
 //! Which provider a call goes to, for how long, and what happens when it fails.
 //!
 //! Candidates are tried in the configured order, each within the attempt's timeout and all within the
-//! call's. One whose breaker is open is left out: no call touches it. The next is tried if the failure allows
+//! call's. One whose breaker is open is left out, and one for which a limit leaves no room: no call touches it. The next is tried if the failure allows
 //! it. Only the last one that is left is tried again, for what may pass, and within its budget of retries:
 //! anybody else is more likely to answer, and asking a provider again that has too much to do makes it worse.
 
@@ -14,6 +14,7 @@ mod stream;
 pub(crate) use retry::Counts as RetryCounts;
 pub use stream::{Piece, PieceStream};
 
+use crate::admission::{self, Admission};
 use crate::breaker::Board;
 use crate::broker::Deps;
 use crate::config::{Adapter, Config};
@@ -57,6 +58,7 @@ pub(crate) struct Router {
     health: Health,
     breakers: Arc<Board>,
     retries: Retries,
+    admission: Admission,
     timeouts: Timeouts,
     tracer: Tracer,
 }
@@ -91,6 +93,8 @@ impl Candidate {
 struct Candidates {
     list: Vec<Candidate>,
     pinned: bool,
+    /// How many tokens the call will take, as far as can be told: of an image nothing is.
+    estimate: u32,
 }
 
 impl Router {
@@ -104,7 +108,8 @@ impl Router {
         let breakers = Board::new(config.breaker.clone(), names, deps);
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
-        Self { providers, health, breakers, retries, timeouts, tracer }
+        let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
+        Self { providers, health, breakers, retries, admission, timeouts, tracer }
     }
 
     /// The span of a call on its way through here.
@@ -127,12 +132,13 @@ impl Router {
 
     pub(crate) async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
         let candidates = self.text_candidates(request)?;
-        let won = self
+        let mut won = self
             .attempt_all(Operation::Chat, candidates, self.text_limits(request), |p| p.text(request))
             .await?;
         let answer = &won.value;
         let (model, finish_reason, usage) =
             (answer.model.clone(), answer.finish_reason.clone(), answer.usage);
+        won.settle(usage).await;
         let (answer, summary) = won.finish(self, model, finish_reason, usage);
         Ok(TextResponse { text: answer.text, summary })
     }
@@ -146,8 +152,9 @@ impl Router {
             return Err(Error::new(ErrorKind::InvalidRequest, format!("{who} {what}: set its image_model")));
         }
         let limits = self.timeouts.image;
-        let won = self.attempt_all(Operation::Image, candidates, limits, |p| p.image(request)).await?;
+        let mut won = self.attempt_all(Operation::Image, candidates, limits, |p| p.image(request)).await?;
         let (model, usage) = (won.value.model.clone(), won.value.usage);
+        won.settle(usage).await;
         let (image, summary) = won.finish(self, model, "stop".into(), usage);
         Ok(ImageResponse { data: image.data, media_type: image.media_type, summary })
     }
@@ -158,10 +165,13 @@ impl Router {
     }
 
     fn text_candidates(&self, request: &TextRequest) -> Result<Candidates, Error> {
-        self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
-            (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
-            (Some(model), _) => model.clone(),
-        })
+        let candidates =
+            self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
+                (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
+                (Some(model), _) => model.clone(),
+            })?;
+        let prompt = request.messages.iter().map(|m| m.content.len()).sum();
+        Ok(Candidates { estimate: admission::estimate(prompt, request.max_tokens), ..candidates })
     }
 
     /// The providers a call may go to, with the model it would use at each.
@@ -186,6 +196,6 @@ impl Router {
             let message = format!("no provider is called `{name}`; there are: {}", known.join(", "));
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         }
-        Ok(Candidates { list, pinned: pin.is_some() })
+        Ok(Candidates { list, pinned: pin.is_some(), estimate: 0 })
     }
 }

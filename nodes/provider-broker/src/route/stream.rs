@@ -78,6 +78,7 @@ impl Running {
                 (Ok(Piece::Delta(text)), Some(self))
             }
             Ok(Chunk::End { usage, finish_reason, model }) => {
+                self.won.settle(usage).await;
                 let (_, summary) = self.won.finish(&self.router, model, finish_reason, usage);
                 (Ok(Piece::End(Box::new(summary))), None)
             }

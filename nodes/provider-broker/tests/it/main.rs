@@ -5,6 +5,7 @@ mod breaker;
 mod cancel;
 mod config;
 mod faults;
+mod limits;
 mod offline;
 mod retry;
 mod routing;

@@ -5,11 +5,13 @@ use async_trait::async_trait;
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ProviderAttempt, TextRequest, Usage};
+use callboard_ports::token_buckets::{self, Decision, Level, TokenBuckets};
 use callboard_provider_broker::config::{Adapter, Breaker, ProviderConfig, Retry};
 use callboard_provider_broker::provider::{Chunk, ChunkStream, Description, ProviderImage, ProviderText};
 use callboard_provider_broker::{Broker, Config, Deps, Offline, Provider};
 use callboard_testkit::{FakeProvider, ManualClock};
 use futures::{StreamExt, stream};
+use std::collections::HashMap;
 use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -44,6 +46,7 @@ pub(crate) fn deps() -> (Deps, Seen) {
         env: Arc::new(|name| (name == "KEY").then(|| KEY.to_owned())),
         tracer: callboard_ports::Tracer::default(),
         jitter: Arc::new(|| 0.0),
+        buckets: Arc::new(Buckets::default()),
     };
     (deps, seen)
 }
@@ -224,4 +227,38 @@ pub(crate) fn scripted_with(
     }
     let (deps, seen) = deps();
     (Broker::with_providers(config, all, &deps), seen)
+}
+
+/// Token buckets that never fill up again.
+#[derive(Default)]
+pub(crate) struct Buckets(Mutex<HashMap<String, f64>>);
+
+impl Buckets {
+    fn debit(&self, levels: &[Level], cost: f64, least: f64) -> Decision {
+        let mut held = self.0.lock().unwrap();
+        for Level { key, burst, .. } in levels {
+            if *held.entry(key.clone()).or_insert(*burst) - cost < least {
+                return Decision::Denied { level: key.clone(), retry_after: Some(Duration::from_secs(7)) };
+            }
+        }
+        levels.iter().for_each(|level| *held.get_mut(&level.key).unwrap() -= cost);
+        Decision::Allowed
+    }
+
+    /// What a bucket holds.
+    pub(crate) fn left(&self, key: &str) -> f64 {
+        self.0.lock().unwrap()[key]
+    }
+}
+
+#[async_trait]
+impl TokenBuckets for Buckets {
+    async fn take(&self, levels: &[Level], cost: f64) -> Result<Decision, token_buckets::Error> {
+        Ok(self.debit(levels, cost, 0.0))
+    }
+
+    async fn settle(&self, levels: &[Level], cost: f64) -> Result<(), token_buckets::Error> {
+        self.debit(levels, cost, f64::NEG_INFINITY);
+        Ok(())
+    }
 }

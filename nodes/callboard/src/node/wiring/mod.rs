@@ -115,7 +115,8 @@ pub(super) async fn build(
     loops.spawn(alert::report_loop(observations, alerts.client.clone()));
     loops.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
     let broker_peers = peers.as_ref().filter(|_| !hosts(Role::ProviderBroker));
-    let (broker, providers) = start_broker(&system, &shells, config, deps, &reporter, tracer, broker_peers)?;
+    let (broker, providers) =
+        start_broker(&system, &shells, config, deps, &reporter, tracer, cluster.as_deref(), broker_peers)?;
 
     // The supervisor's state comes first: the worker tells it when its session has ended.
     let (session, session_now) = watch::channel(None);
