@@ -43,7 +43,7 @@ pub struct Rule {
 }
 
 /// The rules of this version.
-pub const RULES: [Rule; 3] = [
+pub const RULES: [Rule; 4] = [
     Rule {
         name: "task_failed",
         severity: Severity::Warning,
@@ -57,6 +57,13 @@ pub const RULES: [Rule; 3] = [
         quiet: Some(Duration::from_secs(600)),
     },
     Rule { name: "all_providers_down", severity: Severity::Critical, threshold: 1, quiet: None },
+    Rule {
+        name: "provider_breaker_open",
+        severity: Severity::Warning,
+        threshold: 1,
+        // Seen again each time it opens again: at least twice an hour.
+        quiet: Some(Duration::from_secs(3600)),
+    },
 ];
 
 /// The rule of that name.

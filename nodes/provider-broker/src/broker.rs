@@ -1,13 +1,16 @@
-use crate::config::{self, Adapter, Config};
+use crate::anthropic::Anthropic;
+use crate::config::{self, Adapter, Config, ProviderConfig};
+use crate::gemini::Gemini;
 use crate::health::{Health, ProviderCounts, ProviderStatus};
 use crate::offline::Offline;
+use crate::ollama::Ollama;
 use crate::openai::OpenAi;
 use crate::provider::Provider;
 use crate::route::{PieceStream, Router};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
 use callboard_domain::{Violation, limits};
-use callboard_ports::{Clock, Tracer};
+use callboard_ports::{Clock, TokenBuckets, Tracer};
 use std::sync::Arc;
 
 /// Takes what the broker observed, for the alerts. It must not block.
@@ -15,6 +18,9 @@ pub type Observe = Arc<dyn Fn(Observation) + Send + Sync>;
 
 /// Reads an environment variable.
 pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Draws a random number from 0 to 1.
+pub type Jitter = Arc<dyn Fn() -> f64 + Send + Sync>;
 
 /// What the broker needs from outside.
 #[derive(Clone)]
@@ -27,12 +33,16 @@ pub struct Deps {
     pub env: Env,
     /// Records calls.
     pub tracer: Tracer,
+    /// Spreads in time what would otherwise happen on all nodes at once.
+    pub jitter: Jitter,
+    /// Where the limits are kept: this node's, or the cluster's.
+    pub buckets: Arc<dyn TokenBuckets>,
 }
 
 /// Answers calls for texts and images through the configured providers.
 ///
-/// What comes later goes here: admission (buckets, quotas, budgets) and the answer caches before the
-/// router is called, accounting after it. The breaker belongs to the router's choice of candidates.
+/// What comes later goes here: quotas, budgets and the answer caches before the router is called, accounting after it.
+/// Limits are part of the route: one that is reached sends a call on to the next provider.
 #[derive(Debug)]
 pub struct Broker {
     router: Arc<Router>,
@@ -47,21 +57,15 @@ impl Broker {
         let mut violations = config.violations();
         let mut providers: Vec<Arc<dyn Provider>> = Vec::with_capacity(config.providers.len());
         for (i, provider) in config.providers.iter().enumerate() {
-            match provider.adapter {
-                Adapter::Offline => {
-                    let offline = Offline::new(&provider.name).with_latency(config.offline_latency);
-                    providers.push(Arc::new(offline));
-                }
-                Adapter::OpenAi => match OpenAi::new(provider, &*deps.env) {
-                    Ok(adapter) => providers.push(Arc::new(adapter)),
-                    Err((key, description)) => {
-                        let field = format!("providers[{i}].{key}");
-                        // A field that is wrong in itself has been named already.
-                        if !violations.iter().any(|v| v.field == field) {
-                            violations.push(Violation { field, description });
-                        }
+            match adapter(provider, config, &*deps.env) {
+                Ok(adapter) => providers.push(adapter),
+                Err((key, description)) => {
+                    let field = format!("providers[{i}].{key}");
+                    // A field that is wrong in itself has been named already.
+                    if !violations.iter().any(|v| v.field == field) {
+                        violations.push(Violation { field, description });
                     }
-                },
+                }
             }
         }
         if violations.is_empty() {
@@ -71,14 +75,12 @@ impl Broker {
         }
     }
 
-    /// A broker with providers of any kind, in the order they are tried. Of the configuration, only the
-    /// timeouts are used.
+    /// A broker with providers of any kind, in the order they are tried. Those that the configuration names are
+    /// not looked at.
     #[must_use]
     pub fn with_providers(config: &Config, providers: Vec<Arc<dyn Provider>>, deps: &Deps) -> Arc<Self> {
         let health = Health::new(providers.len(), deps.clock.clone(), deps.observe.clone());
-        Arc::new(Self {
-            router: Arc::new(Router::new(providers, health, config.into(), deps.tracer.clone())),
-        })
+        Arc::new(Self { router: Arc::new(Router::new(providers, health, config, deps)) })
     }
 
     /// Generates a text.
@@ -120,6 +122,21 @@ impl Broker {
     pub fn providers(&self) -> Vec<ProviderStatus> {
         self.router.status()
     }
+}
+
+/// The adapter of a provider, or the field that is wrong, and why.
+fn adapter(
+    provider: &ProviderConfig,
+    config: &Config,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Arc<dyn Provider>, (&'static str, String)> {
+    Ok(match provider.adapter {
+        Adapter::OpenAi => Arc::new(OpenAi::new(provider, env)?),
+        Adapter::Anthropic => Arc::new(Anthropic::new(provider, env)?),
+        Adapter::Gemini => Arc::new(Gemini::new(provider, env)?),
+        Adapter::Ollama => Arc::new(Ollama::new(provider, env)?),
+        Adapter::Offline => Arc::new(Offline::new(&provider.name).with_latency(config.offline_latency)),
+    })
 }
 
 fn check_size(bytes: usize) -> Result<(), Error> {

@@ -1,7 +1,9 @@
 //! How the providers fare: counters for the list, and the alert that all of them are down.
 
+use crate::breaker::{BreakerState, BreakerStatus, Standing};
 use crate::broker::Observe;
 use crate::provider::{Description, Provider};
+use crate::route::RetryCounts;
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
@@ -31,6 +33,8 @@ pub struct ProviderStatus {
     pub failures: u64,
     /// The kind of its last error, and when that was.
     pub last_error: Option<(ErrorKind, Timestamp)>,
+    /// How the breakers of its models stand, by name; at most 64, of models that were called.
+    pub breakers: Vec<BreakerStatus>,
 }
 
 /// What was counted of a provider since the start.
@@ -44,6 +48,14 @@ pub struct ProviderCounts {
     pub failures: Vec<(ErrorKind, u64)>,
     /// How long the answered ones took, in nanoseconds; a stream, until its end.
     pub took: Distribution,
+    /// How its breaker stands: of those of its models, the worst.
+    pub breaker: BreakerState,
+    /// How often a breaker of it opened.
+    pub trips: u64,
+    /// How many failed calls were made again.
+    pub retries: u64,
+    /// How many were not, as too many had been.
+    pub retries_refused: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,14 +127,35 @@ impl Health {
     }
 
     /// What was counted of a provider.
-    pub(crate) fn counts(&self, index: usize, name: &str) -> Option<ProviderCounts> {
+    pub(crate) fn counts(
+        &self,
+        index: usize,
+        name: &str,
+        standing: Standing,
+        retries: RetryCounts,
+    ) -> Option<ProviderCounts> {
         let counters = *lock(self.counters.get(index)?);
         let failures = ErrorKind::ALL.iter().copied().zip(counters.by_kind).collect();
         let took = self.took.get(index)?.read();
-        Some(ProviderCounts { name: name.to_owned(), successes: counters.successes, failures, took })
+        let Standing { state: breaker, trips } = standing;
+        Some(ProviderCounts {
+            name: name.to_owned(),
+            successes: counters.successes,
+            failures,
+            took,
+            breaker,
+            trips,
+            retries: retries.made,
+            retries_refused: retries.refused,
+        })
     }
 
-    pub(crate) fn status(&self, index: usize, provider: &dyn Provider) -> ProviderStatus {
+    pub(crate) fn status(
+        &self,
+        index: usize,
+        provider: &dyn Provider,
+        breakers: Vec<BreakerStatus>,
+    ) -> ProviderStatus {
         let counters = self.counters.get(index).map(|c| *lock(c)).unwrap_or_default();
         ProviderStatus {
             name: provider.name().to_owned(),
@@ -130,6 +163,7 @@ impl Health {
             successes: counters.successes,
             failures: counters.failures,
             last_error: counters.last_error,
+            breakers,
         }
     }
 

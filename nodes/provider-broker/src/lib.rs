@@ -9,23 +9,33 @@
 //! - No message, log line or description holds a key.
 //! - Nothing is spawned by [`Broker`]: dropping a call, or its stream, drops the connection to the provider
 //!   with it.
+//! - A provider that fails over and over is not called: see [`BreakerState`]. Retries are few and budgeted; the
+//!   task's retry policy does the rest.
 //!
-//! It does not retry at the same provider (the task's retry policy does), validate what a model wrote, nor
-//! limit, cache or price calls yet; [`Broker`] says where those will go.
+//! It does not validate what a model wrote, nor cache or price calls yet; [`Broker`] says where those will go.
 
 mod actor;
+mod admission;
+mod anthropic;
+mod breaker;
 mod broker;
 pub mod config;
+mod gemini;
 mod health;
 mod offline;
+mod ollama;
 mod openai;
 pub mod provider;
 mod route;
 mod secret;
 mod service;
+mod window;
+mod wire;
 
 pub use actor::{ActorService, ProviderBroker};
-pub use broker::{Broker, Deps, Env, Observe};
+pub use admission::{Limit, PREFIX as LIMITS};
+pub use breaker::{BreakerState, BreakerStatus};
+pub use broker::{Broker, Deps, Env, Jitter, Observe};
 pub use config::Config;
 pub use health::{ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};

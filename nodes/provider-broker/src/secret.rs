@@ -37,11 +37,12 @@ pub(crate) fn clean(key: Option<&Secret>, mut error: Error) -> Error {
     error
 }
 
-/// Masks what looks like a key of the usual form: providers repeat keys of others, or parts of ours.
+/// Masks what looks like a key of the usual forms: providers repeat keys of others, or parts of ours.
 fn mask_tokens(text: &str) -> String {
+    const BEGINNINGS: [&str; 2] = ["sk-", "AIza"];
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find("sk-") {
+    while let Some(at) = BEGINNINGS.iter().filter_map(|beginning| rest.find(beginning)).min() {
         let (before, found) = rest.split_at(at);
         let end = found
             .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*')))
@@ -70,6 +71,7 @@ mod tests {
         };
         assert_eq!(clean("wrong key geheim, or geheim2"), "wrong key ***, or ***2");
         assert_eq!(clean("wrong key: sk-proj-ab**cd."), "wrong key: ***.");
+        assert_eq!(clean("of sk-ant-api03-x_y or AIzaSyD-4_z, not of bAIza"), "of *** or ***, not of bAIza");
         assert_eq!(clean("a risk-free ask-me desk"), "a risk-free ask-me desk");
         assert_eq!(format!("{:?}", Secret::new("geheim")), "***");
     }

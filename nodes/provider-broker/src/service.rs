@@ -1,3 +1,4 @@
+use crate::breaker::{BreakerState, BreakerStatus};
 use crate::broker::Broker;
 use crate::health::ProviderStatus;
 use crate::route::Piece;
@@ -29,6 +30,22 @@ fn text_request(request: Option<v1::GenerateRequest>) -> Result<TextRequest, Sta
     Ok(convert::text_request_from_proto(request)?)
 }
 
+fn breaker_to_proto(status: BreakerStatus) -> v1::ProviderBreaker {
+    let state = match status.state {
+        BreakerState::Closed => v1::BreakerState::Closed,
+        BreakerState::HalfOpen => v1::BreakerState::HalfOpen,
+        BreakerState::Open => v1::BreakerState::Open,
+    };
+    v1::ProviderBreaker {
+        model: status.model,
+        state: state.into(),
+        cause: status.cause.map(|kind| kind.reason().to_owned()).unwrap_or_default(),
+        since: status.since.map(convert::time_to_proto),
+        until: status.until.map(convert::time_to_proto),
+        trips: status.trips,
+    }
+}
+
 fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
     let (kind, at) = status.last_error.unzip();
     v1::Provider {
@@ -42,6 +59,7 @@ fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
         failures: status.failures,
         last_error: kind.map(|k| k.reason().to_owned()).unwrap_or_default(),
         last_error_at: at.map(convert::time_to_proto),
+        breakers: status.breakers.into_iter().map(breaker_to_proto).collect(),
     }
 }
 

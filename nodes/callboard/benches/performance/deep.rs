@@ -31,7 +31,8 @@ pub(crate) async fn run(servers: &mut Servers, waiting: usize, tasks: usize, run
     let today: i64 = sqlx::query_scalar("SELECT extract(epoch FROM clock_timestamp())::bigint / 86400")
         .fetch_one(&mut sql)
         .await?;
-    for day in today - DAYS..today {
+    // Ahead, for what is before the first day has a partition in common. To a statement it is the same.
+    for day in today..today + DAYS {
         sqlx::query("SELECT callboard_make_day($1)").bind(day).execute(&mut sql).await?;
     }
     sql.close().await?;

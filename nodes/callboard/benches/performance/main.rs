@@ -125,6 +125,44 @@ impl Rate {
     }
 }
 
+const TRACED: &str = "the same, a tenth of the traces exported";
+const THREE: &str = "the same on three replicas";
+
+/// Some measures, of several runs.
+#[derive(Default)]
+struct Table(Vec<Row>);
+
+/// What one measure was in each run, and as a share of what.
+struct Row {
+    what: String,
+    rates: Vec<f64>,
+    shares: Vec<f64>,
+    of: &'static str,
+}
+
+impl Table {
+    /// What a run has measured, and what it is held against.
+    fn add(&mut self, what: &str, rate: Rate, beside: f64, of: &'static str) {
+        let place = self.0.iter().position(|row| row.what == what).unwrap_or_else(|| {
+            self.0.push(Row { what: what.to_owned(), rates: Vec::new(), shares: Vec::new(), of });
+            self.0.len() - 1
+        });
+        if let Some(row) = self.0.get_mut(place) {
+            row.rates.push(rate.a_second());
+            row.shares.push(rate.a_second() / beside);
+        }
+    }
+
+    fn show(&self, runs: usize) -> String {
+        let lines = self.0.iter().map(|Row { what, rates, shares, of }| {
+            let (rate, share) = (median(rates.clone()), 100.0 * median(shares.clone()));
+            format!("  {what:40} {rate:>8.0} tasks/s   {share:>4.0} % {of}")
+        });
+        let head = format!("  median of {runs} runs, each share within its run:");
+        std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n")
+    }
+}
+
 /// All of `tasks` through nodes that have none yet.
 async fn rate(nodes: &[Node], way: Way, tasks: usize, look_every: Duration) -> Result<Rate> {
     let endpoints = nodes.iter().map(Node::endpoint).collect::<Result<Vec<_>>>()?;
@@ -280,6 +318,11 @@ fn main() -> Result<()> {
         let what = format!("idle, started on {} tasks", args.batched);
         say(&load.block_on(show_idle(&what, &node))?)?;
     }
+    if args.deep {
+        say("\ncluster, on a store that is not empty")?;
+        let mut servers = Servers::start()?;
+        load.block_on(deep::run(&mut servers, args.waiting, args.tasks, args.runs))?;
+    }
     if args.cluster {
         say("\ncluster: PostgreSQL, RabbitMQ, Redis")?;
         let mut servers = Servers::start()?;
@@ -287,9 +330,7 @@ fn main() -> Result<()> {
         say(&load.block_on(show_idle("idle, no tasks", &nodes[0]))?)?;
         say(&show_latency(&client.block_on(latency(nodes[0].endpoint()?, args.latency))?))?;
         drop(nodes);
-        let (mut shares, mut batched_shares) = (Vec::new(), Vec::new());
-        let (mut threes, mut traces) = (Vec::new(), Vec::new());
-        let mut others = vec![Vec::new(); args.against.len()];
+        let mut table = Table::default();
         for _ in 0..args.runs {
             let floor = load.block_on(floor_rate(&mut servers, Way::OneByOne, args.tasks))?;
             say(&floor.show(&format!("floor: {one_by_one}")))?;
@@ -298,40 +339,28 @@ fn main() -> Result<()> {
             say(&one.show(&one_by_one))?;
             drop(nodes);
             let (with_traces, spans) = load.block_on(traced(&mut servers, args.tasks))?;
-            say(&format!(
-                "{}   {spans} spans",
-                with_traces.show("the same, a tenth of the traces exported")
-            ))?;
+            say(&format!("{}   {spans} spans", with_traces.show(TRACED)))?;
             let nodes = load.block_on(replicas(&mut servers, 3, None))?;
             let three = load.block_on(rate(&nodes, Way::OneByOne, args.tasks, COUNTS_MADE))?;
-            say(&three.show("the same on three replicas"))?;
+            say(&three.show(THREE))?;
             drop(nodes);
             let many_floor = load.block_on(floor_rate(&mut servers, Way::Batched, args.batched))?;
             say(&many_floor.show(&format!("floor: {batched}")))?;
             let nodes = load.block_on(replicas(&mut servers, 1, None))?;
             let many = load.block_on(rate(&nodes, Way::Batched, args.batched, COUNTS_MADE))?;
             say(&many.show(&batched))?;
-            for (other, times) in args.against.iter().zip(&mut others) {
+            table.add(&one_by_one, one, floor.a_second(), "of the floor");
+            table.add(TRACED, with_traces, one.a_second(), "of the same without");
+            table.add(THREE, three, one.a_second(), "of one replica");
+            table.add(&batched, many, many_floor.a_second(), "of the floor");
+            for other in &args.against {
                 let theirs = load.block_on(other.rate(args.tasks))?;
-                say(&format!("  {:42} {theirs:>8.0} tasks/s", format!("{}: one by one", other.name())))?;
-                times.push(one.a_second() / theirs);
+                let name = format!("{}: one by one", other.name());
+                say(&format!("  {name:38} {theirs:>8.0} tasks/s"))?;
+                table.add(&format!("beside {}", other.name()), one, theirs, "of its tasks/s");
             }
-            shares.push(one.a_second() / floor.a_second());
-            batched_shares.push(many.a_second() / many_floor.a_second());
-            threes.push(three.a_second() / one.a_second());
-            traces.push(with_traces.a_second() / one.a_second());
         }
-        say(&format!(
-            "  of the floor (median): one by one {:.0} %, in batches {:.0} %; of one replica: three {:.0} %, with traces \
-             {:.0} %",
-            median(shares) * 100.0,
-            median(batched_shares) * 100.0,
-            median(threes) * 100.0,
-            median(traces) * 100.0,
-        ))?;
-        for (other, times) in args.against.iter().zip(others) {
-            say(&format!("  {:.2} times {} (median)", median(times), other.name()))?;
-        }
+        say(&table.show(args.runs))?;
         let done = load.block_on(killed(&mut servers))?;
         say(&format!(
             "  one of two nodes killed, {RUNNING} tasks of {TAKES:?} each: all done {:.2} s later",

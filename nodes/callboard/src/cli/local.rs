@@ -106,6 +106,8 @@ fn providers(config: &Config) -> Check {
         observe: Arc::new(|_| ()),
         env: Arc::new(env),
         tracer: callboard_ports::Tracer::default(),
+        jitter: Arc::new(|| 0.0),
+        buckets: Arc::new(callboard_backends::token_buckets::embedded::TokenBuckets::default()),
     };
     match Broker::new(&config.broker, &deps) {
         Ok(_) => {

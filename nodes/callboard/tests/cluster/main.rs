@@ -12,6 +12,7 @@ mod drain;
 mod events;
 mod fair;
 mod kill;
+mod limits;
 mod load;
 mod logs;
 mod metrics;

@@ -27,7 +27,7 @@ async fn get(admin: SocketAddr) -> String {
 }
 
 /// Each sample with its labels.
-async fn samples(node: &InProcess) -> HashMap<String, f64> {
+pub(crate) async fn samples(node: &InProcess) -> HashMap<String, f64> {
     let page = page(node).await;
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     let samples: Vec<_> = lines

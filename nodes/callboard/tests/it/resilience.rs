@@ -22,6 +22,9 @@ async fn node(fake: &FakeProvider, with_offline: bool) -> InProcess {
             config.broker.providers.push(ProviderConfig::offline());
         }
         config.broker.attempt_timeout = Duration::from_secs(2);
+        // What is mended in a test is tried again at once, and by the task alone.
+        config.broker.breaker.hard_cool_down = Duration::from_millis(1);
+        config.broker.retry.max = 0;
     };
     builder.config(change).start().await
 }
@@ -29,6 +32,15 @@ async fn node(fake: &FakeProvider, with_offline: bool) -> InProcess {
 fn result(task: &v1::Task) -> serde_json::Value {
     assert_eq!(task.state(), v1::TaskState::Succeeded, "{task:?}");
     serde_json::from_slice(&task.result).unwrap()
+}
+
+/// The alert of a rule, once it stands so.
+async fn alert(node: &InProcess, rule: &str, state: v1::AlertState) -> v1::Alert {
+    eventually(&format!("{rule} is {state:?}"), async || {
+        let alerts = node.client.alerts(v1::ListAlertsRequest::default()).await.unwrap().alerts;
+        alerts.into_iter().find(|a| a.rule == rule && a.state() == state)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,13 +77,7 @@ async fn a_spent_quota_falls_back_and_the_answer_says_so() {
 async fn providers_that_are_all_down_raise_an_alert_until_one_answers() {
     let fake = FakeProvider::builder().key(KEY).start().await.unwrap();
     let node = node(&fake, false).await;
-    let alert = async |state: v1::AlertState| {
-        eventually(&format!("an alert is {state:?}"), async || {
-            let alerts = node.client.alerts(v1::ListAlertsRequest::default()).await.unwrap().alerts;
-            alerts.into_iter().find(|a| a.rule == "all_providers_down" && a.state() == state)
-        })
-        .await
-    };
+    let alert = |state| alert(&node, "all_providers_down", state);
     fake.fault(Fault::Overloaded);
     let request =
         v1::SubmitTaskRequest { max_attempts: Some(1), ..crate::node::request("text.generate", PROMPT) };
@@ -81,5 +87,32 @@ async fn providers_that_are_all_down_raise_an_alert_until_one_answers() {
     fake.heal();
     result(&node.run("text.generate", PROMPT).await);
     assert_eq!(alert(v1::AlertState::Resolved).await.id, firing.id);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_is_left_out_is_seen_until_it_is_back() {
+    let fake = FakeProvider::builder().key(KEY).start().await.unwrap();
+    let node = node(&fake, true).await;
+    let state = async |state: &str| {
+        let name = format!("callboard_provider_breaker{{provider=\"fake\",state=\"{state}\"}}");
+        crate::metrics::samples(&node).await[&name]
+    };
+    assert_eq!(state("closed").await, 1.0);
+    fake.fault(Fault::Quota);
+    assert_eq!(result(&node.run("text.generate", PROMPT).await)["provider"], "offline");
+    let breakers = node.client.providers().await.unwrap()[0].breakers.clone();
+    assert_eq!((breakers[0].model.as_str(), breakers[0].trips), ("fake-1", 1));
+    assert_eq!(breakers[0].cause, "PROVIDER_QUOTA_EXCEEDED");
+    assert!(breakers[0].state() != v1::BreakerState::Closed && breakers[0].since.is_some(), "{breakers:?}");
+    assert_eq!((state("closed").await, state("open").await + state("half_open").await), (0.0, 1.0));
+    let firing = alert(&node, "provider_breaker_open", v1::AlertState::Firing).await;
+    assert_eq!((firing.subject.as_str(), firing.count), ("fake", 1));
+    fake.heal();
+    assert_eq!(result(&node.run("text.generate", PROMPT).await)["provider"], "fake");
+    assert_eq!(alert(&node, "provider_breaker_open", v1::AlertState::Resolved).await.id, firing.id);
+    assert_eq!(state("closed").await, 1.0);
+    let breaker = &node.client.providers().await.unwrap()[0].breakers[0];
+    assert_eq!((breaker.state(), breaker.cause.as_str(), breaker.trips), (v1::BreakerState::Closed, "", 1));
     node.stop().await;
 }

@@ -177,7 +177,8 @@ callboard.v1.TaskService/SubmitTask
     let spans = collector.trace(&trace_of(&task));
     let call = |model: &str| spans.iter().find(|span| span.get("gen_ai.request.model") == model).unwrap();
     assert_eq!(call("m-1").get("error.type"), "PROVIDER_SERVER_FAULT");
-    assert_eq!(call("m-2").get("gen_ai.provider.name"), "second");
+    assert_eq!(call("m-2").get("gen_ai.provider.name"), "openai");
+    assert_eq!(call("m-2").get("callboard.provider"), "second");
     assert_ne!(call("m-2").get("gen_ai.usage.output_tokens"), "");
     let told = format!("{spans:?}");
     assert!(!told.contains("a haiku about tea"), "what is asked stays out of traces: {told}");

@@ -2,15 +2,30 @@
 //!
 //! It never holds a key, only where to find one.
 
+mod breaker;
+mod problems;
+mod retry;
 mod span;
 
+pub use breaker::Breaker;
+pub use retry::Retry;
+pub(crate) use span::optional as optional_span;
+
+use crate::admission::Limit;
 use callboard_domain::{Violation, limits};
+use problems::provider_problems;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The base URL of OpenAI's own API.
 pub const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
+/// The base URL of Anthropic's API.
+const ANTHROPIC_BASE_URL: &str = "https://api.anthropic.com";
+/// The base URL of Google's Gemini API.
+const GEMINI_BASE_URL: &str = "https://generativelanguage.googleapis.com";
+/// Where Ollama is on one's own machine.
+const OLLAMA_BASE_URL: &str = "http://localhost:11434";
 /// The name of the offline generator where the defaults configure it.
 pub const OFFLINE: &str = "offline";
 /// The name of the provider that the defaults make of `OPENAI_API_KEY`.
@@ -25,6 +40,12 @@ const OPENAI_IMAGE_MODEL: &str = "gpt-image-1";
 pub enum Adapter {
     /// The API of OpenAI, which vLLM, llama.cpp, Ollama and many more speak, too.
     OpenAi,
+    /// The Messages API of Anthropic.
+    Anthropic,
+    /// Google's Gemini API.
+    Gemini,
+    /// The native API of Ollama.
+    Ollama,
     /// No wire: texts and images from templates, made here.
     Offline,
 }
@@ -35,7 +56,29 @@ impl Adapter {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Ollama => "ollama",
             Self::Offline => "offline",
+        }
+    }
+
+    /// What OpenTelemetry's conventions call whoever speaks it.
+    pub(crate) const fn telemetry_name(self) -> &'static str {
+        match self {
+            Self::Gemini => "gcp.gemini",
+            other => other.as_str(),
+        }
+    }
+
+    /// Where its own provider is; nowhere for `offline`.
+    const fn base_url(self) -> &'static str {
+        match self {
+            Self::OpenAi => OPENAI_BASE_URL,
+            Self::Anthropic => ANTHROPIC_BASE_URL,
+            Self::Gemini => GEMINI_BASE_URL,
+            Self::Ollama => OLLAMA_BASE_URL,
+            Self::Offline => "",
         }
     }
 }
@@ -48,7 +91,8 @@ pub struct ProviderConfig {
     pub name: String,
     /// The wire it speaks.
     pub adapter: Adapter,
-    /// Where it is, up to and with `/v1`. OpenAI's own API if `None`.
+    /// Where it is: for `openai` up to and with `/v1`, for others without any version. That of the adapter's own
+    /// provider if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
     /// The environment variable that holds its key.
@@ -57,10 +101,11 @@ pub struct ProviderConfig {
     /// The file that holds its key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_file: Option<PathBuf>,
-    /// The model for text where a call names none. The first the provider lists if `None`.
+    /// The model for text where a call names none. If `None`, the first that the provider lists; `anthropic` and
+    /// `gemini` must have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_model: Option<String>,
-    /// The model for images. It makes none if `None`.
+    /// The model for images. It makes none if `None`, and only `openai` can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_model: Option<String>,
 }
@@ -78,7 +123,14 @@ impl ProviderConfig {
         Self { base_url: Some(base_url.into()), ..Self::named(name, Adapter::OpenAi) }
     }
 
-    fn named(name: impl Into<String>, adapter: Adapter) -> Self {
+    /// Where it is.
+    pub(crate) fn base_url(&self) -> &str {
+        self.base_url.as_deref().unwrap_or(self.adapter.base_url())
+    }
+
+    /// A provider of an adapter, with nothing else set.
+    #[must_use]
+    pub fn named(name: impl Into<String>, adapter: Adapter) -> Self {
         Self {
             name: name.into(),
             adapter,
@@ -97,6 +149,8 @@ impl ProviderConfig {
 pub struct Config {
     /// The providers, in the order they are tried.
     pub providers: Vec<ProviderConfig>,
+    /// How much may be asked of them: of all together, of one, of one of its models.
+    pub limits: Vec<Limit>,
     /// The longest one attempt at a text may take; for a stream, until its first piece.
     #[serde(with = "span")]
     pub attempt_timeout: Duration,
@@ -116,18 +170,25 @@ pub struct Config {
     /// load test.
     #[serde(with = "span")]
     pub offline_latency: Duration,
+    /// When a provider that fails is left out.
+    pub breaker: Breaker,
+    /// When a call is made again at the same provider.
+    pub retry: Retry,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             providers: vec![ProviderConfig::offline()],
+            limits: Vec::new(),
             attempt_timeout: Duration::from_secs(30),
             total_timeout: Duration::from_secs(60),
             image_attempt_timeout: Duration::from_secs(120),
             image_total_timeout: Duration::from_secs(180),
             stall_timeout: Duration::from_secs(30),
             offline_latency: Duration::ZERO,
+            breaker: Breaker::default(),
+            retry: Retry::default(),
         }
     }
 }
@@ -193,6 +254,20 @@ impl Config {
                 bad(field(key), problem);
             }
         }
+        for (i, limit) in self.limits.iter().enumerate() {
+            let field = |name: &str| format!("limits[{i}].{name}");
+            for (key, problem) in limit.problems() {
+                bad(field(key), problem);
+            }
+            let names = |name: &String| self.providers.iter().any(|provider| provider.name == *name);
+            if limit.provider.as_ref().is_some_and(|name| !names(name)) {
+                bad(field("provider"), "must name one of the providers");
+            }
+            let covers = |limit: &Limit| (limit.provider.clone(), limit.model.clone());
+            if self.limits[..i].iter().any(|other| covers(other) == covers(limit)) {
+                bad(field("provider"), "has a limit for the same already");
+            }
+        }
         for (name, span) in [
             ("attempt_timeout", self.attempt_timeout),
             ("total_timeout", self.total_timeout),
@@ -204,6 +279,9 @@ impl Config {
                 bad(name.into(), "must be over zero and at most 24h");
             }
         }
+        for (key, problem) in self.breaker.problems().into_iter().chain(self.retry.problems()) {
+            bad(key.into(), problem);
+        }
         if self.offline_latency > limits::TIMEOUT {
             wrong.push(Violation {
                 field: "offline_latency".into(),
@@ -211,50 +289,6 @@ impl Config {
             });
         }
         wrong
-    }
-}
-
-fn provider_problems(provider: &ProviderConfig) -> Vec<(&'static str, &'static str)> {
-    let mut problems = Vec::new();
-    if provider.adapter == Adapter::Offline {
-        let given = [
-            ("base_url", provider.base_url.is_some()),
-            ("api_key_env", provider.api_key_env.is_some()),
-            ("api_key_file", provider.api_key_file.is_some()),
-            ("text_model", provider.text_model.is_some()),
-            ("image_model", provider.image_model.is_some()),
-        ];
-        problems.extend(
-            given.iter().filter(|(_, set)| *set).map(|(key, _)| (*key, "has no meaning for `offline`")),
-        );
-        return problems;
-    }
-    if let Some(problem) = provider.base_url.as_deref().and_then(url_problem) {
-        problems.push(("base_url", problem));
-    }
-    if provider.api_key_env.is_some() && provider.api_key_file.is_some() {
-        problems.push(("api_key_file", "must not be set beside api_key_env"));
-    }
-    for (key, model) in [("text_model", &provider.text_model), ("image_model", &provider.image_model)] {
-        if model.as_ref().is_some_and(|m| m.trim().is_empty()) {
-            problems.push((key, "must not be empty; leave it out instead"));
-        }
-    }
-    problems
-}
-
-fn url_problem(text: &str) -> Option<&'static str> {
-    let Ok(url) = reqwest::Url::parse(text) else {
-        return Some("must be a URL, for example http://localhost:11434/v1");
-    };
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        Some("must begin with http:// or https://")
-    } else if !url.username().is_empty() || url.password().is_some() {
-        Some("must not hold a user or a password: it is shown in lists and logs")
-    } else if url.query().is_some() || url.fragment().is_some() {
-        Some("must not hold a query or a fragment")
-    } else {
-        None
     }
 }
 

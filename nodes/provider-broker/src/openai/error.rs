@@ -1,16 +1,10 @@
 //! What went wrong, from a status, headers and a body that may hold anything.
 
+use crate::wire::{excerpt, kind_of_status, refused, worded};
 use callboard_domain::llm::{Error, ErrorKind};
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use serde_json::Value;
-use std::error::Error as _;
-use std::time::Duration;
-
-/// The longest wait that is taken over from a provider: some name days.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
-/// The most characters shown of a body that is no error object.
-const EXCERPT_CHARS: usize = 200;
 
 /// An error object, as it is sent under an error status, under a 200 and in the middle of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -90,12 +84,7 @@ impl Fault {
 
     fn into_message(self) -> String {
         let name = if self.code.is_empty() { self.kind } else { self.code };
-        match (self.message.is_empty(), name.is_empty()) {
-            (false, false) => format!("{} ({name})", self.message),
-            (false, true) => self.message,
-            (true, false) => name,
-            (true, true) => "an error without a message".into(),
-        }
+        worded(self.message, name)
     }
 }
 
@@ -103,85 +92,14 @@ impl Fault {
 pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
     let document = serde_json::from_slice::<Value>(body).unwrap_or_default();
     let fault = Fault::find(&document);
-    let kind = match (status.as_u16(), fault.as_ref().and_then(Fault::kind_by_name)) {
-        // A gateway in between may repeat any words under these.
-        (401 | 403, Some(kind @ (ErrorKind::QuotaExceeded | ErrorKind::ContentFiltered))) => kind,
-        (401 | 403, _) => ErrorKind::Authentication,
-        (_, Some(kind)) => kind,
-        (_, None) => kind_of_status(status),
-    };
+    let words = fault.as_ref().and_then(Fault::kind_by_name);
     let message = fault.map_or_else(|| excerpt(body), Fault::into_message);
-    let mut error = Error::new(kind, format!("{}: {message}", status.as_u16()));
-    error.retry_after = retry_after(headers);
-    error
+    refused(status, headers, words, &message)
 }
 
-fn kind_of_status(status: StatusCode) -> ErrorKind {
-    match status.as_u16() {
-        401 | 403 => ErrorKind::Authentication,
-        402 => ErrorKind::QuotaExceeded,
-        408 => ErrorKind::Timeout,
-        429 => ErrorKind::RateLimited,
-        400..=499 => ErrorKind::InvalidRequest,
-        503 | 529 => ErrorKind::Overloaded,
-        500..=599 => ErrorKind::ServerFault,
-        // A redirect is not followed: the key must not go where it was not meant to.
-        _ => ErrorKind::MalformedAnswer,
-    }
-}
-
-/// The wait a provider names, in milliseconds or seconds. A date is not taken: clocks differ.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| {
-        let number: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
-        (number >= 0.0).then_some(number)
-    };
-    let seconds = number("retry-after-ms").map(|ms| ms / 1_000.0).or_else(|| number(RETRY_AFTER.as_str()))?;
-    Some(Duration::try_from_secs_f64(seconds).map_or(RETRY_AFTER_MAX, |wait| wait.min(RETRY_AFTER_MAX)))
-}
-
-/// The error of a connection.
-pub(super) fn of_transport(error: reqwest::Error) -> Error {
-    let kind = if error.is_timeout() && !error.is_connect() {
-        ErrorKind::Timeout
-    } else if error.is_builder() {
-        ErrorKind::InvalidRequest
-    } else {
-        ErrorKind::Connection
-    };
-    Error::new(kind, causes(&error.without_url()))
-}
-
-/// An error and its causes, in one line.
-pub(super) fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
-}
-
-/// The error of an answer that could not be understood.
-pub(super) fn malformed(what: &str, body: &[u8]) -> Error {
-    Error::new(ErrorKind::MalformedAnswer, format!("{what}: {}", excerpt(body)))
-}
-
-/// The beginning of a body, for a message.
-fn excerpt(body: &[u8]) -> String {
-    // Four bytes a character at most; one more to know that something was left out.
-    let start = &body[..body.len().min(4 * EXCERPT_CHARS + 4)];
-    let text = String::from_utf8_lossy(start);
-    let text = text.trim();
-    if text.is_empty() {
-        return "an empty body".into();
-    }
-    let mut shown: String = text.chars().take(EXCERPT_CHARS).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    shown
+/// The error that a document holds, if it holds one.
+pub(super) fn in_document(document: &Value) -> Option<Error> {
+    Fault::find(document).map(Fault::into_error)
 }
 
 #[cfg(test)]
@@ -240,22 +158,5 @@ mod tests {
         assert_eq!(kind(r#"{"error":{"type":"invalid_request_error"}}"#), Some(ErrorKind::InvalidRequest));
         assert_eq!(kind(r#"{"object":"error","message":"m","code":401}"#), Some(ErrorKind::Authentication));
         assert_eq!(kind(r#"{"error":null,"choices":[]}"#), None);
-    }
-
-    #[test]
-    fn a_wait_is_taken_in_seconds_and_capped() {
-        let wait = |name: &'static str, value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(name, value.parse().unwrap());
-            retry_after(&headers)
-        };
-        assert_eq!(wait("retry-after", "7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("retry-after", "0.5"), Some(Duration::from_millis(500)));
-        assert_eq!(wait("retry-after-ms", "250"), Some(Duration::from_millis(250)));
-        assert_eq!(wait("retry-after", "172800"), Some(RETRY_AFTER_MAX));
-        assert_eq!(wait("retry-after", "1e300"), Some(RETRY_AFTER_MAX));
-        for none in ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "NaN", "soon"] {
-            assert_eq!(wait("retry-after", none), None, "{none}");
-        }
     }
 }

@@ -3,38 +3,31 @@
 //! Exact in what it sends, tolerant in what it takes: unknown fields are skipped, a malformed answer is an
 //! error of its own kind and never a panic, and every answer has a limit in bytes.
 
-mod client;
 mod error;
 mod request;
 mod response;
-mod sse;
 mod stream;
 
-use crate::config::{Adapter, OPENAI_BASE_URL, ProviderConfig};
+use crate::config::{Adapter, ProviderConfig};
 use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
-use crate::secret::Secret;
+use crate::wire::{Auth, Client, IMAGE_BYTES, Protocol, TEXT_BYTES, TextModel, no_images, read_key};
 use async_trait::async_trait;
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, TextRequest};
-use client::Client;
-use std::path::Path;
-use tokio::sync::OnceCell;
+use callboard_domain::llm::{Error, ImageRequest, TextRequest};
 
-/// The most bytes of a text's answer, and of the text of a stream.
-const TEXT_BYTES: usize = 8 << 20;
-/// The most bytes of an image's answer: base64 of 24 MiB.
-const IMAGE_BYTES: usize = 32 << 20;
-/// The most bytes of a key.
-const KEY_BYTES: u64 = 4 << 10;
+const PROTOCOL: Protocol = Protocol {
+    auth: Auth::Bearer,
+    header: None,
+    idempotency: Some("Idempotency-Key"),
+    refusal: error::of_answer,
+};
 
 /// A provider that speaks the API of OpenAI.
 #[derive(Debug)]
 pub(crate) struct OpenAi {
     name: String,
     client: Client,
-    text_model: Option<String>,
+    text_model: TextModel,
     image_model: Option<String>,
-    /// The model for text where none is configured: the first that the provider lists.
-    listed_model: OnceCell<String>,
 }
 
 impl OpenAi {
@@ -47,58 +40,21 @@ impl OpenAi {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, (&'static str, String)> {
         let key = read_key(config, env)?;
-        let base_url = config.base_url.as_deref().unwrap_or(OPENAI_BASE_URL);
         Ok(Self {
             name: config.name.clone(),
-            client: Client::new(base_url, key)?,
-            text_model: config.text_model.clone(),
+            client: Client::new(config.base_url(), key, PROTOCOL)?,
+            text_model: TextModel::new(config.text_model.clone()),
             image_model: config.image_model.clone(),
-            listed_model: OnceCell::new(),
         })
     }
 
     async fn model(&self, asked: Option<&String>) -> Result<String, Error> {
-        if let Some(model) = asked.or(self.text_model.as_ref()) {
-            return Ok(model.clone());
-        }
-        self.listed_model.get_or_try_init(|| self.first_listed_model()).await.cloned()
+        let list = async || {
+            let answer = self.client.get("models").await?;
+            response::models(&self.client.read(answer, TEXT_BYTES).await?)
+        };
+        self.text_model.pick(asked, list).await
     }
-
-    async fn first_listed_model(&self) -> Result<String, Error> {
-        let answer = self.client.get("models").await?;
-        let bytes = self.client.read(answer, TEXT_BYTES).await?;
-        response::first_text_model(&bytes)?.ok_or_else(|| {
-            let message = "the provider lists no model for text: configure text_model, or load a model there";
-            Error::new(ErrorKind::ServerFault, message)
-        })
-    }
-}
-
-fn read_key(
-    config: &ProviderConfig,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<Secret>, (&'static str, String)> {
-    let (field, key) = if let Some(name) = &config.api_key_env {
-        ("api_key_env", env(name).ok_or_else(|| ("api_key_env", format!("names {name}, which is not set")))?)
-    } else if let Some(path) = &config.api_key_file {
-        let unreadable =
-            |e: std::io::Error| ("api_key_file", format!("cannot be read: {}: {e}", path.display()));
-        ("api_key_file", read_key_file(path).map_err(unreadable)?)
-    } else {
-        return Ok(None);
-    };
-    let key = key.trim();
-    if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err((field, "must lead to a key of visible ASCII characters without spaces".into()));
-    }
-    Ok(Some(Secret::new(key)))
-}
-
-fn read_key_file(path: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut key = String::new();
-    std::fs::File::open(path)?.take(KEY_BYTES).read_to_string(&mut key)?;
-    Ok(key)
 }
 
 #[async_trait]
@@ -111,7 +67,7 @@ impl Provider for OpenAi {
         Description {
             adapter: Adapter::OpenAi,
             base_url: self.client.base_url().to_owned(),
-            text_model: self.text_model.as_ref().or(self.listed_model.get()).cloned().unwrap_or_default(),
+            text_model: self.text_model.known(),
             image_model: self.image_model.clone().unwrap_or_default(),
             has_key: self.client.has_key(),
         }
@@ -134,12 +90,7 @@ impl Provider for OpenAi {
             let body = request::chat(request, &model, true);
             let answer =
                 self.client.post("chat/completions", &body, request.idempotency_key.as_deref()).await?;
-            if client::is_json(&answer) {
-                // A server that does not stream, or an error under a 200.
-                let whole = response::text(&self.client.read(answer, TEXT_BYTES).await?, &model)?;
-                return Ok(stream::of_whole(whole));
-            }
-            Ok(stream::decode(answer, model, self.client.key()))
+            self.client.chunks::<stream::Chunks>(answer, model, response::text).await
         };
         stream.await.map_err(|e| self.client.clean(e))
     }
@@ -147,7 +98,7 @@ impl Provider for OpenAi {
     async fn image(&self, request: &ImageRequest) -> Result<ProviderImage, Error> {
         let image = async {
             let Some(model) = &self.image_model else {
-                return Err(Error::new(ErrorKind::InvalidRequest, "the provider makes no images"));
+                return Err(no_images());
             };
             let body = request::image(request, model);
             let answer =

@@ -1,5 +1,6 @@
 //! What is sent.
 
+use crate::wire::json_hint;
 use callboard_domain::llm::{ImageRequest, Role, TextRequest};
 use serde::Serialize;
 
@@ -48,8 +49,8 @@ pub(super) fn chat<'a>(request: &'a TextRequest, model: &'a str, stream: bool) -
     let mut messages: Vec<_> =
         request.messages.iter().map(|m| Message { role: role(m.role), content: &m.content }).collect();
     // The API refuses its JSON mode if no message asks for JSON.
-    if request.json && !request.messages.iter().any(|m| m.content.to_ascii_lowercase().contains("json")) {
-        messages.insert(0, Message { role: "system", content: "Respond with one JSON object." });
+    if let Some(content) = json_hint(request) {
+        messages.insert(0, Message { role: "system", content });
     }
     let reasoning = is_reasoning(model);
     Chat {

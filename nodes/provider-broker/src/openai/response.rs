@@ -1,12 +1,12 @@
 //! What comes back in one piece.
 
-use super::error::{Fault, malformed};
+use super::error::in_document;
 use crate::provider::{ProviderImage, ProviderText};
+use crate::wire::{count, document, malformed};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use callboard_domain::llm::{Error, ErrorKind, Usage};
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
 struct Completion {
@@ -46,19 +46,13 @@ struct Part {
     text: String,
 }
 
-/// Token counts, under the names of both of OpenAI's APIs. A count that is no whole number is not worth
-/// an answer: it counts as zero.
+/// Token counts, under the names of both of OpenAI's APIs.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct Tokens {
     #[serde(default, alias = "input_tokens", deserialize_with = "count")]
     prompt_tokens: u32,
     #[serde(default, alias = "output_tokens", deserialize_with = "count")]
     completion_tokens: u32,
-}
-
-fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    Ok(value.as_u64().map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)))
 }
 
 impl From<Tokens> for Usage {
@@ -69,8 +63,8 @@ impl From<Tokens> for Usage {
 
 /// The error that a document under a 200 holds, or that it is not what was asked for.
 fn not_understood(what: &str, body: &[u8]) -> Error {
-    let fault = serde_json::from_slice(body).ok().as_ref().and_then(Fault::find);
-    fault.map_or_else(|| malformed(what, body), Fault::into_error)
+    let fault = serde_json::from_slice(body).ok().as_ref().and_then(in_document);
+    fault.unwrap_or_else(|| malformed(what, body))
 }
 
 /// The text of a chat completion.
@@ -161,16 +155,10 @@ struct Model {
     id: String,
 }
 
-/// The first model of a list that is not obviously for something else than text.
-pub(super) fn first_text_model(body: &[u8]) -> Result<Option<String>, Error> {
-    const OTHERS: [&str; 6] = ["embed", "whisper", "tts", "dall-e", "image", "rerank"];
-    let models: Models = serde_json::from_slice(body)
-        .map_err(|e| not_understood(&format!("the answer lists no models ({e})"), body))?;
-    let for_text = |model: &Model| {
-        let id = model.id.to_ascii_lowercase();
-        !id.is_empty() && !OTHERS.iter().any(|other| id.contains(other))
-    };
-    Ok(models.data.into_iter().find(for_text).map(|m| m.id))
+/// The models of a list.
+pub(super) fn models(body: &[u8]) -> Result<Vec<String>, Error> {
+    let models: Models = document(body, "the answer lists no models", in_document)?;
+    Ok(models.data.into_iter().map(|m| m.id).collect())
 }
 
 #[cfg(test)]
@@ -228,10 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn a_model_for_text_is_found() {
-        let list = r#"{"data":[{"id":"nomic-embed-text"},{"id":"llama3.2:latest"},{"id":"qwen"}]}"#;
-        assert_eq!(first_text_model(list.as_bytes()).unwrap().as_deref(), Some("llama3.2:latest"));
-        assert_eq!(first_text_model(br#"{"data":[]}"#).unwrap(), None);
-        assert_eq!(first_text_model(b"<html>").unwrap_err().kind, ErrorKind::MalformedAnswer);
+    fn models_are_listed_by_their_ids() {
+        let list = br#"{"object":"list","data":[{"id":"nomic-embed-text"},{"id":"llama3.2:latest"}]}"#;
+        assert_eq!(models(list).unwrap(), ["nomic-embed-text", "llama3.2:latest"]);
+        assert_eq!(models(br#"{"error":"m"}"#).unwrap_err().kind, ErrorKind::ServerFault);
+        assert_eq!(models(b"<html>").unwrap_err().kind, ErrorKind::MalformedAnswer);
     }
 }

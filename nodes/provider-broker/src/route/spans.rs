@@ -36,7 +36,8 @@ impl Operation {
         let name = || format!("{} {}", self.name(), candidate.model);
         let mut span = tracer.start(name, Kind::Client, Some(pipeline.context()));
         span.set("gen_ai.operation.name", self.name());
-        span.set_with("gen_ai.provider.name", || candidate.name.clone());
+        span.set("gen_ai.provider.name", candidate.adapter.telemetry_name());
+        span.set_with("callboard.provider", || candidate.name.clone());
         span.set_with("gen_ai.request.model", || candidate.model.clone());
         span
     }

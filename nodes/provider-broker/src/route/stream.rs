@@ -1,6 +1,8 @@
 //! Streams: fail over before the first piece, fail loudly after it.
 
-use super::{Operation, Router, Won, failed};
+use super::Router;
+use super::attempt::{Won, outcome};
+use super::spans::{Operation, failed};
 use crate::provider::{Chunk, ChunkStream, Provider};
 use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest};
 use futures::StreamExt;
@@ -34,6 +36,8 @@ struct Running {
     router: Arc<Router>,
     won: Won<Begun>,
     deadline: Instant,
+    /// Whether the call gave less time than the configuration does.
+    hurried: bool,
     /// The bytes of text so far.
     bytes: usize,
 }
@@ -44,8 +48,9 @@ impl Router {
         let limits = self.text_limits(request);
         let deadline = Instant::now() + limits.total.min(callboard_domain::limits::TIMEOUT);
         let won = self.attempt_all(Operation::Chat, candidates, limits, |p| begin(p, request)).await?;
+        let hurried = limits.total < self.timeouts.text.total;
         let begin = Piece::Begin(Box::new(won.beginning()));
-        let running = Running { router: self.clone(), won, deadline, bytes: 0 };
+        let running = Running { router: self.clone(), won, deadline, hurried, bytes: 0 };
         let rest = stream::unfold(Some(running), |running| async move { Some(running?.step().await) });
         Ok(stream::iter([Ok(begin)]).chain(rest).boxed())
     }
@@ -77,8 +82,8 @@ impl Running {
                 (Ok(Piece::Delta(text)), Some(self))
             }
             Ok(Chunk::End { usage, finish_reason, model }) => {
-                self.router.health.success(self.won.candidate.index, self.won.started.elapsed());
-                let (_, summary) = self.won.finish(model, finish_reason, usage);
+                self.won.settle(usage).await;
+                let (_, summary) = self.won.finish(&self.router, model, finish_reason, usage);
                 (Ok(Piece::End(Box::new(summary))), None)
             }
             Err(error) => (Err(self.fail(error)), None),
@@ -104,6 +109,9 @@ impl Running {
     /// take over.
     fn fail(&mut self, mut error: Error) -> Error {
         self.router.health.failure(self.won.candidate.index, error.kind);
+        // A stream that goes on is not to blame for a call that gave it less time than it may take.
+        let cut_short = self.hurried && error.kind == ErrorKind::Timeout && Instant::now() >= self.deadline;
+        self.won.permit.settle(outcome(&error, cut_short));
         error.message =
             format!("{}: after {} bytes of text: {}", self.won.candidate.name, self.bytes, error.message);
         tracing::warn!(error.type = error.kind.reason(), message = error.message, "stream failed");

@@ -1,7 +1,7 @@
 //! What can be configured, and what is said of what cannot.
 
 use crate::support::deps;
-use callboard_provider_broker::config::{Adapter, OPENAI_BASE_URL, ProviderConfig};
+use callboard_provider_broker::config::{Adapter, Breaker, OPENAI_BASE_URL, ProviderConfig, Retry};
 use callboard_provider_broker::{Broker, Config};
 use std::time::Duration;
 
@@ -85,6 +85,13 @@ fn every_wrong_field_is_named() {
             ProviderConfig { text_model: Some(" ".into()), ..provider("e", "no url") },
         ],
         total_timeout: Duration::ZERO,
+        breaker: Breaker {
+            failures: 0,
+            error_percent: 101,
+            max_cool_down: Duration::from_secs(1),
+            ..Breaker::default()
+        },
+        retry: Retry { max: 11, backoff: Duration::ZERO, ..Retry::default() },
         ..Config::default()
     };
     let error = Broker::new(&config, &deps().0).unwrap_err();
@@ -101,6 +108,11 @@ fn every_wrong_field_is_named() {
             "providers[5].base_url",
             "providers[5].text_model",
             "total_timeout",
+            "breaker.failures",
+            "breaker.error_percent",
+            "breaker.max_cool_down",
+            "retry.max",
+            "retry.backoff",
             "providers[3].api_key_env",
             "providers[4].api_key_file",
         ]
@@ -108,6 +120,52 @@ fn every_wrong_field_is_named() {
     assert!(error.to_string().contains("names UNSET, which is not set"), "{error}");
     let empty = Broker::new(&Config { providers: vec![], ..Config::default() }, &deps().0).unwrap_err();
     assert_eq!(empty.violations[0].field, "providers");
+}
+
+#[test]
+fn an_adapter_says_what_it_needs_and_what_it_cannot_do() {
+    let named = ProviderConfig::named;
+    let config = Config {
+        providers: vec![
+            named("a", Adapter::Anthropic),
+            ProviderConfig {
+                text_model: Some("m".into()),
+                image_model: Some("m".into()),
+                base_url: Some("https://host/v1/".into()),
+                ..named("b", Adapter::Anthropic)
+            },
+            ProviderConfig { base_url: Some("https://host/v1beta".into()), ..named("c", Adapter::Gemini) },
+            ProviderConfig { base_url: Some("http://host/api".into()), ..named("d", Adapter::Ollama) },
+            named("e", Adapter::Ollama),
+        ],
+        ..Config::default()
+    };
+    let said: Vec<_> = config.violations().iter().map(|v| format!("{} {}", v.field, v.description)).collect();
+    assert_eq!(
+        said,
+        [
+            "providers[0].api_key_env must be set, or api_key_file: this provider answers nobody without a key",
+            "providers[0].text_model must be set: this provider has no first model to take",
+            "providers[1].base_url must end before the path of the API, such as /v1: the adapter adds it",
+            "providers[1].image_model must not be set: of the adapters only `openai` makes images",
+            "providers[2].base_url must end before the path of the API, such as /v1: the adapter adds it",
+            "providers[2].text_model must be set: this provider has no first model to take",
+            "providers[3].base_url must end before the path of the API, such as /v1: the adapter adds it",
+        ]
+    );
+    for (adapter, url) in [
+        (Adapter::Anthropic, "https://api.anthropic.com"),
+        (Adapter::Gemini, "https://generativelanguage.googleapis.com"),
+        (Adapter::Ollama, "http://localhost:11434"),
+    ] {
+        let good = ProviderConfig {
+            text_model: Some("m".into()),
+            api_key_env: Some("KEY".into()),
+            ..named("a", adapter)
+        };
+        let broker = Broker::new(&Config { providers: vec![good], ..Config::default() }, &deps().0).unwrap();
+        assert_eq!(broker.providers()[0].description.base_url, url);
+    }
 }
 
 #[test]

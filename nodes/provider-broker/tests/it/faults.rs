@@ -1,6 +1,6 @@
 //! Every way to fail has its kind, costs one request, and shows no key.
 
-use crate::support::{DEADLINE, KEY, broker, deps, hello, one, openai, picture};
+use crate::support::{DEADLINE, KEY, broker, deps, hello, one, openai, picture, plain};
 use callboard_domain::limits;
 use callboard_domain::llm::{Error, ErrorKind, TextRequest};
 use callboard_provider_broker::config::ProviderConfig;
@@ -136,7 +136,7 @@ async fn a_provider_that_hangs_is_timed_out() {
         providers: vec![openai("main", &fake)],
         attempt_timeout: Duration::from_millis(100),
         image_attempt_timeout: Duration::from_millis(100),
-        ..Config::default()
+        ..plain()
     };
     let broker = Broker::new(&config, &deps().0).unwrap();
     fake.fault(Fault::Hang);

@@ -1,9 +1,13 @@
 //! The broker against a provider that is real on the wire, and against scripted ones where time matters.
 
+mod adapters;
+mod breaker;
 mod cancel;
 mod config;
 mod faults;
+mod limits;
 mod offline;
+mod retry;
 mod routing;
 mod service;
 mod streams;

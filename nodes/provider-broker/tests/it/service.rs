@@ -1,11 +1,12 @@
 //! The broker as the mesh sees it.
 
-use crate::support::{KEY, hello, one, picture};
+use crate::support::{Act, KEY, NOW, Scripted, hello, one, picture, scripted_with};
 use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
+use callboard_contracts::v1;
 use callboard_domain::convert;
 use callboard_domain::llm::ErrorKind;
-use callboard_provider_broker::Service;
+use callboard_provider_broker::{Config, Service};
 use callboard_testkit::fake_provider::Fault;
 use futures::StreamExt;
 use std::time::Duration;
@@ -49,6 +50,35 @@ async fn calls_are_answered() {
         .providers;
     assert_eq!((list[0].name.as_str(), list[0].adapter.as_str(), list[0].successes), ("main", "openai", 3));
     assert!(list[0].has_key && !format!("{list:?}").contains(KEY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_says_how_breakers_stand() {
+    let a = Scripted::new("a", Act::Fail(ErrorKind::QuotaExceeded));
+    let (broker, _) = scripted_with(&Config::default(), &[&a], false);
+    let service = Service::new(broker);
+    let list = async || {
+        let request = Request::new(mesh::ListProvidersRequest::default());
+        service.list_providers(request).await.unwrap().into_inner().providers
+    };
+    assert_eq!(list().await[0].breakers, []);
+    service.generate(generate()).await.unwrap_err();
+    let at = |seconds| Some(convert::time_to_proto(NOW.after(Duration::from_secs(seconds))));
+    let mut expected = v1::ProviderBreaker {
+        model: "scripted-text".into(),
+        state: v1::BreakerState::Open.into(),
+        cause: "PROVIDER_QUOTA_EXCEEDED".into(),
+        since: at(0),
+        until: at(300),
+        trips: 1,
+    };
+    assert_eq!(list().await[0].breakers, [expected.clone()]);
+    // The clock of the wall stands still here: what is told is measured back from it.
+    tokio::time::advance(Duration::from_secs(300)).await;
+    let before = callboard_domain::Timestamp::from_micros(NOW.micros() - 300_000_000);
+    expected.since = Some(convert::time_to_proto(before));
+    (expected.state, expected.until) = (v1::BreakerState::HalfOpen.into(), None);
+    assert_eq!(list().await[0].breakers, [expected]);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Streams: whole, or an error that nobody can overlook.
 
-use crate::support::{Act, DEADLINE, Scripted, broker, deps, hello, one, openai, outline, scripted};
+use crate::support::{Act, DEADLINE, Scripted, broker, deps, hello, one, openai, outline, plain, scripted};
 use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest, Usage};
 use callboard_provider_broker::config::ProviderConfig;
 use callboard_provider_broker::{Broker, Config, Piece, PieceStream};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// The text of a stream, and how it ended.
 #[expect(clippy::expect_used, reason = "it is the assertion")]
-async fn read(mut stream: PieceStream) -> (String, Result<Summary, Error>) {
+pub(crate) async fn read(mut stream: PieceStream) -> (String, Result<Summary, Error>) {
     let mut text = String::new();
     let (mut begin, mut end) = (None, None);
     while let Some(piece) = stream.next().await {
@@ -104,7 +104,7 @@ async fn a_connection_that_breaks_in_the_middle_is_an_error() {
 async fn a_stream_that_stalls_is_timed_out_and_given_up() {
     let fake = FakeProvider::start().await.unwrap();
     let stall_timeout = Duration::from_millis(100);
-    let config = Config { providers: vec![openai("main", &fake)], stall_timeout, ..Config::default() };
+    let config = Config { providers: vec![openai("main", &fake)], stall_timeout, ..plain() };
     let broker = Broker::new(&config, &deps().0).unwrap();
     fake.fault(Fault::StreamStall { after_chunks: 2 });
     let (text, end) = read(broker.text_stream(&hello()).await.unwrap()).await;

@@ -5,11 +5,13 @@ use async_trait::async_trait;
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ProviderAttempt, TextRequest, Usage};
-use callboard_provider_broker::config::{Adapter, ProviderConfig};
+use callboard_ports::token_buckets::{self, Decision, Level, TokenBuckets};
+use callboard_provider_broker::config::{Adapter, Breaker, ProviderConfig, Retry};
 use callboard_provider_broker::provider::{Chunk, ChunkStream, Description, ProviderImage, ProviderText};
 use callboard_provider_broker::{Broker, Config, Deps, Offline, Provider};
 use callboard_testkit::{FakeProvider, ManualClock};
 use futures::{StreamExt, stream};
+use std::collections::HashMap;
 use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -43,6 +45,8 @@ pub(crate) fn deps() -> (Deps, Seen) {
         observe: Arc::new(move |o| log.lock().unwrap().push(o)),
         env: Arc::new(|name| (name == "KEY").then(|| KEY.to_owned())),
         tracer: callboard_ports::Tracer::default(),
+        jitter: Arc::new(|| 0.0),
+        buckets: Arc::new(Buckets::default()),
     };
     (deps, seen)
 }
@@ -57,8 +61,17 @@ pub(crate) fn openai(name: &str, fake: &FakeProvider) -> ProviderConfig {
     }
 }
 
+/// Without breakers and retries: for tests of single calls, which make a provider fail over and over.
+pub(crate) fn plain() -> Config {
+    Config {
+        breaker: Breaker { enabled: false, ..Breaker::default() },
+        retry: Retry { max: 0, ..Retry::default() },
+        ..Config::default()
+    }
+}
+
 pub(crate) fn broker(providers: Vec<ProviderConfig>) -> Arc<Broker> {
-    Broker::new(&Config { providers, ..Config::default() }, &deps().0).unwrap()
+    Broker::new(&Config { providers, ..plain() }, &deps().0).unwrap()
 }
 
 /// A fake provider, and a broker that has no other.
@@ -96,6 +109,8 @@ pub(crate) fn outline(attempts: &[ProviderAttempt]) -> Vec<String> {
 pub(crate) enum Act {
     Answer,
     Fail(ErrorKind),
+    /// Too many calls for now; come back after that.
+    Limit(Duration),
     Hang,
     /// A text after a while; a stream's pieces come each after it.
     Late(Duration),
@@ -134,6 +149,10 @@ impl Scripted {
         match act {
             Act::Answer => Ok(()),
             Act::Fail(kind) => Err(Error::new(kind, format!("{} failed", self.name))),
+            Act::Limit(wait) => {
+                let message = format!("{} is limited", self.name);
+                Err(Error { retry_after: Some(wait), ..Error::new(ErrorKind::RateLimited, message) })
+            }
             Act::Hang => pending().await,
             Act::Late(span) => {
                 tokio::time::sleep(span).await;
@@ -193,11 +212,53 @@ impl Provider for Scripted {
 
 /// A broker of scripted providers, with the offline generator last if wanted.
 pub(crate) fn scripted(providers: &[&Arc<Scripted>], offline: bool) -> (Arc<Broker>, Seen) {
+    scripted_with(&plain(), providers, offline)
+}
+
+pub(crate) fn scripted_with(
+    config: &Config,
+    providers: &[&Arc<Scripted>],
+    offline: bool,
+) -> (Arc<Broker>, Seen) {
     let mut all: Vec<Arc<dyn Provider>> =
         providers.iter().map(|p| Arc::clone(p) as Arc<dyn Provider>).collect();
     if offline {
         all.push(Arc::new(Offline::new("offline")));
     }
     let (deps, seen) = deps();
-    (Broker::with_providers(&Config::default(), all, &deps), seen)
+    (Broker::with_providers(config, all, &deps), seen)
+}
+
+/// Token buckets that never fill up again.
+#[derive(Default)]
+pub(crate) struct Buckets(Mutex<HashMap<String, f64>>);
+
+impl Buckets {
+    fn debit(&self, levels: &[Level], cost: f64, least: f64) -> Decision {
+        let mut held = self.0.lock().unwrap();
+        for Level { key, burst, .. } in levels {
+            if *held.entry(key.clone()).or_insert(*burst) - cost < least {
+                return Decision::Denied { level: key.clone(), retry_after: Some(Duration::from_secs(7)) };
+            }
+        }
+        levels.iter().for_each(|level| *held.get_mut(&level.key).unwrap() -= cost);
+        Decision::Allowed
+    }
+
+    /// What a bucket holds.
+    pub(crate) fn left(&self, key: &str) -> f64 {
+        self.0.lock().unwrap()[key]
+    }
+}
+
+#[async_trait]
+impl TokenBuckets for Buckets {
+    async fn take(&self, levels: &[Level], cost: f64) -> Result<Decision, token_buckets::Error> {
+        Ok(self.debit(levels, cost, 0.0))
+    }
+
+    async fn settle(&self, levels: &[Level], cost: f64) -> Result<(), token_buckets::Error> {
+        self.debit(levels, cost, f64::NEG_INFINITY);
+        Ok(())
+    }
 }

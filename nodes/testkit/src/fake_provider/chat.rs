@@ -1,17 +1,13 @@
 //! `POST /v1/chat/completions`, in one piece and as a stream.
 
 use super::fault::Fault;
-use super::http::{Call, error, error_body};
-use super::state::Flight;
+use super::http::Call;
+use super::openai::{error, error_body};
+use super::steps::{Script, stream, words};
 use axum::Json;
-use axum::body::Body;
-use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::StreamExt;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
-use std::convert::Infallible;
 
 const CREATED: u64 = 1_700_000_000;
 
@@ -45,7 +41,8 @@ pub(super) fn answer(call: Call) -> Response {
     };
     if call.body["stream"] == json!(true) {
         let with_usage = call.body["stream_options"]["include_usage"] == json!(true);
-        stream(pieces(&answer, call.fault.as_ref(), with_usage), call.flight)
+        let steps = script(&answer, with_usage, |script| script.steps(call.fault.as_ref()));
+        stream("text/event-stream; charset=utf-8", steps, call.flight)
     } else {
         let response = whole(&answer, call.fault == Some(Fault::EmptyChoices));
         call.flight.land();
@@ -73,10 +70,6 @@ fn echo(body: &Value, last: &str) -> String {
     }
 }
 
-fn words(text: &str) -> usize {
-    text.split_whitespace().count()
-}
-
 fn whole(answer: &Answer, empty: bool) -> Response {
     let choice = json!({
         "index": 0,
@@ -97,15 +90,9 @@ fn whole(answer: &Answer, empty: bool) -> Response {
     .into_response()
 }
 
-/// A step of a stream.
-enum Step {
-    Data(Bytes),
-    Stall,
-}
-
-/// The steps of a stream: the role, the text word by word, the finish reason, the usage, the end.
-fn pieces(answer: &Answer, fault: Option<&Fault>, with_usage: bool) -> VecDeque<Step> {
-    let data = |value: Value| Step::Data(format!("data: {value}\n\n").into());
+/// What is streamed: the role, the text word by word, the finish reason, the usage, the end.
+fn script<T>(answer: &Answer, with_usage: bool, play: impl FnOnce(Script<'_>) -> T) -> T {
+    let data = |value: Value| Bytes::from(format!("data: {value}\n\n"));
     let chunk = |choices: Value, usage: Value| {
         let mut chunk = json!({
             "id": "chatcmpl-fake",
@@ -124,45 +111,17 @@ fn pieces(answer: &Answer, fault: Option<&Fault>, with_usage: bool) -> VecDeque<
     let choice = |delta: Value, finish: Value| {
         chunk(json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]), Value::Null)
     };
-    let mut steps =
-        VecDeque::from([choice(json!({"role": "assistant", "content": "", "refusal": null}), Value::Null)]);
-    let (limit, last) = match fault {
-        Some(Fault::StreamCut { after_chunks }) => (*after_chunks, None),
-        Some(Fault::StreamStall { after_chunks }) => (*after_chunks, Some(Step::Stall)),
-        Some(Fault::StreamErrorMid { after_chunks }) => {
-            (*after_chunks, Some(data(error_body("The server had an error.", "server_error", None))))
-        }
-        _ => (usize::MAX, None),
-    };
-    let words = answer.text.split_inclusive(' ');
-    steps.extend(words.take(limit).map(|word| choice(json!({"content": word}), Value::Null)));
-    if limit < usize::MAX {
-        steps.extend(last);
-        return steps;
-    }
-    steps.push_back(choice(json!({}), json!(answer.finish_reason)));
+    let mut tail = vec![choice(json!({}), json!(answer.finish_reason))];
     if with_usage {
-        steps.push_back(chunk(json!([]), answer.usage.clone()));
+        tail.push(chunk(json!([]), answer.usage.clone()));
     }
-    steps.push_back(Step::Data(Bytes::from_static(b"data: [DONE]\n\n")));
-    steps
-}
-
-fn stream(steps: VecDeque<Step>, flight: Flight) -> Response {
-    let body = futures::stream::unfold((steps, Some(flight)), |(mut steps, mut flight)| async move {
-        let step = steps.pop_front();
-        if steps.is_empty()
-            && !matches!(step, Some(Step::Stall))
-            && let Some(flight) = flight.take()
-        {
-            flight.land();
-        }
-        match step? {
-            Step::Data(bytes) => Some((bytes, (steps, flight))),
-            Step::Stall => std::future::pending().await,
-        }
-    });
-    let headers =
-        [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
-    (headers, Body::from_stream(body.map(Ok::<_, Infallible>))).into_response()
+    tail.push(Bytes::from_static(b"data: [DONE]\n\n"));
+    play(Script {
+        head: vec![choice(json!({"role": "assistant", "content": "", "refusal": null}), Value::Null)],
+        text: &answer.text,
+        word: &|word| choice(json!({"content": word}), Value::Null),
+        tail,
+        error: data(error_body("The server had an error.", "server_error", None)),
+        ping: None,
+    })
 }

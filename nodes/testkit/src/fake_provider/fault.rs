@@ -12,14 +12,27 @@ pub enum Endpoint {
     Images,
     /// `/v1/models`.
     Models,
+    /// Anthropic's `/v1/messages`.
+    Messages,
+    /// Gemini's `/v1beta/models/{model}:generateContent` and `:streamGenerateContent`.
+    GenerateContent,
+    /// Ollama's `/api/chat`.
+    OllamaChat,
+    /// Ollama's `/api/tags`.
+    OllamaTags,
 }
 
-/// What goes wrong with a request. A fault of streams does nothing to a request that is no stream.
+/// What goes wrong with a request, in the words of OpenAI; another provider's endpoint says the same in its own. A
+/// fault of streams does nothing to a request that is no stream, nor a fault to a provider that does not know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
     /// 429 `insufficient_quota`.
     Quota,
+    /// 429 `organization_spend_limit_exceeded`: a limit that the owner of the account has set.
+    SpendLimit,
+    /// 429 `organization_usage_limit_exceeded`: a limit that the provider has set for such accounts.
+    TierCap,
     /// 429 `rate_limit_exceeded`.
     RateLimit {
         /// The `Retry-After` header, in seconds.

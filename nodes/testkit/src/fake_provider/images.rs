@@ -1,7 +1,8 @@
 //! `POST /v1/images/generations`.
 
 use super::fault::Fault;
-use super::http::{Call, error};
+use super::http::Call;
+use super::openai::error;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};

@@ -1,17 +1,25 @@
-//! An LLM provider with the wire format of OpenAI, on a port of its own, that fails as it is told.
+//! An LLM provider with the wire formats of OpenAI, Anthropic, Gemini and Ollama, on a port of its own, that fails as it is told.
 //!
 //! It answers `POST /v1/chat/completions` (in one piece and as a stream), `POST /v1/images/generations`
-//! and `GET /v1/models`. Faults are set through [`FakeProvider::fault`] or, from another process, with
+//! and `GET /v1/models` as OpenAI does, `POST /v1/messages` as Anthropic does,
+//! `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent` as Gemini does, and `POST /api/chat`
+//! and `GET /api/tags` as Ollama does. Faults are set through [`FakeProvider::fault`] or, from another process, with
 //! `PUT /__faults` and the JSON of a [`Plan`]; `DELETE /__faults` ends them; `GET /__requests` is the log.
 //!
 //! Without a script it answers `fake: ` and the last user message, as a JSON object if one is asked for.
 
+mod anthropic;
 mod chat;
 mod fault;
+mod gemini;
 mod http;
 mod images;
+mod ollama;
+mod openai;
 mod socket;
 mod state;
+mod steps;
+mod wire;
 
 pub use fault::{Endpoint, Fault, Plan, Rule};
 pub use state::{Counts, Recorded};
@@ -49,7 +57,7 @@ impl Builder {
         self
     }
 
-    /// The models of `GET /v1/models`. Requests may name any other, too.
+    /// The models of `GET /v1/models` and `GET /api/tags`. Requests may name any other, too.
     #[must_use]
     pub fn models(mut self, models: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.models = models.into_iter().map(Into::into).collect();
@@ -91,10 +99,17 @@ impl FakeProvider {
         Builder { key: None, models: vec!["fake-text".into(), "fake-image".into()] }
     }
 
-    /// The address to configure as a provider's base URL, for example `http://127.0.0.1:4711/v1`.
+    /// The address to configure as the base URL of a provider like OpenAI, for example
+    /// `http://127.0.0.1:4711/v1`.
     #[must_use]
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.addr)
+        format!("{}/v1", self.root_url())
+    }
+
+    /// The address to configure as the base URL of any other provider, for example `http://127.0.0.1:4711`.
+    #[must_use]
+    pub fn root_url(&self) -> String {
+        format!("http://{}", self.addr)
     }
 
     /// Where `PUT /__faults` goes, for another process.

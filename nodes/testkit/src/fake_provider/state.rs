@@ -15,6 +15,8 @@ const LOG_REQUESTS: usize = 10_000;
 pub struct Recorded {
     /// Where it came in.
     pub endpoint: Endpoint,
+    /// Its path and query.
+    pub path: String,
     /// Its headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
     /// Its body; null if it was no JSON.

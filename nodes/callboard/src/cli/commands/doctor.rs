@@ -176,7 +176,7 @@ fn providers(facts: &Facts, now: Timestamp) -> Vec<Check> {
         checks.push(match recent {
             Some(at) if !provider.last_error.is_empty() => {
                 let text = format!("{text}: {} {}", provider.last_error, relative(at, now));
-                Check::warn("provider", text, mend(&provider.last_error))
+                Check::warn("provider", text, mend(&provider.last_error, &provider.adapter))
             }
             _ if !provider.has_key => Check::ok("provider", format!("{text}, without a key")),
             _ => Check::ok("provider", format!("{text}, with a key")),
@@ -189,9 +189,14 @@ fn providers(facts: &Facts, now: Timestamp) -> Vec<Check> {
     checks
 }
 
-fn mend(error: &str) -> &'static str {
-    match error {
-        "AUTHENTICATION" => "the key is missing or wrong: set OPENAI_API_KEY for the node and start it again",
+fn mend(error: &str, adapter: &str) -> &'static str {
+    match error.strip_prefix("PROVIDER_").unwrap_or(error) {
+        "AUTHENTICATION" if adapter == "openai" => {
+            "the key is missing or wrong: set OPENAI_API_KEY for the node and start it again"
+        }
+        "AUTHENTICATION" => {
+            "the key is missing or wrong: correct it where the configuration says, and start the node again"
+        }
         "QUOTA_EXCEEDED" => "the account has no credit left: add some, or configure another provider",
         "RATE_LIMITED" | "OVERLOADED" => "it passes by itself; another provider as fallback helps meanwhile",
         "CONNECTION" | "TIMEOUT" => "is its address right, and reachable from the node?",
@@ -205,6 +210,7 @@ mod tests {
     use super::*;
     use crate::cli::output::Palette;
     use crate::cli::values::{span_to_proto, time_to_proto};
+    use callboard_domain::llm::ErrorKind;
 
     const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -269,6 +275,19 @@ mod tests {
         let facts = Facts { providers: Vec::new(), ..healthy() };
         let last = examine(&facts, "1.0.0", NOW, "callboard").pop().unwrap();
         assert_eq!((last.name, last.level), ("provider", Level::Warn));
+    }
+
+    #[test]
+    fn a_wrong_key_is_sought_where_that_provider_has_it() {
+        let said = |adapter: &str| {
+            let mut facts = healthy();
+            facts.providers[0].adapter = adapter.into();
+            facts.providers[0].last_error = ErrorKind::Authentication.reason().into();
+            facts.providers[0].last_error_at = Some(time_to_proto(NOW));
+            providers(&facts, NOW).pop().unwrap().advice.unwrap()
+        };
+        assert!(said("openai").contains("OPENAI_API_KEY"));
+        assert!(!said("anthropic").contains("OPENAI_API_KEY"));
     }
 
     #[test]

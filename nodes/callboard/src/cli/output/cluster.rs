@@ -81,12 +81,14 @@ pub fn providers(
     }
     let mut table = Table::new(&[
         "NAME",
+        "STATE",
         "ADAPTER",
         "KEY",
         "TEXT MODEL",
         "IMAGE MODEL",
         ">ANSWERED",
         ">FAILED",
+        ">TRIPS",
         "LAST ERROR",
     ]);
     for provider in providers {
@@ -102,18 +104,47 @@ pub fn providers(
             }
             _ => provider.last_error.clone(),
         };
+        let worst = provider.breakers.iter().map(v1::ProviderBreaker::state).max();
+        let (state, paint) = standing(worst.unwrap_or_default());
         table.row(vec![
             Cell::new(&provider.name, Paint::Strong),
+            Cell::new(state, paint),
             Cell::from(&provider.adapter),
             key,
             Cell::from(&provider.text_model),
             Cell::from(&provider.image_model),
             provider.successes.to_string().into(),
             provider.failures.to_string().into(),
+            provider.breakers.iter().map(|b| b.trips).sum::<u64>().to_string().into(),
             Cell::new(error, Paint::Warn),
         ]);
     }
-    table.render(palette, width)
+    let mut out = table.render(palette, width);
+    for provider in providers {
+        let open = provider.breakers.iter().filter(|b| standing(b.state()).1 != Paint::Good);
+        open.for_each(|breaker| out.push_str(&left_out(&provider.name, breaker, now)));
+    }
+    out
+}
+
+/// What a breaker's state means for the provider.
+fn standing(state: v1::BreakerState) -> (&'static str, Paint) {
+    match state {
+        v1::BreakerState::Open => ("left out", Paint::Bad),
+        v1::BreakerState::HalfOpen => ("on trial", Paint::Warn),
+        v1::BreakerState::Closed | v1::BreakerState::Unspecified => ("in use", Paint::Good),
+    }
+}
+
+/// Why a provider is not used for a model, since when, and until when.
+fn left_out(provider: &str, breaker: &v1::ProviderBreaker, now: Timestamp) -> String {
+    let since = point(breaker.since.as_ref()).map_or_else(String::new, |at| relative(at, now));
+    let next = match point(breaker.until.as_ref()) {
+        Some(until) => format!("tried again {}", relative(until, now)),
+        None => "the next call tries it".to_owned(),
+    };
+    let (provider, model, cause) = (clean(provider), clean(&breaker.model), clean(&breaker.cause));
+    format!("{provider} was left out for {model} {since} after {cause}; {next}\n")
 }
 
 /// Kinds as a table.
@@ -230,6 +261,7 @@ pub fn summary(summary: &v1::GenerateSummary) -> String {
 mod tests {
     use super::super::sample::{NOW, ago, seconds, span};
     use super::*;
+    use callboard_domain::convert::time_to_proto;
 
     #[test]
     fn nodes_tell_which_actors_were_restarted() {
@@ -250,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn providers_say_whether_they_have_a_key() {
+    fn providers_say_whether_they_have_a_key_and_why_they_are_left_out() {
         let openai = v1::Provider {
             name: "openai".into(),
             adapter: "openai".into(),
@@ -260,6 +292,24 @@ mod tests {
             failures: 1,
             last_error: "RATE_LIMITED".into(),
             last_error_at: ago(seconds(30)),
+            breakers: vec![
+                v1::ProviderBreaker {
+                    model: "gpt-4o-mini".into(),
+                    state: v1::BreakerState::Open.into(),
+                    cause: "PROVIDER_QUOTA_EXCEEDED".into(),
+                    since: ago(seconds(20)),
+                    until: Some(time_to_proto(NOW.after(seconds(280)))),
+                    trips: 2,
+                },
+                v1::ProviderBreaker {
+                    model: "gpt-image-1".into(),
+                    state: v1::BreakerState::HalfOpen.into(),
+                    cause: "PROVIDER_TIMEOUT".into(),
+                    since: ago(seconds(90)),
+                    until: None,
+                    trips: 1,
+                },
+            ],
             ..Default::default()
         };
         let offline =

@@ -126,6 +126,13 @@ catalogue! {
         "Calls to each provider, by result: OK, or the kind of its error.";
     PROVIDER_DURATION = Every Seconds "callboard_provider_duration_seconds" ["provider"]
         "How long answered calls to each provider took; of a stream, until its end.";
+    PROVIDER_BREAKER = Every Gauge "callboard_provider_breaker" ["provider", "state"]
+        "How the circuit breaker of each provider stands on this node, the worst of its models': 1 where it stands. open: it \
+         is left out; half_open: one call at a time tries it.";
+    PROVIDER_TRIPS = Every Counter "callboard_provider_breaker_trips_total" ["provider"]
+        "How often a circuit breaker of each provider opened.";
+    PROVIDER_RETRIES = Every Counter "callboard_provider_retries_total" ["provider", "result"]
+        "Failed calls that were made again at the same provider, and those that were refused as too many had been.";
 
     SPANS = Every Counter "callboard_spans_total" ["result"]
         "Spans that were to be exported. failed: the collector did not take them.";

@@ -24,7 +24,7 @@ use callboard_backends::trace::otlp::Otlp;
 use callboard_domain::State;
 use callboard_ports::metrics::BatchesRead;
 use callboard_ports::{Clock, Outbox as _, Store, store};
-use callboard_provider_broker::Broker;
+use callboard_provider_broker::{BreakerState, Broker};
 use callboard_runtime::mesh::RpcMetrics;
 use callboard_supervisor::Node as NodeState;
 use callboard_worker::Engine;
@@ -194,6 +194,12 @@ impl Metrics {
                 page.add(m::PROVIDER_REQUESTS, &[&provider.name, kind.reason()], count);
             }
             page.add(m::PROVIDER_DURATION, &[&provider.name], provider.took);
+            for state in BreakerState::ALL {
+                page.add(m::PROVIDER_BREAKER, &[&provider.name, state.as_str()], state == provider.breaker);
+            }
+            page.add(m::PROVIDER_TRIPS, &[&provider.name], provider.trips);
+            page.add(m::PROVIDER_RETRIES, &[&provider.name, "made"], provider.retries);
+            page.add(m::PROVIDER_RETRIES, &[&provider.name, "refused"], provider.retries_refused);
         }
     }
 }

@@ -5,7 +5,8 @@ use super::Cluster;
 use super::singletons::Singletons;
 use crate::config::{Config, Role};
 use callboard_alert as alert;
-use callboard_ports::{Store, Tracer};
+use callboard_backends::token_buckets::embedded;
+use callboard_ports::{Store, TokenBuckets, Tracer};
 use callboard_provider_broker as broker;
 use callboard_runtime::actor::{self, Address, Behaviour};
 use callboard_runtime::mesh::{AlertClient, AlertService, BrokerClient, BrokerService, Route};
@@ -182,17 +183,24 @@ pub(super) fn start_broker(
     deps: &Deps,
     reporter: &alert::Reporter,
     tracer: &Tracer,
+    cluster: Option<&Cluster>,
     peers: Option<&Peers>,
 ) -> Result<HostedBroker, StartError> {
     if let Some(peers) = peers {
         return Ok((Hosted { address: None, service: None, client: peers.brokers() }, None));
     }
     let observe = reporter.clone();
+    let buckets: Arc<dyn TokenBuckets> = match cluster {
+        Some(cluster) => cluster.buckets.clone(),
+        None => Arc::new(embedded::TokenBuckets::default()),
+    };
     let broker_deps = broker::Deps {
         clock: Arc::clone(&deps.clock),
         observe: Arc::new(move |seen| observe.report(seen)),
         env: deps.env.clone(),
         tracer: tracer.clone(),
+        jitter: Arc::new(rand::random::<f64>),
+        buckets,
     };
     let state = broker::Broker::new(&config.broker, &broker_deps)?;
     let service = broker::Service::new(Arc::clone(&state));

@@ -38,6 +38,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How long a node by itself waits for its first session before it is said to have started.
+const SESSION_WITHIN: Duration = Duration::from_secs(5);
+
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -116,7 +119,8 @@ pub(super) async fn build(
     loops.spawn(alert::report_loop(observations, alerts.client.clone()));
     loops.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
     let broker_peers = peers.as_ref().filter(|_| !hosts(Role::ProviderBroker));
-    let (broker, providers) = start_broker(&system, &shells, config, deps, &reporter, tracer, broker_peers)?;
+    let (broker, providers) =
+        start_broker(&system, &shells, config, deps, &reporter, tracer, cluster.as_deref(), broker_peers)?;
     let names = || config.broker.providers.iter().map(|provider| provider.name.clone()).collect();
     let provider_names = providers.is_some().then(names);
 
@@ -248,6 +252,11 @@ pub(super) async fn build(
         let node = state.clone();
         shells.start(&system, move || supervisor::Supervisor::new(node.clone()))?
     };
+    if cluster.is_none() {
+        // What is said to have started can run tasks. Where that takes long it goes on, and says so.
+        let mut standing = state.standing();
+        let _ = tokio::time::timeout(SESSION_WITHIN, standing.wait_for(|now| now.session.is_some())).await;
+    }
     let drain: supervisor::Drain = Arc::new(move |request: DrainNodeRequest| {
         let grace = request.grace_ms.map(Duration::from_millis);
         !leave.send_if_modified(|leave| leave.is_none() && leave.replace(Leave { grace }).is_none())

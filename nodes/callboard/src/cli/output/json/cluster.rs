@@ -127,6 +127,30 @@ struct Provider<'a> {
     failures: u64,
     last_error: Option<&'a str>,
     last_error_at: Option<String>,
+    breakers: Vec<Breaker<'a>>,
+}
+
+#[derive(Serialize)]
+struct Breaker<'a> {
+    model: &'a str,
+    state: String,
+    cause: Option<&'a str>,
+    since: Option<String>,
+    until: Option<String>,
+    trips: u64,
+}
+
+impl<'a> From<&'a v1::ProviderBreaker> for Breaker<'a> {
+    fn from(breaker: &'a v1::ProviderBreaker) -> Self {
+        Self {
+            model: &breaker.model,
+            state: word(breaker.state().as_str_name(), "BREAKER_STATE_"),
+            cause: set(&breaker.cause),
+            since: time(breaker.since.as_ref()),
+            until: time(breaker.until.as_ref()),
+            trips: breaker.trips,
+        }
+    }
 }
 
 impl<'a> From<&'a [v1::Provider]> for Providers<'a> {
@@ -142,6 +166,7 @@ impl<'a> From<&'a [v1::Provider]> for Providers<'a> {
             failures: p.failures,
             last_error: set(&p.last_error),
             last_error_at: time(p.last_error_at.as_ref()),
+            breakers: p.breakers.iter().map(Breaker::from).collect(),
         });
         Self { providers: providers.collect() }
     }

@@ -1,16 +1,11 @@
 //! Server-sent events: bytes in any portions to the data of events.
 
-/// The most bytes of a line, and of the data of an event.
-const EVENT_BYTES: usize = 1 << 20;
-
-/// A line or an event was over its limit.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
+use super::{EVENT_BYTES, Framing, TooLong};
 
 /// Takes bytes, gives events. Lines end with LF, CR or both; comments and fields other than `data` are
 /// skipped.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(crate) struct Events {
     line: Vec<u8>,
     /// The data of the event so far, if it has any.
     data: Option<Vec<u8>>,
@@ -20,9 +15,8 @@ pub(super) struct Decoder {
     begun: bool,
 }
 
-impl Decoder {
-    /// Takes the next bytes and appends the data of every event that they end.
-    pub(super) fn push(&mut self, mut bytes: &[u8], events: &mut Vec<Vec<u8>>) -> Result<(), TooLong> {
+impl Framing for Events {
+    fn push(&mut self, mut bytes: &[u8], events: &mut Vec<Vec<u8>>) -> Result<(), TooLong> {
         while let Some(first) = bytes.first() {
             if std::mem::take(&mut self.after_cr) && *first == b'\n' {
                 bytes = &bytes[1..];
@@ -44,14 +38,16 @@ impl Decoder {
 
     /// What the end of the stream leaves: an event whose lines are whole but for the empty one, and a last
     /// line without its end if it is `[DONE]`.
-    pub(super) fn close(&mut self) -> Option<Vec<u8>> {
+    fn close(&mut self) -> Option<Vec<u8>> {
         let rest = std::mem::take(&mut self.line);
         match data_of(&rest) {
             Some(b"[DONE]") => Some(b"[DONE]".to_vec()),
             _ => self.data.take(),
         }
     }
+}
 
+impl Events {
     fn end_line(&mut self, events: &mut Vec<Vec<u8>>) -> Result<(), TooLong> {
         let mut line = self.line.as_slice();
         if !std::mem::replace(&mut self.begun, true) {
@@ -90,7 +86,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn decode(parts: &[&[u8]]) -> Vec<String> {
-        let (mut decoder, mut events) = (Decoder::default(), Vec::new());
+        let (mut decoder, mut events) = (Events::default(), Vec::new());
         for part in parts {
             decoder.push(part, &mut events).unwrap();
         }
@@ -113,12 +109,12 @@ mod tests {
 
     #[test]
     fn lines_and_events_have_a_limit() {
-        let mut decoder = Decoder::default();
+        let mut decoder = Events::default();
         let long = vec![b'x'; EVENT_BYTES];
         let mut events = Vec::new();
         assert_eq!(decoder.push(&long, &mut events), Ok(()));
         assert_eq!(decoder.push(b"x", &mut events), Err(TooLong));
-        let mut decoder = Decoder::default();
+        let mut decoder = Events::default();
         let line = [b"data: ".as_slice(), &vec![b'x'; EVENT_BYTES / 2], b"\n"].concat();
         assert_eq!(decoder.push(&line, &mut events), Ok(()));
         assert_eq!(decoder.push(&line, &mut events), Err(TooLong));

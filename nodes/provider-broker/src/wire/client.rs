@@ -1,27 +1,62 @@
 //! The HTTP side: one connection pool per provider, the key in its one header, answers read up to a limit.
 
-use super::error;
+use super::stream::{Dialect, decode, of_whole};
+use super::{TEXT_BYTES, error};
+use crate::provider::{ChunkStream, ProviderText};
 use crate::secret::{self, Secret};
 use callboard_domain::llm::{Error, ErrorKind};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{RequestBuilder, Response, Url};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What any adapter can read.
+const ACCEPTED: &str = "application/json, text/event-stream, application/x-ndjson";
 /// The most bytes read of the body of an error.
 const ERROR_BYTES: usize = 64 << 10;
 
+/// Where a key goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Auth {
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// A header of its own.
+    Header(&'static str),
+}
+
+/// What a provider wants of every request, and how it refuses one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Protocol {
+    /// Where its key goes.
+    pub(crate) auth: Auth,
+    /// A header that every request has.
+    pub(crate) header: Option<(&'static str, &'static str)>,
+    /// The header by which it recognises a request that comes again.
+    pub(crate) idempotency: Option<&'static str>,
+    /// The error of an answer whose status is no success.
+    pub(crate) refusal: fn(StatusCode, &HeaderMap, &[u8]) -> Error,
+}
+
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     /// Without a slash at its end.
     base_url: String,
     key: Option<Secret>,
+    protocol: Protocol,
 }
 
 impl Client {
-    pub(super) fn new(base_url: &str, key: Option<Secret>) -> Result<Self, (&'static str, String)> {
+    /// A client for one provider.
+    ///
+    /// # Errors
+    /// The field of the configuration that is wrong, and why.
+    pub(crate) fn new(
+        base_url: &str,
+        key: Option<Secret>,
+        protocol: Protocol,
+    ) -> Result<Self, (&'static str, String)> {
         let wrong = |e: &dyn std::fmt::Display| ("base_url", format!("cannot be used: {e}"));
         let url = Url::parse(base_url).map_err(|e| wrong(&e))?;
         let mut http = reqwest::Client::builder()
@@ -36,31 +71,27 @@ impl Client {
             http = http.no_proxy();
         }
         let http = http.build().map_err(|e| wrong(&error::causes(&e)))?;
-        Ok(Self { http, base_url: base_url.trim_end_matches('/').to_owned(), key })
+        Ok(Self { http, base_url: base_url.trim_end_matches('/').to_owned(), key, protocol })
     }
 
-    pub(super) fn base_url(&self) -> &str {
+    pub(crate) fn base_url(&self) -> &str {
         &self.base_url
     }
 
-    pub(super) fn has_key(&self) -> bool {
+    pub(crate) fn has_key(&self) -> bool {
         self.key.is_some()
     }
 
-    pub(super) fn key(&self) -> Option<Secret> {
-        self.key.clone()
-    }
-
     /// The error without the key in it.
-    pub(super) fn clean(&self, error: Error) -> Error {
+    pub(crate) fn clean(&self, error: Error) -> Error {
         secret::clean(self.key.as_ref(), error)
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Response, Error> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Response, Error> {
         self.send(self.http.get(format!("{}/{path}", self.base_url))).await
     }
 
-    pub(super) async fn post(
+    pub(crate) async fn post(
         &self,
         path: &str,
         body: &impl Serialize,
@@ -70,22 +101,29 @@ impl Client {
         let body = serde_json::to_vec(body).map_err(|e| invalid(format!("the request is no JSON: {e}")))?;
         let mut request = self.http.post(format!("{}/{path}", self.base_url));
         request = request.header(CONTENT_TYPE, "application/json").body(body);
-        if let Some(key) = idempotency_key {
+        if let (Some(name), Some(key)) = (self.protocol.idempotency, idempotency_key) {
             let value = HeaderValue::from_bytes(key.as_bytes())
                 .map_err(|_| invalid("the idempotency key must not hold control characters".into()))?;
-            request = request.header("Idempotency-Key", value);
+            request = request.header(name, value);
         }
         self.send(request).await
     }
 
     async fn send(&self, mut request: RequestBuilder) -> Result<Response, Error> {
         if let Some(key) = &self.key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+            let (name, value) = match self.protocol.auth {
+                Auth::Bearer => (AUTHORIZATION.as_str(), &*format!("Bearer {}", key.expose())),
+                Auth::Header(name) => (name, key.expose()),
+            };
+            let mut value = HeaderValue::from_str(value)
                 .map_err(|_| Error::new(ErrorKind::Authentication, "the key does not fit in a header"))?;
             value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+            request = request.header(name, value);
         }
-        let request = request.header(ACCEPT, "application/json, text/event-stream");
+        if let Some((name, value)) = self.protocol.header {
+            request = request.header(name, value);
+        }
+        let request = request.header(ACCEPT, ACCEPTED);
         let answer = request.send().await.map_err(error::of_transport)?;
         if answer.status().is_success() {
             return Ok(answer);
@@ -93,11 +131,25 @@ impl Client {
         let (status, headers) = (answer.status(), answer.headers().clone());
         // What could be read of the body is enough: the status alone says most.
         let body = read_up_to(answer, ERROR_BYTES).await.0;
-        Err(error::of_answer(status, &headers, &body))
+        Err((self.protocol.refusal)(status, &headers, &body))
+    }
+
+    /// The chunks of a streamed text. A server that does not stream, or has an error under a 200, answers with
+    /// one JSON document, which is what `whole` reads.
+    pub(crate) async fn chunks<D: Dialect>(
+        &self,
+        answer: Response,
+        model: String,
+        whole: fn(&[u8], &str) -> Result<ProviderText, Error>,
+    ) -> Result<ChunkStream, Error> {
+        if is_json(&answer) {
+            return Ok(of_whole(whole(&self.read(answer, TEXT_BYTES).await?, &model)?));
+        }
+        Ok(decode::<D>(answer, model, self.key.clone()))
     }
 
     /// The whole body of an answer.
-    pub(super) async fn read(&self, answer: Response, limit: usize) -> Result<Vec<u8>, Error> {
+    pub(crate) async fn read(&self, answer: Response, limit: usize) -> Result<Vec<u8>, Error> {
         match read_up_to(answer, limit).await {
             (body, Ok(true)) => Ok(body),
             (_, Ok(false)) => {
@@ -125,7 +177,7 @@ async fn read_up_to(mut answer: Response, limit: usize) -> (Vec<u8>, reqwest::Re
 }
 
 /// Whether an answer says that it is one JSON document.
-pub(super) fn is_json(answer: &Response) -> bool {
+fn is_json(answer: &Response) -> bool {
     let content_type = answer.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     content_type.trim_start().to_ascii_lowercase().starts_with("application/json")
 }

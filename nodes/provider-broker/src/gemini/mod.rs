@@ -1,0 +1,90 @@
+//! Google's Gemini API.
+//!
+//! Exact in what it sends, tolerant in what it takes: unknown fields and parts are skipped, a malformed answer is
+//! an error of its own kind and never a panic. It makes no images: its models for them answer in sizes of their
+//! own. It knows no idempotency: a call that is made again is a new one.
+
+mod error;
+mod request;
+mod response;
+mod stream;
+
+use crate::config::{Adapter, ProviderConfig};
+use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
+use crate::wire::{Auth, Client, Protocol, TEXT_BYTES, no_images, read_key};
+use async_trait::async_trait;
+use callboard_domain::llm::{Error, ImageRequest, TextRequest};
+
+const PROTOCOL: Protocol = Protocol {
+    auth: Auth::Header("x-goog-api-key"),
+    header: None,
+    idempotency: None,
+    refusal: error::of_answer,
+};
+
+/// A provider that speaks the Gemini API.
+#[derive(Debug)]
+pub(crate) struct Gemini {
+    name: String,
+    client: Client,
+    text_model: String,
+}
+
+impl Gemini {
+    /// The provider of a configuration.
+    ///
+    /// # Errors
+    /// The field that is wrong, and why.
+    pub(crate) fn new(
+        config: &ProviderConfig,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, (&'static str, String)> {
+        let key = read_key(config, env)?;
+        Ok(Self {
+            name: config.name.clone(),
+            client: Client::new(config.base_url(), key, PROTOCOL)?,
+            text_model: config.text_model.clone().unwrap_or_default(),
+        })
+    }
+}
+
+#[async_trait]
+impl Provider for Gemini {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn describe(&self) -> Description {
+        Description {
+            adapter: Adapter::Gemini,
+            base_url: self.client.base_url().to_owned(),
+            text_model: self.text_model.clone(),
+            image_model: String::new(),
+            has_key: self.client.has_key(),
+        }
+    }
+
+    async fn text(&self, request: &TextRequest) -> Result<ProviderText, Error> {
+        let answer = async {
+            let model = request.model.as_ref().unwrap_or(&self.text_model);
+            let path = request::path(model, "generateContent")?;
+            let answer = self.client.post(&path, &request::content(request), None).await?;
+            response::text(&self.client.read(answer, TEXT_BYTES).await?, model)
+        };
+        answer.await.map_err(|e| self.client.clean(e))
+    }
+
+    async fn text_stream(&self, request: &TextRequest) -> Result<ChunkStream, Error> {
+        let stream = async {
+            let model = request.model.as_ref().unwrap_or(&self.text_model);
+            let path = request::path(model, "streamGenerateContent?alt=sse")?;
+            let answer = self.client.post(&path, &request::content(request), None).await?;
+            self.client.chunks::<stream::Contents>(answer, model.clone(), response::text).await
+        };
+        stream.await.map_err(|e| self.client.clean(e))
+    }
+
+    async fn image(&self, _request: &ImageRequest) -> Result<ProviderImage, Error> {
+        Err(no_images())
+    }
+}

@@ -1,0 +1,93 @@
+//! The native API of Ollama. Its OpenAI-compatible one, under `/v1`, is what the adapter `openai` speaks.
+//!
+//! Exact in what it sends, tolerant in what it takes: unknown fields are skipped, a malformed answer is an error of
+//! its own kind and never a panic. It makes no images, and knows no idempotency: a call that is made again is a
+//! new one. A server on one's own machine wants no key; one behind a gateway may.
+
+mod error;
+mod request;
+mod response;
+mod stream;
+
+use crate::config::{Adapter, ProviderConfig};
+use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
+use crate::wire::{Auth, Client, Protocol, TEXT_BYTES, TextModel, no_images, read_key};
+use async_trait::async_trait;
+use callboard_domain::llm::{Error, ImageRequest, TextRequest};
+
+const PROTOCOL: Protocol =
+    Protocol { auth: Auth::Bearer, header: None, idempotency: None, refusal: error::of_answer };
+const PATH: &str = "api/chat";
+
+/// A provider that speaks the native API of Ollama.
+#[derive(Debug)]
+pub(crate) struct Ollama {
+    name: String,
+    client: Client,
+    text_model: TextModel,
+}
+
+impl Ollama {
+    /// The provider of a configuration.
+    ///
+    /// # Errors
+    /// The field that is wrong, and why.
+    pub(crate) fn new(
+        config: &ProviderConfig,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, (&'static str, String)> {
+        let key = read_key(config, env)?;
+        Ok(Self {
+            name: config.name.clone(),
+            client: Client::new(config.base_url(), key, PROTOCOL)?,
+            text_model: TextModel::new(config.text_model.clone()),
+        })
+    }
+
+    async fn model(&self, asked: Option<&String>) -> Result<String, Error> {
+        let list = async || {
+            let answer = self.client.get("api/tags").await?;
+            response::models(&self.client.read(answer, TEXT_BYTES).await?)
+        };
+        self.text_model.pick(asked, list).await
+    }
+}
+
+#[async_trait]
+impl Provider for Ollama {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn describe(&self) -> Description {
+        Description {
+            adapter: Adapter::Ollama,
+            base_url: self.client.base_url().to_owned(),
+            text_model: self.text_model.known(),
+            image_model: String::new(),
+            has_key: self.client.has_key(),
+        }
+    }
+
+    async fn text(&self, request: &TextRequest) -> Result<ProviderText, Error> {
+        let answer = async {
+            let model = self.model(request.model.as_ref()).await?;
+            let answer = self.client.post(PATH, &request::chat(request, &model, false), None).await?;
+            response::text(&self.client.read(answer, TEXT_BYTES).await?, &model)
+        };
+        answer.await.map_err(|e| self.client.clean(e))
+    }
+
+    async fn text_stream(&self, request: &TextRequest) -> Result<ChunkStream, Error> {
+        let stream = async {
+            let model = self.model(request.model.as_ref()).await?;
+            let answer = self.client.post(PATH, &request::chat(request, &model, true), None).await?;
+            self.client.chunks::<stream::Chat>(answer, model, response::text).await
+        };
+        stream.await.map_err(|e| self.client.clean(e))
+    }
+
+    async fn image(&self, _request: &ImageRequest) -> Result<ProviderImage, Error> {
+        Err(no_images())
+    }
+}

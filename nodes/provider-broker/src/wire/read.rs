@@ -1,0 +1,49 @@
+//! Documents as they come: unknown fields skipped, errors in them found, counts taken as they are.
+
+use super::error::malformed;
+use callboard_domain::llm::{Error, ErrorKind, TextRequest};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// What a document holds: the error in it, if `fault` finds one, else what was asked for.
+///
+/// # Errors
+/// That error, or that the document is `what`: not what it should be.
+pub(crate) fn document<T: DeserializeOwned>(
+    data: &[u8],
+    what: &str,
+    fault: fn(&Value) -> Option<Error>,
+) -> Result<T, Error> {
+    let wrong = |e: serde_json::Error| malformed(&format!("{what} ({e})"), data);
+    let document: Value = serde_json::from_slice(data).map_err(wrong)?;
+    if let Some(error) = fault(&document) {
+        return Err(error);
+    }
+    T::deserialize(document).map_err(wrong)
+}
+
+/// A count of tokens. One that is no whole number is not worth an answer: it counts as zero.
+pub(crate) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(value.as_u64().map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)))
+}
+
+/// Whether a model that stopped has said anything. One that ran out of tokens may have said nothing: it thought.
+///
+/// # Errors
+/// If it said nothing: the same call may well be answered the next time.
+pub(crate) fn some_text(empty: bool, finish_reason: &str) -> Result<(), Error> {
+    if empty && finish_reason != "length" {
+        let message = format!("the model stopped ({finish_reason}) without a text");
+        return Err(Error::new(ErrorKind::MalformedAnswer, message));
+    }
+    Ok(())
+}
+
+/// What a model is told where it shall answer in JSON and no message says so: in their JSON modes some servers
+/// insist on it, and some models need it.
+pub(crate) fn json_hint(request: &TextRequest) -> Option<&'static str> {
+    let says = request.messages.iter().any(|m| m.content.to_ascii_lowercase().contains("json"));
+    (request.json && !says).then_some("Respond with one JSON object.")
+}

@@ -1,0 +1,155 @@
+//! Calls that are made again at the same provider: few, for what may pass, and never in an outage.
+
+use crate::support::{Act, KEY, Scripted, deps, hello, openai, outline, picture, plain, scripted_with};
+use callboard_domain::llm::{ErrorKind, TextRequest};
+use callboard_provider_broker::config::{Breaker, Retry};
+use callboard_provider_broker::{Broker, Config};
+use callboard_testkit::FakeProvider;
+use callboard_testkit::fake_provider::{Fault, Rule};
+use futures::TryStreamExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Retries as they are by default, and no breakers.
+fn config() -> Config {
+    Config { retry: Retry::default(), ..plain() }
+}
+
+/// A fake provider, and a broker that has no other and waits a moment only.
+#[expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+async fn one() -> (FakeProvider, Arc<Broker>) {
+    let fake = FakeProvider::builder().key(KEY).start().await.unwrap();
+    let mut config = Config { providers: vec![openai("a", &fake)], ..config() };
+    config.retry.backoff = Duration::from_millis(1);
+    (fake, Broker::new(&config, &deps().0).unwrap())
+}
+
+fn counts(broker: &Broker) -> (u64, u64) {
+    let counts = &broker.counts()[0];
+    (counts.retries, counts.retries_refused)
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_once_and_the_answer_tells_of_every_try() {
+    for (fault, reason) in [
+        (Fault::Overloaded, "PROVIDER_OVERLOADED"),
+        (Fault::ServerFault { status: 500 }, "PROVIDER_SERVER_FAULT"),
+        (Fault::ServerFault { status: 408 }, "PROVIDER_TIMEOUT"),
+        (Fault::ConnectionReset { after_bytes: 0 }, "PROVIDER_CONNECTION"),
+        (Fault::RateLimit { retry_after: Some(0) }, "PROVIDER_RATE_LIMITED"),
+    ] {
+        let (fake, broker) = one().await;
+        let failed = format!("a: {reason}");
+        fake.rules([Rule::times(fault.clone(), 1)]);
+        let summary = broker.text(&hello()).await.unwrap().summary;
+        assert_eq!((outline(&summary.attempts), summary.degraded), (vec![failed.clone(), "a".into()], None));
+        fake.rules([Rule::times(fault.clone(), 1)]);
+        let image = broker.image(&picture()).await.unwrap().summary;
+        assert_eq!(outline(&image.attempts), [failed.as_str(), "a"]);
+        fake.rules([Rule::times(fault.clone(), 1)]);
+        let stream = broker.text_stream(&hello()).await.unwrap();
+        assert!(stream.try_collect::<Vec<_>>().await.is_ok());
+        assert_eq!((fake.counts().received, counts(&broker)), (6, (3, 0)), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_no_retry_can_mend_is_sent_once() {
+    for fault in [
+        Fault::Quota,
+        Fault::BadKey,
+        Fault::ContentFilter,
+        Fault::ContextTooLong,
+        Fault::MalformedJson,
+        Fault::RateLimit { retry_after: None },
+        Fault::RateLimit { retry_after: Some(60) },
+    ] {
+        let (fake, broker) = one().await;
+        fake.fault(fault.clone());
+        assert_eq!(broker.text(&hello()).await.unwrap_err().attempts.len(), 1, "{fault:?}");
+        assert_eq!(fake.counts().received, 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn with_retries_off_a_connection_closed_in_the_middle_is_sent_once() {
+    let fake = FakeProvider::start().await.unwrap();
+    let broker = Broker::new(&Config { providers: vec![openai("a", &fake)], ..plain() }, &deps().0).unwrap();
+    for after_bytes in [0, 30, 250] {
+        let before = fake.counts().received;
+        fake.fault(Fault::ConnectionReset { after_bytes });
+        assert_eq!(broker.text(&hello()).await.unwrap_err().kind, ErrorKind::Connection);
+        assert_eq!(fake.counts().received - before, 1, "{after_bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_has_begun_is_not_made_again() {
+    let (fake, broker) = one().await;
+    fake.fault(Fault::StreamCut { after_chunks: 1 });
+    let stream = broker.text_stream(&hello()).await.unwrap();
+    let error = stream.try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!((error.kind, fake.counts().received), (ErrorKind::Connection, 1));
+}
+
+#[tokio::test]
+async fn another_provider_is_preferred_to_a_retry_and_the_last_one_is_tried_again() {
+    let a = Scripted::new("a", Act::Fail(ErrorKind::Overloaded));
+    let b = Scripted::new("b", Act::Fail(ErrorKind::ServerFault));
+    let mut config = Config { breaker: Breaker::default(), ..config() };
+    config.retry.backoff = Duration::from_millis(1);
+    let (broker, _) = scripted_with(&config, &[&a, &b], false);
+    let error = broker.text(&hello()).await.unwrap_err();
+    let [of_a, of_b] = ["a: PROVIDER_OVERLOADED", "b: PROVIDER_SERVER_FAULT"];
+    assert_eq!(outline(&error.attempts), [of_a, of_b, of_b]);
+    // Once the second is left out, the first is the last.
+    b.set(Act::Fail(ErrorKind::QuotaExceeded));
+    broker.text(&hello()).await.unwrap_err();
+    let error = broker.text(&hello()).await.unwrap_err();
+    assert_eq!(outline(&error.attempts), [of_a, of_a]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_as_long_as_is_asked_and_fits_into_the_time_of_the_call() {
+    let a = Scripted::new("a", Act::Limit(Duration::from_secs(3)));
+    let config = Config { breaker: Breaker::default(), ..config() };
+    let (broker, _) = scripted_with(&config, &[&a], false);
+    let start = Instant::now();
+    assert_eq!(broker.text(&hello()).await.unwrap_err().attempts.len(), 2);
+    assert_eq!(start.elapsed(), Duration::from_secs(3));
+    tokio::time::advance(Duration::from_secs(3)).await;
+    // Three seconds of a call of three are too much.
+    let request = TextRequest { timeout: Some(Duration::from_secs(3)), ..hello() };
+    let start = Instant::now();
+    assert_eq!(broker.text(&request).await.unwrap_err().attempts.len(), 1);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(counts(&broker), (1, 0), "what does not fit takes nothing from the budget");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_opened_the_breaker_is_not_made_again() {
+    let a = Scripted::new("a", Act::Fail(ErrorKind::ServerFault));
+    let mut config = Config { breaker: Breaker::default(), ..config() };
+    config.retry.max = 10;
+    let (broker, _) = scripted_with(&config, &[&a], false);
+    assert_eq!(broker.text(&hello()).await.unwrap_err().attempts.len(), 4, "by three retries of the budget");
+    assert_eq!(broker.text(&hello()).await.unwrap_err().attempts.len(), 1);
+    assert_eq!(a.calls.load(Ordering::SeqCst), 5);
+    assert_eq!(broker.text(&hello()).await.unwrap_err().attempts.len(), 0);
+}
+
+#[tokio::test]
+async fn in_an_outage_retries_stop_at_their_budget() {
+    let (fake, broker) = one().await;
+    fake.fault(Fault::Overloaded);
+    for _ in 0..500 {
+        broker.text(&hello()).await.unwrap_err();
+    }
+    let (made, refused) = counts(&broker);
+    assert_eq!(fake.counts().received, 500 + made);
+    assert_eq!(made + refused, 500);
+    // It would be 500, each doubling the load.
+    assert!((3..=53).contains(&made), "{made}");
+}
