@@ -393,7 +393,7 @@ mod tests {
         for (section, value) in keys.data().unwrap().remove(&figment::Profile::Default).unwrap() {
             for (key, _) in value.into_dict().unwrap() {
                 let key = format!("{section}.{key}");
-                let commented = ["broker.providers", "openai.keys"].contains(&key.as_str());
+                let commented = ["broker.providers", "broker.limits", "openai.keys"].contains(&key.as_str());
                 assert!(commented || file.contains(&key), "{key} is missing");
             }
         }
@@ -411,6 +411,19 @@ mod tests {
             wrong("[[broker.providers]]\nname = \"A b\"\nadapter = \"offline\"")
                 .contains("broker.providers[0].name")
         );
+        let offline = "[[broker.providers]]\nname = \"a\"\nadapter = \"offline\"\n";
+        let limit = |text: &str| format!("{offline}[[broker.limits]]\n{text}");
+        assert!(with_file(&limit("provider = \"a\"\nrequests_per_minute = 600\nburst = \"6s\"")).is_ok());
+        for (text, field) in [
+            ("provider = \"a\"", "requests_per_minute"),
+            ("provider = \"b\"\ntokens_per_minute = 1", "provider"),
+            ("model = \"m\"\ntokens_per_minute = 1", "model"),
+            ("tokens_per_minute = 0", "tokens_per_minute"),
+            ("tokens_per_minute = 1\nburst = \"2h\"", "burst"),
+        ] {
+            let said = wrong(&limit(text));
+            assert!(said.contains(&format!("broker.limits[0].{field}")), "{said}");
+        }
     }
 
     const CLUSTER: &str = "[store]\nbackend = \"postgres\"\nurl = \"postgres://a:secret@db/c\"\n\

@@ -144,7 +144,7 @@ fn left_out(provider: &str, breaker: &v1::ProviderBreaker, now: Timestamp) -> St
         None => "the next call tries it".to_owned(),
     };
     let (provider, model, cause) = (clean(provider), clean(&breaker.model), clean(&breaker.cause));
-    format!("{provider} was left out for {model} {since} after {cause}; {next}\n")
+    format!("{provider}, model {model}: left out {since}, after {cause}; {next}\n")
 }
 
 /// Kinds as a table.

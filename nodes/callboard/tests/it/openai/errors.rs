@@ -47,6 +47,20 @@ async fn a_wait_that_a_provider_names_is_passed_on_and_a_spent_quota_is_final() 
     assert_eq!((header(&response, "retry-after"), header(&response, "x-should-retry")), ("", "false"));
 }
 
+/// `insufficient_quota` is not lost on a caller that comes after the one who met it.
+#[tokio::test]
+async fn a_provider_that_is_left_out_keeps_the_meaning_of_its_error() {
+    let bench = Bench::with(|builder| builder.config(|config| config.broker.breaker.enabled = true)).await;
+    bench.fake.fault(Fault::Quota);
+    for tries in ["1", "0"] {
+        let response = bench.chat(&ask("m")).await;
+        assert_eq!(header(&response, "x-callboard-attempts"), tries);
+        let (status, error) = refusal(response).await;
+        assert_eq!((status, &error["code"]), (429, &json!("insufficient_quota")), "{error}");
+    }
+    assert_eq!(bench.fake.counts().received, 1);
+}
+
 #[tokio::test]
 async fn a_request_that_is_wrong_reaches_no_provider() {
     let bench = Bench::start().await;

@@ -39,7 +39,12 @@ impl Bench {
     async fn with(change: impl FnOnce(Builder) -> Builder) -> Self {
         let fake = FakeProvider::start().await.unwrap();
         let providers = vec![provider("main", &fake)];
-        let builder = InProcess::builder().config(|config| config.broker.providers = providers);
+        // What becomes of one call: a breaker would answer the next, and a retry hide it.
+        let builder = InProcess::builder().config(|config| {
+            config.broker.providers = providers;
+            config.broker.breaker.enabled = false;
+            config.broker.retry.max = 0;
+        });
         let http = Client::builder().no_proxy().build().unwrap();
         Self { node: change(builder).start().await, fake, http }
     }
