@@ -121,9 +121,12 @@ async fn connections_that_died_between_two_calls_are_nobodys_business() {
     }
 }
 
+/// What was claimed, and whether others may be.
+type Settled = (Vec<TaskId>, bool);
+
 /// Takes all that is admitted, and remembers what it is told.
 #[derive(Clone, Default)]
-struct Taking(Arc<Mutex<Vec<(Vec<TaskId>, bool)>>>);
+struct Taking(Arc<Mutex<Vec<Settled>>>);
 
 struct Offer(SessionId, Taking);
 

@@ -174,7 +174,7 @@ pub(super) fn expire_alerts(alerts: Address<alert::Alert>) -> supervisor::Reconc
 type HostedBroker =
     (Hosted<broker::ProviderBroker, BrokerService, BrokerClient>, Option<Arc<broker::Broker>>);
 
-/// Starts the ProviderBroker, unless the role is left to `peers`: then no provider key is read here. With it comes
+/// Starts the ProviderBroker, unless the role is left to other nodes: then no provider key is read here. With it comes
 /// what it guards, to be counted.
 pub(super) fn start_broker(
     system: &actor::System,
@@ -184,10 +184,9 @@ pub(super) fn start_broker(
     reporter: &alert::Reporter,
     tracer: &Tracer,
     cluster: Option<&Cluster>,
-    peers: Option<&Peers>,
 ) -> Result<HostedBroker, StartError> {
-    if let Some(peers) = peers {
-        return Ok((Hosted { address: None, service: None, client: peers.brokers() }, None));
+    if let Some(cluster) = cluster.filter(|_| !config.node.roles.contains(&Role::ProviderBroker)) {
+        return Ok((Hosted { address: None, service: None, client: cluster.peers.brokers() }, None));
     }
     let observe = reporter.clone();
     let buckets: Arc<dyn TokenBuckets> = match cluster {

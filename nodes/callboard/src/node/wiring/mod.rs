@@ -118,9 +118,8 @@ pub(super) async fn build(
     let (reporter, observations) = alert::Reporter::new();
     loops.spawn(alert::report_loop(observations, alerts.client.clone()));
     loops.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
-    let broker_peers = peers.as_ref().filter(|_| !hosts(Role::ProviderBroker));
     let (broker, providers) =
-        start_broker(&system, &shells, config, deps, &reporter, tracer, cluster.as_deref(), broker_peers)?;
+        start_broker(&system, &shells, config, deps, &reporter, tracer, cluster.as_deref())?;
     let names = || config.broker.providers.iter().map(|provider| provider.name.clone()).collect();
     let provider_names = providers.is_some().then(names);
 
