@@ -9,6 +9,7 @@ use callboard_domain::{Happening, NewTask, SessionId, State, Task, TaskId, limit
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What a worker was told of.
 #[derive(Default)]
@@ -20,7 +21,7 @@ struct Seen {
 
 /// A worker that takes whatever is in one queue.
 struct Worker {
-    session: SessionId,
+    session: Mutex<SessionId>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -29,9 +30,18 @@ const TAKEN: &str = "taken";
 impl Worker {
     /// Lets a worker take what a store admits.
     fn on(store: &Arc<dyn Store>, session: SessionId) -> Arc<Self> {
-        let worker = Arc::new(Self { session, seen: Arc::default() });
+        let worker = Arc::new(Self { session: Mutex::new(session), seen: Arc::default() });
         store.offer_to(worker.clone());
         worker
+    }
+
+    fn session(&self) -> MutexGuard<'_, SessionId> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It has another session.
+    fn takes_under(&self, session: SessionId) {
+        *self.session() = session;
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -53,7 +63,7 @@ impl Worker {
 impl Taker for Worker {
     fn take(&self, tasks: &mut dyn Iterator<Item = &NewTask>) -> Option<Box<dyn Taking>> {
         let ids: BTreeSet<_> = tasks.filter(|new| *new.spec.queue == *TAKEN).map(|new| new.spec.id).collect();
-        let taking = || Offer { session: self.session, ids: ids.clone(), seen: Arc::clone(&self.seen) };
+        let taking = || Offer { session: *self.session(), ids: ids.clone(), seen: Arc::clone(&self.seen) };
         (!ids.is_empty()).then(|| Box::new(taking()) as Box<dyn Taking>)
     }
 }
@@ -193,24 +203,37 @@ pub async fn what_was_taken_is_recovered(fixture: impl Fixture) {
 
 /// Admissions that take and the end of their session, at once: what is taken is found by the end, or was not taken.
 pub async fn an_admission_and_the_end_of_its_session_agree(fixture: impl Fixture) {
+    const ADMITS: usize = 6;
     let kit = Kit::new(fixture);
-    let session = kit.session("a").await;
-    let worker = Worker::on(&kit.store, session);
-    let admits = (0..40).map(|_| kit.admit(vec![taken(&kit), taken(&kit)]));
-    let end = async {
-        for _ in 0..10 {
-            tokio::task::yield_now().await;
-        }
-        kit.other.end_session(session, "dead").await.expect("a session ends");
-    };
-    let (admitted, ()) = futures::future::join(futures::future::join_all(admits), end).await;
-    for task in admitted.into_iter().flatten() {
-        let id = task.spec.id;
+    let worker = Worker::on(&kit.store, kit.session("a").await);
+    let mut admitted = Vec::new();
+    for round in 0..4 * ADMITS {
+        let session = kit.session("a").await;
+        worker.takes_under(session);
+        let begins = Notify::new();
+        let admits = async {
+            let mut ids = Vec::new();
+            for n in 0..ADMITS {
+                if n == round % ADMITS {
+                    begins.notify_one();
+                }
+                ids.push(kit.admit(vec![taken(&kit)]).await[0].spec.id);
+            }
+            ids
+        };
+        let end = async {
+            begins.notified().await;
+            kit.other.end_session(session, "dead").await.expect("a session ends");
+        };
+        admitted.extend(futures::future::join(admits, end).await.0);
+    }
+    for id in admitted {
         assert_eq!(kit.get(id).await.life.state, State::Queued, "{id} is held by a session that is over");
         kit.nth_ready(id, 1).await;
     }
     let (settled, gone) = worker.told();
     assert_eq!(settled, gone, "it is told of each");
+    assert!(!worker.ids().is_empty(), "none was taken before the end");
     kit.took(worker.ids());
     kit.audit().await;
 }
