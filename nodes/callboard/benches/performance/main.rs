@@ -39,7 +39,7 @@ const TAKES: Duration = Duration::from_secs(3);
 struct Args {
     embedded: bool,
     cluster: bool,
-    /// With a million waiting tasks: only if it is asked for.
+    /// With a million waiting tasks.
     deep: bool,
     runs: usize,
     /// One call each.
@@ -57,7 +57,7 @@ fn args() -> Result<Args> {
     let mut args = Args {
         embedded: true,
         cluster: true,
-        deep: false,
+        deep: true,
         runs: 3,
         tasks: 20_000,
         batched: 100_000,
@@ -76,8 +76,8 @@ fn args() -> Result<Args> {
         match arg.as_str() {
             // Cargo adds it.
             "--bench" => {}
-            "embedded" => args.cluster = false,
-            "cluster" => args.embedded = false,
+            "embedded" => (args.embedded, args.cluster, args.deep) = (true, false, false),
+            "cluster" => (args.embedded, args.cluster, args.deep) = (false, true, false),
             "deep" => (args.embedded, args.cluster, args.deep) = (false, false, true),
             "--runs" => args.runs = usize::try_from(number()?)?.max(1),
             "--tasks" => args.tasks = usize::try_from(number()?)?.max(1),
@@ -136,27 +136,32 @@ struct Table(Vec<Row>);
 struct Row {
     what: String,
     rates: Vec<f64>,
+    /// In each run, if it is held against anything.
     shares: Vec<f64>,
     of: &'static str,
 }
 
 impl Table {
     /// What a run has measured, and what it is held against.
-    fn add(&mut self, what: &str, rate: Rate, beside: f64, of: &'static str) {
+    fn add(&mut self, what: &str, rate: Rate, beside: Option<(f64, &'static str)>) {
+        let of = beside.map_or("", |(_, of)| of);
         let place = self.0.iter().position(|row| row.what == what).unwrap_or_else(|| {
             self.0.push(Row { what: what.to_owned(), rates: Vec::new(), shares: Vec::new(), of });
             self.0.len() - 1
         });
         if let Some(row) = self.0.get_mut(place) {
             row.rates.push(rate.a_second());
-            row.shares.push(rate.a_second() / beside);
+            row.shares.extend(beside.map(|(beside, _)| rate.a_second() / beside));
         }
     }
 
     fn show(&self, runs: usize) -> String {
         let lines = self.0.iter().map(|Row { what, rates, shares, of }| {
-            let (rate, share) = (median(rates.clone()), 100.0 * median(shares.clone()));
-            format!("  {what:40} {rate:>8.0} tasks/s   {share:>4.0} % {of}")
+            let line = format!("  {what:40} {:>8.0} tasks/s", median(rates.clone()));
+            match shares.is_empty() {
+                true => line,
+                false => format!("{line}   {:>4.0} % {of}", 100.0 * median(shares.clone())),
+            }
         });
         let head = format!("  median of {runs} runs, each share within its run:");
         std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n")
@@ -300,6 +305,7 @@ fn main() -> Result<()> {
         say(&load.block_on(show_idle("idle, no tasks", &node))?)?;
         say(&show_latency(&client.block_on(latency(node.endpoint()?, args.latency))?))?;
         drop(node);
+        let mut table = Table::default();
         for _ in 0..args.runs {
             let nodes = [load.block_on(Node::embedded())?];
             let one = load.block_on(rate(&nodes, Way::OneByOne, args.tasks, COUNTS_KEPT))?;
@@ -308,7 +314,10 @@ fn main() -> Result<()> {
             let nodes = [load.block_on(Node::embedded())?];
             let many = load.block_on(rate(&nodes, Way::Batched, args.batched, COUNTS_KEPT))?;
             say(&many.show(&batched))?;
+            table.add(&one_by_one, one, None);
+            table.add(&batched, many, None);
         }
+        say(&table.show(args.runs))?;
         let nodes = [load.block_on(Node::embedded())?];
         load.block_on(rate(&nodes, Way::Batched, args.batched, COUNTS_KEPT))?;
         let what = format!("idle, after {} tasks", args.batched);
@@ -317,11 +326,6 @@ fn main() -> Result<()> {
         let node = load.block_on(node.restart())?;
         let what = format!("idle, started on {} tasks", args.batched);
         say(&load.block_on(show_idle(&what, &node))?)?;
-    }
-    if args.deep {
-        say("\ncluster, on a store that is not empty")?;
-        let mut servers = Servers::start()?;
-        load.block_on(deep::run(&mut servers, args.waiting, args.tasks, args.runs))?;
     }
     if args.cluster {
         say("\ncluster: PostgreSQL, RabbitMQ, Redis")?;
@@ -349,15 +353,15 @@ fn main() -> Result<()> {
             let nodes = load.block_on(replicas(&mut servers, 1, None))?;
             let many = load.block_on(rate(&nodes, Way::Batched, args.batched, COUNTS_MADE))?;
             say(&many.show(&batched))?;
-            table.add(&one_by_one, one, floor.a_second(), "of the floor");
-            table.add(TRACED, with_traces, one.a_second(), "of the same without");
-            table.add(THREE, three, one.a_second(), "of one replica");
-            table.add(&batched, many, many_floor.a_second(), "of the floor");
+            table.add(&one_by_one, one, Some((floor.a_second(), "of the floor")));
+            table.add(TRACED, with_traces, Some((one.a_second(), "of the same without")));
+            table.add(THREE, three, Some((one.a_second(), "of one replica")));
+            table.add(&batched, many, Some((many_floor.a_second(), "of the floor")));
             for other in &args.against {
                 let theirs = load.block_on(other.rate(args.tasks))?;
                 let name = format!("{}: one by one", other.name());
                 say(&format!("  {name:38} {theirs:>8.0} tasks/s"))?;
-                table.add(&format!("beside {}", other.name()), one, theirs, "of its tasks/s");
+                table.add(&format!("beside {}", other.name()), one, Some((theirs, "of its tasks/s")));
             }
         }
         say(&table.show(args.runs))?;
@@ -366,6 +370,11 @@ fn main() -> Result<()> {
             "  one of two nodes killed, {RUNNING} tasks of {TAKES:?} each: all done {:.2} s later",
             done.as_secs_f64()
         ))?;
+    }
+    if args.deep {
+        say("\ncluster, on a store that is not empty")?;
+        let mut servers = Servers::start()?;
+        load.block_on(deep::run(&mut servers, args.waiting, args.tasks, args.runs))?;
     }
     Ok(())
 }

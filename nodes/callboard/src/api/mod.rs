@@ -1,4 +1,5 @@
-//! The public API: one file per service of gRPC, and `openai`, which speaks OpenAI's API beside them. Requests are checked here, and nowhere further in.
+//! The public API: one file per service of gRPC, and `openai`, which speaks OpenAI's API beside them. Requests are
+//! checked here, and nowhere further in.
 
 mod admission;
 mod artifacts;

@@ -1,10 +1,8 @@
 //! Tasks that a node runs as soon as it has admitted them, past the hand-off.
 
-use crate::node::{InProcess, request, scripted, submit_all};
+use crate::node::{InProcess, request, submit_all};
+use crate::tasks_api::gate;
 use callboard_client::v1::{self, TaskEventType, TaskState};
-use futures::FutureExt;
-use std::sync::{Arc, Mutex};
-use tokio::sync::Semaphore;
 
 /// After so many short attempts a node takes them to be short.
 const ENOUGH: usize = 60;
@@ -53,17 +51,7 @@ async fn short_tasks_are_claimed_as_they_are_admitted_once_they_are_known_to_be_
 /// What was queued first comes first, however short what comes later is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_is_not_overtaken() {
-    let (permits, order) = (Arc::new(Semaphore::new(0)), Arc::<Mutex<Vec<String>>>::default());
-    let (gate, ran) = (Arc::clone(&permits), Arc::clone(&order));
-    let handler = scripted("gate", move |_, input| {
-        let (gate, ran) = (Arc::clone(&gate), Arc::clone(&ran));
-        async move {
-            gate.acquire().await.unwrap().forget();
-            ran.lock().unwrap().push(String::from_utf8(input.to_vec()).unwrap());
-            Ok(input)
-        }
-        .boxed()
-    });
+    let (handler, permits, order) = gate();
     let node = InProcess::builder()
         .kinds(|kinds| kinds.with_handler(handler).unwrap())
         .config(|config| config.worker.slots = 1)

@@ -19,7 +19,7 @@ fn later(request: v1::SubmitTaskRequest) -> v1::SubmitTaskRequest {
 }
 
 /// A kind whose tasks end when they have got a permit and worked for `work_ms`, and say in which order.
-fn gate() -> (impl callboard_sdk::Handler, Arc<Semaphore>, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn gate() -> (impl callboard_sdk::Handler, Arc<Semaphore>, Arc<Mutex<Vec<String>>>) {
     let (permits, order) = (Arc::new(Semaphore::new(0)), Arc::<Mutex<Vec<String>>>::default());
     let (gate, ran) = (Arc::clone(&permits), Arc::clone(&order));
     let handler = scripted("gate", move |_, input| {

@@ -3,7 +3,7 @@
 mod kit;
 
 use super::{DEADLINE, QUIET, soon};
-use crate::handoff::{Delivery, Error, Handoff, Ready, Want};
+use crate::handoff::{Delivery, Dry, Error, Handoff, Ready, Want};
 use crate::{Clock, SystemClock};
 use async_trait::async_trait;
 use callboard_domain::{Band, TaskId, Timestamp};
@@ -120,6 +120,27 @@ pub async fn a_dropped_call_loses_nothing(fixture: impl Fixture) {
     );
     futures::future::join(publish, consume).await;
     assert_eq!(got, ids(&batch));
+}
+
+/// A consumer that was told to says when nothing waits for it, for as long as it is asked.
+pub async fn tells_when_nothing_waits(fixture: impl Fixture) {
+    let kit = Kit::new(fixture);
+    let (mut consumer, dry) = (kit.consume_all().await, Arc::new(Dry::default()));
+    consumer.tell(dry.clone());
+    let is_dry = || dry.was_within(Duration::ZERO, Instant::now());
+    assert!(!is_dry(), "it was not asked yet");
+    kit.publish(&kit.many("fast", Band::Middle, 1)).await;
+    kit.drain(&mut consumer, MANY, 1).await;
+    let told = async {
+        while !is_dry() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        delivery = consumer.next(MANY) => panic!("delivered, though nothing should be: {delivery:?}"),
+        () = soon("what a consumer finds", told) => {}
+    }
+    assert!(!is_dry(), "nobody asks any more");
 }
 
 /// Several consumers share the tasks: all of them come, few twice.
@@ -444,6 +465,7 @@ macro_rules! handoff_contract {
                 a_dropped_delivery_returns,
                 a_consumer_that_goes_away_keeps_nothing,
                 a_dropped_call_loses_nothing,
+                tells_when_nothing_waits,
                 consumers_share_the_tasks,
                 a_band_is_first_in_first_out,
                 bands_are_drawn_by_weight,

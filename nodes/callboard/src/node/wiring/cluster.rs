@@ -36,8 +36,7 @@ const PROBE: Duration = Duration::from_millis(800);
 const ASK: Duration = Duration::from_secs(2);
 /// How often partitions are made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
-/// What the limits of calls to models begin with, and for how long a node leases a part of one that is high.
-const LIMITS: &str = callboard_provider_broker::LIMITS;
+/// For how long a node leases a part of a limit that is high.
 const LEASE: Duration = Duration::from_millis(75);
 /// Stands for the address that this machine has towards the store.
 const AUTO: &str = "auto";
@@ -162,7 +161,8 @@ impl Cluster {
         let nodes = Arc::new(AtomicUsize::new(1));
         let counted = Arc::clone(&nodes);
         // Where a limit is high, no call asks Redis: a chunk of it is leased. Where it is low, a chunk is one call.
-        let lease = token_buckets::Lease { prefixes: vec![LIMITS.into()], span: LEASE };
+        let lease =
+            token_buckets::Lease { prefixes: vec![callboard_provider_broker::LIMITS.into()], span: LEASE };
         let shares = token_buckets::Options::new(move || counted.load(Ordering::Relaxed));
         let shares = token_buckets::Options { lease: Some(lease), ..shares };
         let buckets = Arc::new(token_buckets::TokenBuckets::new(link.clone(), shares));

@@ -1,4 +1,4 @@
-use super::{Row, Way, call, fail, fail_midway, one, raw, row, stall};
+use super::{Row, Way, call, fail, fail_midway, one, raw, row, stall, streamed_anywhere, whole_anywhere};
 use crate::support::{KEY, hello, picture};
 use callboard_domain::llm::{ErrorKind, TextRequest, Usage};
 use callboard_provider_broker::config::Adapter;
@@ -85,18 +85,11 @@ async fn each_fault_has_its_kind_and_its_way_on() {
     let mut whole = rows();
     whole.push(row(Fault::ContentFilterFinish, ErrorKind::ContentFiltered, "the model refused to answer"));
     whole.push(row(Fault::EmptyChoices, ErrorKind::MalformedAnswer, "stopped (stop) without a text"));
-    let huge = raw(200, "application/json", vec![b' '; (8 << 20) + 1]);
-    whole.push(row(huge, ErrorKind::MalformedAnswer, "the answer is over 8388608 bytes"));
+    whole.extend(whole_anywhere());
     fail(ADAPTER, Way::Whole, whole).await;
     let mut streamed = rows();
-    streamed.push(row(
-        Fault::StreamCut { after_chunks: 0 },
-        ErrorKind::Connection,
-        "ended before the answer",
-    ));
     streamed.push(row(Fault::StreamErrorMid { after_chunks: 0 }, ErrorKind::Overloaded, "Overloaded"));
-    let long = raw(200, "text/event-stream", vec![b'x'; 2 << 20]);
-    streamed.push(row(long, ErrorKind::MalformedAnswer, "a line of the stream is too long"));
+    streamed.extend(streamed_anywhere("text/event-stream"));
     fail(ADAPTER, Way::Stream, streamed).await;
 }
 
@@ -108,12 +101,6 @@ async fn a_stream_that_breaks_says_so() {
             ErrorKind::Overloaded,
             "fake: hello ",
             "bad: after 12 bytes of text: Overloaded (overloaded_error)",
-        ),
-        (
-            Fault::StreamCut { after_chunks: 1 },
-            ErrorKind::Connection,
-            "fake: ",
-            "ended before the answer did",
         ),
         (Fault::ContentFilterFinish, ErrorKind::ContentFiltered, "fake: hello you", "refused to answer"),
         (

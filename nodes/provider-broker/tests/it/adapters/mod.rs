@@ -90,6 +90,21 @@ async fn call(broker: &Arc<Broker>, way: Way) -> Result<(String, Summary), Error
     end.map(|summary| (text, summary))
 }
 
+/// What any wire fails with, whole.
+fn whole_anywhere() -> Vec<Row> {
+    let huge = raw(200, "application/json", vec![b' '; (8 << 20) + 1]);
+    vec![row(huge, ErrorKind::MalformedAnswer, "the answer is over 8388608 bytes")]
+}
+
+/// What any wire fails with before the first piece of a stream, of this content type.
+fn streamed_anywhere(content_type: &str) -> Vec<Row> {
+    let long = raw(200, content_type, vec![b'x'; 2 << 20]);
+    vec![
+        row(Fault::StreamCut { after_chunks: 0 }, ErrorKind::Connection, "ended before the answer"),
+        row(long, ErrorKind::MalformedAnswer, "a line of the stream is too long"),
+    ]
+}
+
 /// Each row has its kind, costs one request, says the truth without the key, and goes to the next provider or
 /// not.
 async fn fail(adapter: Adapter, way: Way, rows: Vec<Row>) {
@@ -119,8 +134,11 @@ async fn fail(adapter: Adapter, way: Way, rows: Vec<Row>) {
     }
 }
 
-/// What fails after the first piece is an error after the text so far, and goes to nobody else.
-async fn fail_midway(adapter: Adapter, rows: Vec<(Fault, ErrorKind, &str, &str)>) {
+/// What fails after the first piece is an error after the text so far, and goes to nobody else. So does a stream that is
+/// cut, on any wire.
+async fn fail_midway(adapter: Adapter, mut rows: Vec<(Fault, ErrorKind, &str, &str)>) {
+    let cut = Fault::StreamCut { after_chunks: 1 };
+    rows.push((cut, ErrorKind::Connection, "fake: ", "ended before the answer did"));
     let bad = FakeProvider::builder().key(KEY).start().await.unwrap();
     let good = FakeProvider::start().await.unwrap();
     let broker = broker(vec![provider("bad", adapter, &bad), openai("good", &good)]);

@@ -233,3 +233,20 @@ fn a_lane_of_one_moves() {
     let plan = lanes.plan(Scope::Low);
     assert_eq!(merge(&mut lanes, &plan, &[ready(1)]), 1);
 }
+
+#[test]
+fn they_are_dry_when_nothing_waits_here_or_in_the_store_alone() {
+    let mut lanes = Lanes::new(2);
+    assert!(lanes.are_dry());
+    offer_all(&mut lanes, &readies(0..2));
+    assert!(!lanes.are_dry());
+    assert_eq!(offer(&mut lanes, &ready(2)), Offer::Full);
+    let tasks = take(&mut lanes, 2);
+    assert!(!lanes.are_dry(), "the store has one that is not known here");
+    lanes.settle(tasks, true);
+    let plan = lanes.plan(Scope::Low);
+    merge(&mut lanes, &plan, &[ready(2)]);
+    assert!(!lanes.are_dry());
+    take(&mut lanes, 1);
+    assert!(lanes.are_dry(), "what is being delivered does not wait");
+}
