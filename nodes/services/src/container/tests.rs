@@ -6,7 +6,6 @@ use crate::{Postgres, Programs, RabbitMq, Redis};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 /// Plays an engine. A container is a process in a session of its own, so it outlives the client that runs it, and
@@ -46,9 +45,12 @@ struct Engine(tempfile::TempDir);
 impl Engine {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("docker");
-        fs::write(&program, ENGINE).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let (script, program) = (folder.path().join("script"), folder.path().join("docker"));
+        fs::write(&script, ENGINE).unwrap();
+        // Written by another process: one that is forked here meanwhile would hold it open for writing, and it could
+        // not be run until that has ended ("Text file busy").
+        let installed = Command::new("install").args([&script, &program]).status().unwrap();
+        assert!(installed.success());
         fs::create_dir(folder.path().join("state")).unwrap();
         Self(folder)
     }

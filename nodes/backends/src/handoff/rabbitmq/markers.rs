@@ -54,6 +54,8 @@ impl repair::Markers for Markers {
                         return Ok(repair::Heard::Lost(lane.clone()));
                     }
                 }
+                // `Declared` is told with it.
+                Notice::Anew { .. } => {}
             }
         }
     }

@@ -28,16 +28,17 @@ use callboard_ports::handoff::{self, Consumer, Error, Queues, Ready};
 use futures::future::join_all;
 use link::Link;
 pub use markers::Markers;
-use notices::Notice;
+use notices::{Listener, Notice};
 use pace::Pace;
 use publish::{Job, Outcome, Target};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 /// How long a message waits for its place and then for its confirm. Long, so that a late confirm still counts;
 /// a broken connection answers at once.
@@ -48,6 +49,8 @@ const WINDOW: usize = 512;
 const LEADERLESS: [u64; 5] = [20, 40, 80, 160, 320];
 /// How many queues one process uses: each is three of the broker's.
 const QUEUES: usize = 1_000;
+/// How many queues that are there again may be waiting to be consumed anew. Past it, all are.
+const ANEW: usize = 64;
 
 /// What a hand-off is made of.
 #[derive(Clone)]
@@ -109,7 +112,13 @@ struct Shared {
     window: Arc<Semaphore>,
     /// The queues to consume for who consumes all.
     known: watch::Sender<BTreeSet<Arc<str>>>,
-    declared: Mutex<HashSet<String>>,
+    /// The queues that were declared; `false` for one that was found to be gone since.
+    declared: Mutex<HashMap<String, bool>>,
+    /// Queues that were gone and are there again: see [`Notice::Anew`].
+    anew: broadcast::Sender<String>,
+    /// Who this is, for those who hear its notices.
+    id: Uuid,
+    listens: AtomicBool,
     pace: Pace,
     counts: Counts,
     closing: CancellationToken,
@@ -117,18 +126,24 @@ struct Shared {
 }
 
 impl Shared {
-    fn declared(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn declared(&self) -> MutexGuard<'_, HashMap<String, bool>> {
         self.declared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes sure that a lane's queue is there, over the connection of who needs it: the other may be blocked.
     async fn ensure(&self, link: &Link, name: &str) -> Result<(), Error> {
-        if !self.declared().contains(name) {
+        let known = self.declared().get(name).copied();
+        if known != Some(true) {
             if link.declare(&self.options, name).await? {
                 self.counts.declared.fetch_add(1, Ordering::Relaxed);
                 self.notify(&Notice::Declared(name.to_owned()));
+                if known == Some(false) {
+                    // Nobody may be consuming here.
+                    let _ = self.anew.send(name.to_owned());
+                    self.tell(&Notice::Anew { queue: name.to_owned(), by: self.id }).await?;
+                }
             }
-            self.declared().insert(name.to_owned());
+            self.declared().insert(name.to_owned(), true);
         }
         Ok(())
     }
@@ -141,8 +156,16 @@ impl Shared {
             self.jobs.try_send(Job { target: Target::Notice, body, outcome: oneshot::channel().0, place });
     }
 
+    /// Tells all nodes.
+    async fn tell(&self, notice: &Notice) -> Result<(), Error> {
+        self.send(Target::Notice, serde_json::to_vec(notice).unwrap_or_default()).await.map(drop)
+    }
+
+    /// A queue is gone, as it seems.
     fn forget(&self, name: &str) {
-        self.declared().remove(name);
+        if let Some(there) = self.declared().get_mut(name) {
+            *there = false;
+        }
     }
 
     fn learn(&self, queue: &Arc<str>) -> Result<(), Error> {
@@ -154,11 +177,11 @@ impl Shared {
         if full { Err(Error::Full) } else { Ok(()) }
     }
 
-    async fn send(&self, queue: &str, body: Vec<u8>) -> Result<oneshot::Receiver<Outcome>, Error> {
+    async fn send(&self, target: Target, body: Vec<u8>) -> Result<oneshot::Receiver<Outcome>, Error> {
         let place = tokio::time::timeout(CONFIRM, self.window.clone().acquire_owned()).await;
         let place = place.map_err(link::away)?.map_err(|_| Error::Closed)?;
         let (outcome, told) = oneshot::channel();
-        let job = Job { target: Target::Queue(queue.to_owned()), body, outcome, place };
+        let job = Job { target, body, outcome, place };
         self.jobs.send(job).await.map_err(|_| Error::Closed)?;
         Ok(told)
     }
@@ -170,7 +193,7 @@ impl Shared {
         }
         let mut told = Vec::with_capacity(bodies.len());
         for body in bodies {
-            let sent = self.send(queue, body).await;
+            let sent = self.send(Target::Queue(queue.to_owned()), body).await;
             told.push(async move {
                 match tokio::time::timeout(CONFIRM, sent?).await {
                     Ok(outcome) => outcome.map_err(|_| Error::Closed),
@@ -260,6 +283,9 @@ impl Handoff {
             window: Arc::new(Semaphore::new(WINDOW)),
             known: watch::Sender::default(),
             declared: Mutex::default(),
+            anew: broadcast::Sender::new(ANEW),
+            id: Uuid::now_v7(),
+            listens: AtomicBool::new(false),
             pace: Pace::default(),
             counts: Counts::default(),
             closing: CancellationToken::new(),
@@ -317,6 +343,31 @@ impl Drop for Handoff {
     }
 }
 
+/// Hears from other nodes which queues are to be consumed anew, until the hand-off is closed. What is told while the
+/// connection is away concerns nobody here: with it, all consumers went.
+async fn listen(shared: Arc<Shared>) {
+    let hear = async {
+        loop {
+            let exchange = notices::exchange(&shared.options.prefix);
+            if let Ok(mut listener) = Listener::open(&shared.consuming, &exchange).await {
+                while let Ok(notice) = listener.next().await {
+                    if let Notice::Anew { queue, by } = notice
+                        && by != shared.id
+                    {
+                        // Nobody may be consuming at the moment.
+                        let _ = shared.anew.send(queue);
+                    }
+                }
+            }
+            tokio::time::sleep(session::AGAIN).await;
+        }
+    };
+    tokio::select! {
+        () = hear => {}
+        () = shared.closing.cancelled() => {}
+    }
+}
+
 /// What the tasks of one message have in common.
 type Group = (bool, Option<Timestamp>);
 
@@ -369,6 +420,9 @@ impl handoff::Handoff for Handoff {
     async fn consume(&self, queues: Queues) -> Result<Box<dyn Consumer>, Error> {
         if self.shared.closing.is_cancelled() {
             return Err(Error::Closed);
+        }
+        if !self.shared.listens.swap(true, Ordering::Relaxed) {
+            self.shared.tracker.spawn(listen(self.shared.clone()));
         }
         Ok(Box::new(consume::Subscription::new(&self.shared, queues)))
     }

@@ -10,6 +10,7 @@ use lapin::options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptio
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer, ExchangeKind};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// Something that a node noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,17 @@ pub(super) enum Notice {
     Passed(u64),
     /// The queue of this name was declared and found empty: what it held may be lost.
     Declared(String),
+    /// The queue of this name was gone and is there again: its consumers consume it anew, each over a new channel.
+    ///
+    /// RabbitMQ 3.10 goes on with a consumer whose queue is there again before its channel has learnt that it was
+    /// gone, without a word to the client. It compares what the new queue sends with the numbers of the old one, takes
+    /// it for what it has sent already, and drops it: the messages stay with a consumer that never sees them.
+    Anew {
+        /// The queue.
+        queue: String,
+        /// The hand-off that declared it.
+        by: Uuid,
+    },
 }
 
 /// The name of the exchange.

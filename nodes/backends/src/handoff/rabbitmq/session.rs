@@ -34,7 +34,7 @@ const STREAMS: u32 = 8;
 /// always the most urgent.
 const GATHER: Duration = Duration::from_millis(30);
 /// How long after a failure a lane is tried again.
-const AGAIN: Duration = Duration::from_millis(500);
+pub(super) const AGAIN: Duration = Duration::from_millis(500);
 /// What a lane sent. Without a delivery, the lane is closed.
 struct Sent {
     lane: Lane,
@@ -69,7 +69,16 @@ struct Lanes<'a> {
     /// Those that could not be opened when it was tried last.
     failing: BTreeSet<Lane>,
     /// What ends each lane.
-    ends: BTreeMap<Lane, (Channel, ShortString)>,
+    ends: BTreeMap<Lane, End>,
+    /// Those whose queue was there again while they were being opened: they may consume what is gone.
+    stale: BTreeSet<Lane>,
+}
+
+/// What ends a lane that is consumed.
+struct End {
+    opening: u64,
+    channel: Channel,
+    tag: ShortString,
 }
 
 impl<'a> Lanes<'a> {
@@ -110,7 +119,10 @@ impl<'a> Lanes<'a> {
                 tracing::debug!(queue = %lane.0, band = ?lane.1, "consumes");
                 self.deliveries.push(stream);
                 self.failing.remove(&lane);
-                self.ends.insert(lane, (channel, tag));
+                self.ends.insert(lane.clone(), End { opening, channel, tag });
+                if self.stale.remove(&lane) {
+                    self.anew(lane);
+                }
             }
             Err(error) => {
                 self.desk.buffer().closed(&lane);
@@ -127,13 +139,35 @@ impl<'a> Lanes<'a> {
         let Sent { lane, opening, channel, delivery } = sent;
         match delivery {
             Some(delivery) => take(self.shared, self.desk, opening, channel, delivery),
-            None => {
+            // One that was opened anew since is another.
+            None if self.ends.get(&lane).is_some_and(|end| end.opening == opening) => {
                 self.ends.remove(&lane);
                 self.desk.buffer().closed(&lane);
                 self.shared.forget(&lane_name(self.shared, &lane));
                 self.open(lane, AGAIN);
             }
+            None => {}
         }
+    }
+
+    /// Queues are there again that were gone; without a name, perhaps all.
+    fn there_again(&mut self, name: Option<&str>) {
+        let lanes = self.open.iter().flat_map(|queue| Band::ALL.map(|band| (queue.clone(), band)));
+        let concerned: Vec<_> =
+            lanes.filter(|lane| name.is_none_or(|name| lane_name(self.shared, lane) == name)).collect();
+        concerned.into_iter().for_each(|lane| self.anew(lane));
+    }
+
+    /// Consumes a lane anew. What came over its old channel and is not settled comes again.
+    fn anew(&mut self, lane: Lane) {
+        let Some(End { channel, .. }) = self.ends.remove(&lane) else {
+            self.stale.insert(lane);
+            return;
+        };
+        tracing::debug!(queue = %lane.0, band = ?lane.1, "the queue was gone: it is consumed anew");
+        self.desk.buffer().closed(&lane);
+        self.shared.tracker.spawn(async move { close(&channel).await });
+        self.open(lane, Duration::ZERO);
     }
 }
 
@@ -145,7 +179,7 @@ impl Lanes<'_> {
         for queue in &self.open {
             Band::ALL.into_iter().for_each(|band| self.desk.buffer().closed(&(queue.clone(), band)));
         }
-        let channels = join_all(ends.into_values().map(async |(channel, tag)| {
+        let channels = join_all(ends.into_values().map(async |End { channel, tag, .. }| {
             let cancelled = channel.basic_cancel(tag, BasicCancelOptions::default());
             let _ = soon("cancelling", cancelled).await;
             channel
@@ -191,7 +225,9 @@ pub(super) async fn session(
         deliveries: SelectAll::new(),
         failing: BTreeSet::new(),
         ends: BTreeMap::new(),
+        stale: BTreeSet::new(),
     };
+    let mut anew = shared.anew.subscribe();
     let began = Instant::now();
     // By when the owner is told of what came.
     let mut shown = began + GATHER;
@@ -213,6 +249,11 @@ pub(super) async fn session(
                     shown = shown.min(Instant::now());
                 }
             }
+            told = anew.recv() => match told {
+                Ok(name) => lanes.there_again(Some(&name)),
+                // Its sender is there as long as this.
+                Err(_) => lanes.there_again(None),
+            },
             changed = known.changed() => changed?,
             changed = asking.changed() => changed?,
             () = tokio::time::sleep_until(now.idle_at().unwrap_or(began)), if now.idle_at().is_some() => {}
