@@ -169,12 +169,13 @@ mod tests {
 
     #[test]
     fn containers_go_with_the_guard() {
-        use std::os::unix::fs::PermissionsExt as _;
         let folder = std::env::temp_dir().join(format!("callboard-guard-docker-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let (docker, said) = (folder.join("docker"), folder.join("said"));
-        std::fs::write(&docker, format!("#!/bin/sh\necho \"$*\" >> {}\n", said.display())).unwrap();
-        std::fs::set_permissions(&docker, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let script = folder.join("script");
+        std::fs::write(&script, format!("#!/bin/sh\necho \"$*\" >> {}\n", said.display())).unwrap();
+        // By another process: what a fork of this one holds open for writing meanwhile cannot be run.
+        assert!(Command::new("install").args([&script, &docker]).status().unwrap().success());
         let mut setsid = Command::new("setsid");
         setsid.env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap()));
         let guard = Guard::of(setsid, None).unwrap();
