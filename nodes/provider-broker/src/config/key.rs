@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// The most keys of one provider.
-pub(crate) const KEYS: usize = 32;
+const KEYS: usize = 32;
 /// The largest weight of a key.
 const WEIGHT: u32 = 1_000;
 /// What the names of keys without one begin with.

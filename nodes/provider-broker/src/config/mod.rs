@@ -9,7 +9,6 @@ mod retry;
 mod span;
 
 pub use breaker::Breaker;
-pub(crate) use key::KEYS;
 pub use key::KeyConfig;
 pub use retry::Retry;
 pub(crate) use span::optional as optional_span;

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 /// A key that is in use is looked up in its file so often at most.
@@ -53,6 +54,8 @@ pub(crate) struct Key {
     source: Source,
     read: Mutex<Read>,
     in_flight: AtomicU32,
+    /// Wakes one of those who wait for a place over any key of the provider.
+    freed: Arc<Notify>,
     models: Mutex<HashMap<String, Model>>,
     clock: Arc<dyn Clock>,
 }
@@ -60,7 +63,7 @@ pub(crate) struct Key {
 impl Key {
     /// What stands for a key at a provider that asks for none. It has no id.
     pub(crate) fn none(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Self::new(String::new(), &KeyConfig::default(), Source::Fixed, None, clock)
+        Self::new(String::new(), &KeyConfig::default(), (Source::Fixed, None), Arc::default(), clock)
     }
 
     /// The key of a configuration.
@@ -71,17 +74,18 @@ impl Key {
         id: String,
         config: &KeyConfig,
         env: &dyn Fn(&str) -> Option<String>,
+        freed: Arc<Notify>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, String> {
         let (source, secret) = Source::open(config, env)?;
-        Ok(Self::new(id, config, source, Some(secret), clock))
+        Ok(Self::new(id, config, (source, Some(secret)), freed, clock))
     }
 
     fn new(
         id: String,
         config: &KeyConfig,
-        source: Source,
-        secret: Option<Secret>,
+        (source, secret): (Source, Option<Secret>),
+        freed: Arc<Notify>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let read = Read { secret, before: None, version: 0, at: Instant::now(), complained: false };
@@ -92,6 +96,7 @@ impl Key {
             source,
             read: Mutex::new(read),
             in_flight: AtomicU32::new(0),
+            freed,
             models: Mutex::default(),
             clock,
         })
@@ -249,6 +254,9 @@ pub(crate) struct InFlight(Arc<Key>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.0.max_in_flight.is_some() {
+            self.0.freed.notify_one();
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::broker::Deps;
 use crate::config::ProviderConfig;
 use crate::provider::Provider;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
 
 /// Some of a provider's keys, by their places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,8 @@ impl Keys {
 pub(crate) struct Ring {
     slots: Vec<(Arc<Key>, Arc<dyn Provider>)>,
     turns: Mutex<Turns>,
+    /// Woken once for each place over a key that is free again.
+    freed: Arc<Notify>,
 }
 
 impl Ring {
@@ -46,9 +49,9 @@ impl Ring {
         adapter: impl Fn(Arc<Key>) -> Result<P, (&'static str, String)>,
         again: impl Fn(&P, Arc<Key>) -> P,
     ) -> Result<Self, (String, String)> {
-        let mut keys = Vec::new();
+        let (mut keys, freed) = (Vec::new(), Arc::<Notify>::default());
         for (id, field, key) in config.all_keys() {
-            let key = Key::open(id, &key, &*deps.env, Arc::clone(&deps.clock));
+            let key = Key::open(id, &key, &*deps.env, Arc::clone(&freed), Arc::clone(&deps.clock));
             keys.push(key.map_err(|problem| (field, problem))?);
         }
         if keys.is_empty() {
@@ -57,17 +60,17 @@ impl Ring {
         let first = adapter(Arc::clone(&keys[0])).map_err(|(field, problem)| (field.to_owned(), problem))?;
         let adapters: Vec<_> = keys[1..].iter().map(|key| again(&first, Arc::clone(key))).collect();
         let adapters = std::iter::once(first).chain(adapters).map(|a| Arc::new(a) as Arc<dyn Provider>);
-        Ok(Self::of(keys.into_iter().zip(adapters).collect()))
+        Ok(Self::of(keys.into_iter().zip(adapters).collect(), freed))
     }
 
     /// A provider of any kind, without keys.
     pub(crate) fn bare(provider: Arc<dyn Provider>, deps: &Deps) -> Self {
-        Self::of(vec![(Key::none(Arc::clone(&deps.clock)), provider)])
+        Self::of(vec![(Key::none(Arc::clone(&deps.clock)), provider)], Arc::default())
     }
 
-    fn of(slots: Vec<(Arc<Key>, Arc<dyn Provider>)>) -> Self {
+    fn of(slots: Vec<(Arc<Key>, Arc<dyn Provider>)>, freed: Arc<Notify>) -> Self {
         let turns = Mutex::new(Turns::new(slots.iter().map(|(key, _)| key.weight()).collect()));
-        Self { slots, turns }
+        Self { slots, turns, freed }
     }
 
     /// The provider, with whichever key.
@@ -96,6 +99,16 @@ impl Ring {
             return among.has(0).then_some(0);
         }
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).next(|key| among.has(key))
+    }
+
+    /// Waits until a place over a key may be free.
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// Lets another one have the place that was waited for.
+    pub(crate) fn pass_on(&self) {
+        self.freed.notify_one();
     }
 
     /// Reads again the keys that may have changed and were not looked at lately. Returns those that have.

@@ -6,7 +6,6 @@ use super::turn::{NoTurn, Tried, Turn};
 use super::{Candidate, Candidates, Limits, Router};
 use crate::admission::Debit;
 use crate::breaker::{Outcome, Permit, tells_of_key};
-use crate::config::KEYS;
 use crate::keys::{InFlight, Keys, Sending};
 use crate::provider::Provider;
 use callboard_domain::limits;
@@ -14,13 +13,13 @@ use callboard_domain::llm::{Error, ErrorKind, ProviderAttempt, Summary, Usage};
 use callboard_ports::trace::Span;
 use futures::future::BoxFuture;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// The most time that is kept back for a local provider at the end of the line, so that a provider that
 /// hangs does not take the call's last resort with it. No call is made again for less, either.
 const RESERVE: Duration = Duration::from_secs(1);
-/// How often a key is looked for before one attempt: each limit and each race takes one look, and never more than this.
-const RACES: usize = 2 * KEYS;
+/// How often a key is looked for again that was in the way of a call, and was not when one looked why.
+const RACES: u32 = 8;
 
 /// An attempt that was answered.
 pub(super) struct Won<T> {
@@ -206,16 +205,17 @@ impl Router {
         let mut span: Option<Span> = None;
         let (mut tried, mut retries) = (Tried::default(), 0);
         loop {
-            let started = Instant::now();
-            let budget = course.left().saturating_sub(reserve).min(limits.attempt);
-            if budget.is_zero() {
+            if course.left().saturating_sub(reserve).is_zero() {
                 course.failures.out_of_time = true;
                 break;
             }
-            let Some(Ready { turn, debit, sending }) = self.ready(course, &candidate, &mut tried).await
+            let Some(Ready { turn, debit, sending }) =
+                self.ready(course, &candidate, rest, reserve, &mut tried).await
             else {
                 break;
             };
+            let started = Instant::now();
+            let budget = course.left().saturating_sub(reserve).min(limits.attempt);
             let Turn { key: place_of_key, mut permit, place } = turn;
             let key = ring.key(place_of_key);
             if tried.sent.is_empty() {
@@ -291,24 +291,64 @@ impl Router {
         Err(Lost::Next)
     }
 
+    /// Waits for a place over a key, if that is all that a call wants for, and no other provider would take it. Returns whether
+    /// there may be one now.
+    async fn wait_for_place(
+        &self,
+        course: &Course,
+        candidate: &Candidate,
+        rest: &[Candidate],
+        reserve: Duration,
+        tried: Tried,
+    ) -> bool {
+        let (now, none) = (Instant::now(), Keys::default());
+        let waits = self.is_busy(candidate, course.estimate, tried.out, now)
+            // A stand-in answers after the wait, not instead of it.
+            && !rest.iter().any(|c| !c.local() && self.is_available(c, course.estimate, none, now));
+        let until = now + course.left().saturating_sub(reserve);
+        waits && timeout_at(until, self.rings[candidate.index].freed()).await.is_ok()
+    }
+
     /// Gets a key and room within the limits for the next attempt. Says of what stands in the way that it does, unless
     /// it was tried in this call, which has said it.
-    async fn ready(&self, course: &mut Course, candidate: &Candidate, tried: &mut Tried) -> Option<Ready> {
+    async fn ready(
+        &self,
+        course: &mut Course,
+        candidate: &Candidate,
+        rest: &[Candidate],
+        reserve: Duration,
+        tried: &mut Tried,
+    ) -> Option<Ready> {
         let ring = &self.rings[candidate.index];
-        for _ in 0..RACES {
+        let (mut races, mut woken) = (0, false);
+        loop {
             let turn = match self.turn(candidate, course.estimate, tried) {
                 Ok(turn) => turn,
                 Err(NoTurn::Provider(refusal)) => {
                     if tried.sent.is_empty() {
                         course.failures.skip(candidate, None, refusal);
                     }
+                    if woken {
+                        ring.pass_on();
+                    }
                     return None;
                 }
-                // What was in the way may have gone in the same moment.
-                Err(NoTurn::Keys) if !self.say_obstacles(course, candidate, *tried) && tried.is_fresh() => {
+                Err(NoTurn::Keys) => {
+                    if self.wait_for_place(course, candidate, rest, reserve, *tried).await {
+                        woken = true;
+                        continue;
+                    }
+                    if woken {
+                        // Who was woken and cannot use the place wakes the next, who may.
+                        ring.pass_on();
+                    }
+                    // What was in the way may have gone in the same moment.
+                    races += 1;
+                    if self.say_obstacles(course, candidate, *tried) || !tried.is_fresh() || races > RACES {
+                        return None;
+                    }
                     continue;
                 }
-                Err(NoTurn::Keys) => return None,
             };
             let (key, model) = (ring.key(turn.key), &candidate.model);
             let debit = match self.admission.admit(&candidate.name, key.id(), model, course.estimate).await {
@@ -333,7 +373,6 @@ impl Router {
                 }
             }
         }
-        None
     }
 
     /// Says why those keys are not used that the call was not sent over. Returns whether there was anything to say.

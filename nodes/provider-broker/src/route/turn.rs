@@ -78,6 +78,14 @@ impl Router {
                 .any(|key| !out.has(key) && self.obstacle(candidate, key, tokens, at).is_none())
     }
 
+    /// Whether some key of a candidate that is not left out lacks no more than a place for a call.
+    pub(super) fn is_busy(&self, candidate: &Candidate, tokens: u32, out: Keys, at: Instant) -> bool {
+        self.breakers.refusal(candidate.index, &candidate.model, at).is_none()
+            && (0..candidate.keys)
+                .filter(|key| !out.has(*key))
+                .any(|key| matches!(self.obstacle(candidate, key, tokens, at), Some(Obstacle::Busy)))
+    }
+
     /// What keeps a call from going over a key, if anything does.
     pub(super) fn obstacle(
         &self,

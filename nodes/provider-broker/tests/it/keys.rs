@@ -223,7 +223,9 @@ async fn no_more_calls_are_in_flight_per_key_than_it_may_have() {
     assert_eq!(outline(&answer.attempts), busy);
     assert_eq!((fake.counts().received, broker.counts()[0].breaker), (3, BreakerState::Closed));
     let pinned = TextRequest { provider: Some("main".into()), ..hello() };
-    let error = broker.text(&pinned).await.unwrap_err();
+    // Where nobody else is, it waits for a place while it has time.
+    let short = TextRequest { timeout: Some(Duration::from_millis(50)), ..pinned.clone() };
+    let error = broker.text(&short).await.unwrap_err();
     let says = "main with b: as many calls as may be are over this key at once (max_in_flight = 2)";
     assert!(error.message.contains(says) && error.kind == ErrorKind::RateLimited, "{error}");
     // A call that is over, or given up, leaves its place. A stream has one until its end.
@@ -233,12 +235,41 @@ async fn no_more_calls_are_in_flight_per_key_than_it_may_have() {
     for _ in 0..3 {
         streams.push(broker.text_stream(&pinned).await.unwrap());
     }
-    assert!(broker.text(&pinned).await.is_err());
+    assert!(broker.text(&short).await.is_err());
     for stream in streams {
         stream.try_collect::<Vec<_>>().await.unwrap();
     }
     assert!(broker.text(&pinned).await.is_ok());
     assert!(broker.providers()[0].keys.iter().all(|key| key.in_flight == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_else_is_calls_wait_for_a_place_and_all_are_answered() {
+    let fake = FakeProvider::start().await.unwrap();
+    let mut provider = keyed("main", &fake, &["A", "B"]);
+    provider.keys.iter_mut().for_each(|key| key.max_in_flight = Some(1));
+    let broker = broker(&Config { providers: vec![provider], ..once() });
+    fake.fault(Fault::Delay { ms: 5 });
+    let request = hello();
+    let (done, mut most) = (std::sync::atomic::AtomicBool::new(false), 0);
+    let calls = async {
+        let answers = futures::future::join_all((0..20).map(|_| broker.text(&request))).await;
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        answers
+    };
+    let watch = async {
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            most = broker.providers()[0].keys.iter().map(|key| key.in_flight).max().max(Some(most)).unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let (answers, ()) = futures::future::join(calls, watch).await;
+    assert!(answers.iter().all(Result::is_ok));
+    let summaries = answers.into_iter().map(|answer| answer.unwrap().summary);
+    assert!(summaries.into_iter().all(|summary| summary.attempts.len() == 1 && summary.degraded.is_none()));
+    assert_eq!((most, fake.counts().received), (1, 20));
+    let used = used(&fake);
+    assert!(used["A"] >= 5 && used["B"] >= 5, "{used:?}");
 }
 
 #[tokio::test]
