@@ -88,6 +88,8 @@ pub struct Usage {
 pub struct ProviderAttempt {
     /// The provider.
     pub provider: String,
+    /// The id of its key that was used; empty without one.
+    pub key: String,
     /// The model.
     pub model: String,
     /// How long it took.
@@ -101,6 +103,8 @@ pub struct ProviderAttempt {
 pub struct Summary {
     /// The provider that answered.
     pub provider: String,
+    /// The id of its key that was used; empty without one.
+    pub key: String,
     /// The model that answered.
     pub model: String,
     /// Why the model stopped: `stop`, `length`.

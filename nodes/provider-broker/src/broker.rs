@@ -2,6 +2,7 @@ use crate::anthropic::Anthropic;
 use crate::config::{self, Adapter, Config, ProviderConfig};
 use crate::gemini::Gemini;
 use crate::health::{Health, ProviderCounts, ProviderStatus};
+use crate::keys::Ring;
 use crate::offline::Offline;
 use crate::ollama::Ollama;
 use crate::openai::OpenAi;
@@ -55,10 +56,10 @@ impl Broker {
     /// Every wrong field, keys that cannot be read among them.
     pub fn new(config: &Config, deps: &Deps) -> Result<Arc<Self>, config::Error> {
         let mut violations = config.violations();
-        let mut providers: Vec<Arc<dyn Provider>> = Vec::with_capacity(config.providers.len());
+        let mut rings = Vec::with_capacity(config.providers.len());
         for (i, provider) in config.providers.iter().enumerate() {
-            match adapter(provider, config, &*deps.env) {
-                Ok(adapter) => providers.push(adapter),
+            match ring(provider, config, deps) {
+                Ok(ring) => rings.push(ring),
                 Err((key, description)) => {
                     let field = format!("providers[{i}].{key}");
                     // A field that is wrong in itself has been named already.
@@ -69,7 +70,7 @@ impl Broker {
             }
         }
         if violations.is_empty() {
-            Ok(Self::with_providers(config, providers, deps))
+            Ok(Self::with_rings(config, rings, deps))
         } else {
             Err(config::Error { violations })
         }
@@ -79,8 +80,13 @@ impl Broker {
     /// not looked at.
     #[must_use]
     pub fn with_providers(config: &Config, providers: Vec<Arc<dyn Provider>>, deps: &Deps) -> Arc<Self> {
-        let health = Health::new(providers.len(), deps.clock.clone(), deps.observe.clone());
-        Arc::new(Self { router: Arc::new(Router::new(providers, health, config, deps)) })
+        let rings = providers.into_iter().map(|provider| Ring::bare(provider, deps)).collect();
+        Self::with_rings(config, rings, deps)
+    }
+
+    fn with_rings(config: &Config, rings: Vec<Ring>, deps: &Deps) -> Arc<Self> {
+        let health = Health::new(rings.len(), deps.clock.clone(), deps.observe.clone());
+        Arc::new(Self { router: Arc::new(Router::new(rings, health, config, deps)) })
     }
 
     /// Generates a text.
@@ -124,19 +130,20 @@ impl Broker {
     }
 }
 
-/// The adapter of a provider, or the field that is wrong, and why.
-fn adapter(
-    provider: &ProviderConfig,
-    config: &Config,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Arc<dyn Provider>, (&'static str, String)> {
-    Ok(match provider.adapter {
-        Adapter::OpenAi => Arc::new(OpenAi::new(provider, env)?),
-        Adapter::Anthropic => Arc::new(Anthropic::new(provider, env)?),
-        Adapter::Gemini => Arc::new(Gemini::new(provider, env)?),
-        Adapter::Ollama => Arc::new(Ollama::new(provider, env)?),
-        Adapter::Offline => Arc::new(Offline::new(&provider.name).with_latency(config.offline_latency)),
-    })
+/// A provider with its keys, or the field that is wrong, and why.
+fn ring(provider: &ProviderConfig, config: &Config, deps: &Deps) -> Result<Ring, (String, String)> {
+    match provider.adapter {
+        Adapter::OpenAi => Ring::new(provider, deps, |key| OpenAi::new(provider, key), OpenAi::with_key),
+        Adapter::Anthropic => {
+            Ring::new(provider, deps, |key| Anthropic::new(provider, key), Anthropic::with_key)
+        }
+        Adapter::Gemini => Ring::new(provider, deps, |key| Gemini::new(provider, key), Gemini::with_key),
+        Adapter::Ollama => Ring::new(provider, deps, |key| Ollama::new(provider, key), Ollama::with_key),
+        Adapter::Offline => {
+            let offline = Offline::new(&provider.name).with_latency(config.offline_latency);
+            Ok(Ring::bare(Arc::new(offline), deps))
+        }
+    }
 }
 
 fn check_size(bytes: usize) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use crate::breaker::{BreakerState, BreakerStatus, Standing};
 use crate::broker::Observe;
+use crate::keys::Key;
 use crate::provider::{Description, Provider};
 use crate::route::RetryCounts;
 use callboard_domain::Timestamp;
@@ -33,8 +34,49 @@ pub struct ProviderStatus {
     pub failures: u64,
     /// The kind of its last error, and when that was.
     pub last_error: Option<(ErrorKind, Timestamp)>,
-    /// How the breakers of its models stand, by name; at most 64, of models that were called.
+    /// How the breakers of its models stand, by name; at most 64, of models that were called. And as many of each key
+    /// that failed for one.
     pub breakers: Vec<BreakerStatus>,
+    /// Its keys, in their order.
+    pub keys: Vec<KeyStatus>,
+}
+
+/// A key of a provider and how it fares; never the key itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// Its name in the configuration.
+    pub id: String,
+    /// Its share of the calls, relative to the others'.
+    pub weight: u32,
+    /// How many calls are over it now.
+    pub in_flight: u32,
+    /// The most calls over it at once, if there is a limit.
+    pub max_in_flight: Option<u32>,
+    /// The worst of how it stands for the models it was used for.
+    pub state: BreakerState,
+    /// Why, unless that is closed.
+    pub cause: Option<ErrorKind>,
+    /// The models for which its provider has said that nothing is left, and until when.
+    pub spent: Vec<(String, Timestamp)>,
+}
+
+impl KeyStatus {
+    pub(crate) fn of(key: &Key, breakers: &[BreakerStatus], clock: &dyn Clock) -> Self {
+        let (now, wall) = (Instant::now(), clock.now());
+        let worst = breakers.iter().filter(|breaker| breaker.key == key.id()).max_by_key(|b| b.state);
+        let spent = key.all_spent(now).into_iter();
+        let spent =
+            spent.map(|(model, spent)| (model, wall.after(spent.until.saturating_duration_since(now))));
+        Self {
+            id: key.id().to_owned(),
+            weight: key.weight(),
+            in_flight: key.in_flight(),
+            max_in_flight: key.max_in_flight(),
+            state: worst.map_or(BreakerState::Closed, |breaker| breaker.state),
+            cause: worst.and_then(|breaker| breaker.cause),
+            spent: spent.collect(),
+        }
+    }
 }
 
 /// What was counted of a provider since the start.
@@ -48,7 +90,7 @@ pub struct ProviderCounts {
     pub failures: Vec<(ErrorKind, u64)>,
     /// How long the answered ones took, in nanoseconds; a stream, until its end.
     pub took: Distribution,
-    /// How its breaker stands: of those of its models, the worst.
+    /// How its breaker stands: of those of its models, the worst, each with the best of its keys.
     pub breaker: BreakerState,
     /// How often a breaker of it opened.
     pub trips: u64,
@@ -155,6 +197,7 @@ impl Health {
         index: usize,
         provider: &dyn Provider,
         breakers: Vec<BreakerStatus>,
+        keys: Vec<KeyStatus>,
     ) -> ProviderStatus {
         let counters = self.counters.get(index).map(|c| *lock(c)).unwrap_or_default();
         ProviderStatus {
@@ -164,6 +207,7 @@ impl Health {
             failures: counters.failures,
             last_error: counters.last_error,
             breakers,
+            keys,
         }
     }
 

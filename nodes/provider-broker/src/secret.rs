@@ -7,7 +7,7 @@ use std::sync::Arc;
 const MASK: &str = "***";
 
 /// A provider's key. Its `Debug` form does not show it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(Arc<str>);
 
 impl Secret {

@@ -1,11 +1,11 @@
 use crate::breaker::{BreakerState, BreakerStatus};
 use crate::broker::Broker;
-use crate::health::ProviderStatus;
+use crate::health::{KeyStatus, ProviderStatus};
 use crate::route::Piece;
 use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
-use callboard_domain::llm::TextRequest;
+use callboard_domain::llm::{ErrorKind, TextRequest};
 use callboard_domain::{Code, convert, error};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -30,19 +30,40 @@ fn text_request(request: Option<v1::GenerateRequest>) -> Result<TextRequest, Sta
     Ok(convert::text_request_from_proto(request)?)
 }
 
-fn breaker_to_proto(status: BreakerStatus) -> v1::ProviderBreaker {
-    let state = match status.state {
+const fn state_to_proto(state: BreakerState) -> v1::BreakerState {
+    match state {
         BreakerState::Closed => v1::BreakerState::Closed,
         BreakerState::HalfOpen => v1::BreakerState::HalfOpen,
         BreakerState::Open => v1::BreakerState::Open,
-    };
+    }
+}
+
+fn cause_to_proto(cause: Option<ErrorKind>) -> String {
+    cause.map(|kind| kind.reason().to_owned()).unwrap_or_default()
+}
+
+fn breaker_to_proto(status: BreakerStatus) -> v1::ProviderBreaker {
     v1::ProviderBreaker {
         model: status.model,
-        state: state.into(),
-        cause: status.cause.map(|kind| kind.reason().to_owned()).unwrap_or_default(),
+        key: status.key,
+        state: state_to_proto(status.state).into(),
+        cause: cause_to_proto(status.cause),
         since: status.since.map(convert::time_to_proto),
         until: status.until.map(convert::time_to_proto),
         trips: status.trips,
+    }
+}
+
+fn key_to_proto(status: KeyStatus) -> v1::ProviderKey {
+    let spent = status.spent.into_iter();
+    v1::ProviderKey {
+        id: status.id,
+        weight: status.weight,
+        in_flight: status.in_flight,
+        max_in_flight: status.max_in_flight.unwrap_or_default(),
+        state: state_to_proto(status.state).into(),
+        cause: cause_to_proto(status.cause),
+        spent: spent.map(|(model, until)| (model, convert::time_to_proto(until))).collect(),
     }
 }
 
@@ -60,6 +81,7 @@ fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
         last_error: kind.map(|k| k.reason().to_owned()).unwrap_or_default(),
         last_error_at: at.map(convert::time_to_proto),
         breakers: status.breakers.into_iter().map(breaker_to_proto).collect(),
+        keys: status.keys.into_iter().map(key_to_proto).collect(),
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod cluster;
 mod openai;
+#[cfg(test)]
+mod providers;
 
 pub use cluster::{Backend, Mesh, RabbitMq, Redis, Retention, Role, Store};
 pub use openai::{Alias, Key, KeyHash, OpenAi};

@@ -101,10 +101,15 @@ async fn a_provider_that_is_left_out_is_seen_until_it_is_back() {
     assert_eq!(state("closed").await, 1.0);
     fake.fault(Fault::Quota);
     assert_eq!(result(&node.run("text.generate", PROMPT).await)["provider"], "offline");
-    let breakers = node.client.providers().await.unwrap()[0].breakers.clone();
-    assert_eq!((breakers[0].model.as_str(), breakers[0].trips), ("fake-1", 1));
-    assert_eq!(breakers[0].cause, "PROVIDER_QUOTA_EXCEEDED");
-    assert!(breakers[0].state() != v1::BreakerState::Closed && breakers[0].since.is_some(), "{breakers:?}");
+    // A quota is that of the key.
+    let of_key = async || {
+        let breakers = node.client.providers().await.unwrap().remove(0).breakers;
+        breakers.into_iter().find(|breaker| breaker.key == "key-1").unwrap()
+    };
+    let breaker = of_key().await;
+    assert_eq!((breaker.model.as_str(), breaker.trips), ("fake-1", 1));
+    assert_eq!(breaker.cause, "PROVIDER_QUOTA_EXCEEDED");
+    assert!(breaker.state() != v1::BreakerState::Closed && breaker.since.is_some(), "{breaker:?}");
     assert_eq!((state("closed").await, state("open").await + state("half_open").await), (0.0, 1.0));
     let firing = alert(&node, "provider_breaker_open", v1::AlertState::Firing).await;
     assert_eq!((firing.subject.as_str(), firing.count), ("fake", 1));
@@ -112,7 +117,7 @@ async fn a_provider_that_is_left_out_is_seen_until_it_is_back() {
     assert_eq!(result(&node.run("text.generate", PROMPT).await)["provider"], "fake");
     assert_eq!(alert(&node, "provider_breaker_open", v1::AlertState::Resolved).await.id, firing.id);
     assert_eq!(state("closed").await, 1.0);
-    let breaker = &node.client.providers().await.unwrap()[0].breakers[0];
+    let breaker = of_key().await;
     assert_eq!((breaker.state(), breaker.cause.as_str(), breaker.trips), (v1::BreakerState::Closed, "", 1));
     node.stop().await;
 }

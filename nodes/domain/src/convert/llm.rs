@@ -136,6 +136,7 @@ fn attempt_to_proto(attempt: &ProviderAttempt) -> v1::ProviderAttempt {
     };
     v1::ProviderAttempt {
         provider: attempt.provider.clone(),
+        key: attempt.key.clone(),
         model: attempt.model.clone(),
         duration: Some(duration_to_proto(attempt.duration)),
         error,
@@ -147,6 +148,7 @@ fn attempt_from_proto(attempt: v1::ProviderAttempt) -> ProviderAttempt {
     ProviderAttempt {
         error: ErrorKind::from_reason(&attempt.error).map(|kind| (kind, attempt.message)),
         provider: attempt.provider,
+        key: attempt.key,
         model: attempt.model,
         duration: attempt.duration.as_ref().and_then(duration_from_proto).unwrap_or_default(),
     }
@@ -157,6 +159,7 @@ fn attempt_from_proto(attempt: v1::ProviderAttempt) -> ProviderAttempt {
 pub fn summary_to_proto(summary: &Summary) -> v1::GenerateSummary {
     v1::GenerateSummary {
         provider: summary.provider.clone(),
+        key: summary.key.clone(),
         model: summary.model.clone(),
         finish_reason: summary.finish_reason.clone(),
         input_tokens: summary.usage.input_tokens,
@@ -172,6 +175,7 @@ pub fn summary_to_proto(summary: &Summary) -> v1::GenerateSummary {
 pub fn summary_from_proto(summary: v1::GenerateSummary) -> Summary {
     Summary {
         provider: summary.provider,
+        key: summary.key,
         model: summary.model,
         finish_reason: summary.finish_reason,
         usage: Usage { input_tokens: summary.input_tokens, output_tokens: summary.output_tokens },

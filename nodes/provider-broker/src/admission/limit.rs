@@ -16,6 +16,9 @@ pub struct Limit {
     /// The provider it covers; all together if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    /// The key of the provider it covers, by its id; all of them together if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The model it covers; all of the provider together if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -44,10 +47,10 @@ pub(super) fn describe(key: &str) -> String {
 }
 
 impl Limit {
-    /// Whether calls to this provider and model count.
-    pub(super) fn covers(&self, provider: &str, model: &str) -> bool {
+    /// Whether calls to this provider and model over this key count.
+    pub(super) fn covers(&self, provider: &str, key: &str, model: &str) -> bool {
         let is = |of: &Option<String>, name: &str| of.as_deref().is_none_or(|of| of == name);
-        is(&self.provider, provider) && is(&self.model, model)
+        is(&self.provider, provider) && is(&self.key, key) && is(&self.model, model)
     }
 
     pub(super) fn requests(&self) -> Option<Level> {
@@ -59,8 +62,14 @@ impl Limit {
     }
 
     fn level(&self, what: &str, per_minute: u32, burst: Duration) -> Level {
-        let names = self.provider.iter().chain(&self.model).map(String::as_str);
-        let key = format!("{PREFIX}{}", std::iter::once(what).chain(names).collect::<Vec<_>>().join(":"));
+        let mut key = format!("{PREFIX}{what}");
+        for (mark, name) in [(':', &self.provider), ('/', &self.key), (':', &self.model)] {
+            // No name of a provider has a slash: with it a key is not taken for a model.
+            if let Some(name) = name {
+                key.push(mark);
+                key.push_str(name);
+            }
+        }
         let burst = f64::from(per_minute) * self.burst.unwrap_or(burst).as_secs_f64() / MINUTE;
         Level { key, rate: f64::from(per_minute) / MINUTE, burst: burst.max(1.0) }
     }
@@ -80,6 +89,9 @@ impl Limit {
         }
         if self.model.is_some() && self.provider.is_none() {
             problems.push(("model", "needs the provider whose model it is"));
+        }
+        if self.key.is_some() && self.provider.is_none() {
+            problems.push(("key", "needs the provider whose key it is"));
         }
         if self.burst.is_some_and(|burst| burst.is_zero() || burst > Duration::from_secs(3_600)) {
             problems.push(("burst", "must be over zero and at most 1h"));

@@ -47,12 +47,23 @@ impl Admission {
         Self { limits, buckets }
     }
 
-    /// Lets a call pass to a provider and a model.
+    /// Whether a limit covers one key of a provider alone: the call may then pass over another.
+    pub(crate) fn tells_keys_apart(&self, provider: &str) -> bool {
+        self.limits.iter().any(|limit| limit.key.is_some() && limit.provider.as_deref() == Some(provider))
+    }
+
+    /// Lets a call pass to a provider and a model, over one of its keys.
     ///
     /// # Errors
     /// [`ErrorKind::RateLimited`], with the limit that has no room and when it will have; nothing is debited then.
-    pub(crate) async fn admit(&self, provider: &str, model: &str, estimate: u32) -> Result<Debit, Error> {
-        let covering = || self.limits.iter().filter(|limit| limit.covers(provider, model));
+    pub(crate) async fn admit(
+        &self,
+        provider: &str,
+        key: &str,
+        model: &str,
+        estimate: u32,
+    ) -> Result<Debit, Error> {
+        let covering = || self.limits.iter().filter(|limit| limit.covers(provider, key, model));
         let permit = Debit {
             buckets: Arc::clone(&self.buckets),
             requests: covering().filter_map(Limit::requests).collect(),
@@ -102,6 +113,12 @@ impl Debit {
         if used > 0 {
             self.debit(&self.tokens, used as f64 - f64::from(self.estimate)).await;
         }
+    }
+
+    /// The call was not sent.
+    pub(crate) async fn unused(self) {
+        self.give_back(&self.requests, 1.0).await;
+        self.give_back(&self.tokens, f64::from(self.estimate)).await;
     }
 
     /// The call failed. What a provider refused took no tokens; anything else may be billed.
@@ -182,6 +199,7 @@ mod tests {
     fn limit(provider: &str, requests: Option<u32>, tokens: Option<u32>) -> Limit {
         Limit {
             provider: Some(provider.into()),
+            key: None,
             model: None,
             requests_per_minute: requests,
             tokens_per_minute: tokens,
@@ -200,28 +218,28 @@ mod tests {
         let left = |requests: f64, tokens: f64| {
             vec![("llm:requests:a".to_owned(), requests), ("llm:tokens:a".to_owned(), tokens)]
         };
-        let permit = admission.admit("a", "m", 300).await.unwrap();
+        let permit = admission.admit("a", "", "m", 300).await.unwrap();
         assert_eq!(still.left(), left(9.0, 700.0));
         permit.settle(usage(100, 350)).await;
         assert_eq!(still.left(), left(9.0, 550.0));
         // One that does not say what it took has taken what was thought, and so has one that was dropped.
-        admission.admit("a", "m", 50).await.unwrap().settle(Usage::default()).await;
-        drop(admission.admit("a", "m", 100).await.unwrap());
+        admission.admit("a", "", "m", 50).await.unwrap().settle(Usage::default()).await;
+        drop(admission.admit("a", "", "m", 100).await.unwrap());
         assert_eq!(still.left(), left(7.0, 400.0));
         // What was refused took none; what broke may have taken all.
-        admission.admit("a", "m", 400).await.unwrap().failed(ErrorKind::Overloaded).await;
+        admission.admit("a", "", "m", 400).await.unwrap().failed(ErrorKind::Overloaded).await;
         assert_eq!(still.left(), left(6.0, 400.0));
-        admission.admit("a", "m", 10).await.unwrap().failed(ErrorKind::Timeout).await;
+        admission.admit("a", "", "m", 10).await.unwrap().failed(ErrorKind::Timeout).await;
         assert_eq!(still.left(), left(5.0, 390.0));
         // What was taken counts also where it is more than there was.
-        admission.admit("a", "m", 1).await.unwrap().settle(usage(500, 0)).await;
+        admission.admit("a", "", "m", 1).await.unwrap().settle(usage(500, 0)).await;
         assert_eq!(still.left(), left(4.0, -110.0));
-        let denied = admission.admit("a", "m", 1).await.err().unwrap();
+        let denied = admission.admit("a", "", "m", 1).await.err().unwrap();
         assert_eq!((denied.kind, denied.retry_after), (ErrorKind::RateLimited, Some(Duration::from_secs(7))));
         assert_eq!(denied.message, "the configured limit of tokens a minute (a) is reached");
         assert_eq!(still.left(), left(4.0, -110.0), "what was denied cost no request either");
         // Another provider has none of this.
-        admission.admit("b", "m", 1_000_000).await.unwrap().settle(usage(1, 1)).await;
+        admission.admit("b", "", "m", 1_000_000).await.unwrap().settle(usage(1, 1)).await;
     }
 
     #[test]

@@ -10,10 +10,12 @@ mod response;
 mod stream;
 
 use crate::config::{Adapter, ProviderConfig};
+use crate::keys::Key;
 use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
-use crate::wire::{Auth, Client, Protocol, TEXT_BYTES, no_images, read_key};
+use crate::wire::{Auth, Client, Protocol, TEXT_BYTES, no_images};
 use async_trait::async_trait;
 use callboard_domain::llm::{Error, ImageRequest, TextRequest};
+use std::sync::Arc;
 
 const PROTOCOL: Protocol = Protocol {
     auth: Auth::Header("x-api-key"),
@@ -24,7 +26,7 @@ const PROTOCOL: Protocol = Protocol {
 const PATH: &str = "v1/messages";
 
 /// A provider that speaks the Messages API.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Anthropic {
     name: String,
     client: Client,
@@ -32,20 +34,21 @@ pub(crate) struct Anthropic {
 }
 
 impl Anthropic {
-    /// The provider of a configuration.
+    /// The provider of a configuration, with one of its keys.
     ///
     /// # Errors
     /// The field that is wrong, and why.
-    pub(crate) fn new(
-        config: &ProviderConfig,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, (&'static str, String)> {
-        let key = read_key(config, env)?;
+    pub(crate) fn new(config: &ProviderConfig, key: Arc<Key>) -> Result<Self, (&'static str, String)> {
         Ok(Self {
             name: config.name.clone(),
             client: Client::new(config.base_url(), key, PROTOCOL)?,
             text_model: config.text_model.clone().unwrap_or_default(),
         })
+    }
+
+    /// The same with another key.
+    pub(crate) fn with_key(&self, key: Arc<Key>) -> Self {
+        Self { client: self.client.with_key(key), ..self.clone() }
     }
 }
 

@@ -1,4 +1,18 @@
 //! The breakers of all providers, and what is told of them.
+//!
+//! What a failure tells of is one of two things, and each has a breaker of its own:
+//! - **The model at the provider**, whichever key was used: faults of the server, overloads, timeouts, broken
+//!   connections, answers that cannot be understood. Another key goes to the same machines: if each had to find that out
+//!   by itself, three keys would take three times the failures to leave the provider out, and of those that tell of the
+//!   key alone each would take one of the others' places.
+//! - **The key, for a model**: a spent quota, a rejected key, a rate limit. The provider is well, and the next key may
+//!   go through. It is not for all models of the key: limits and permissions are given by model. For a key that is
+//!   worth nothing at all each model finds that out with one call.
+//!
+//! A call goes through if both let it. A success closes both; a failure is counted at the one it tells of, and says
+//! nothing to the other: who was tried again is tried again by the next call. A rejected key has no remedy but time, or
+//! another value: with that, its breakers close at once ([`Board::replaced`]). A provider without keys has the first
+//! kind only, for all failures.
 
 use super::machine::{Breaker, BreakerState, Change, Outcome, Pass, Refusal, View};
 use crate::broker::{Deps, Jitter, Observe};
@@ -14,7 +28,7 @@ use tokio::time::Instant;
 
 /// The rule that is observed here.
 const RULE: &str = "provider_breaker_open";
-/// The most models of a provider that have a breaker of their own. Callers may name any model: beyond, the
+/// The most models of a provider, and of each of its keys, that have a breaker of their own. Callers may name any model: beyond, the
 /// one that was not called for longest is forgotten, those that are closed first.
 const MODELS: usize = 64;
 
@@ -23,6 +37,8 @@ const MODELS: usize = 64;
 pub struct BreakerStatus {
     /// The model it is for.
     pub model: String,
+    /// The key it is for; empty if for all of the provider.
+    pub key: String,
     /// Whether calls go through.
     pub state: BreakerState,
     /// Why not, if they do not.
@@ -38,7 +54,7 @@ pub struct BreakerStatus {
 /// How a provider stands, all models together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// The worst of its models'.
+    /// The worst of its models'; of each, how it stands with the best of the keys.
     pub(crate) state: BreakerState,
     /// How often its breakers opened since the start.
     pub(crate) trips: u64,
@@ -49,15 +65,23 @@ pub(crate) struct Standing {
 pub(crate) struct Permit {
     board: Arc<Board>,
     provider: usize,
+    key: usize,
     model: String,
-    pass: Option<Pass>,
+    passes: Option<Passes>,
+}
+
+/// Of the model at the provider, and of the key for it.
+#[derive(Clone, Copy, Debug)]
+struct Passes {
+    provider: Pass,
+    key: Option<Pass>,
 }
 
 impl Permit {
     /// Says what became of the call. The first time counts.
     pub(crate) fn settle(&mut self, outcome: Outcome) {
-        if let Some(pass) = self.pass.take() {
-            self.board.settle(self.provider, &self.model, pass, outcome);
+        if let Some(passes) = self.passes.take() {
+            self.board.settle(self.provider, self.key, &self.model, passes, outcome);
         }
     }
 }
@@ -68,14 +92,39 @@ impl Drop for Permit {
     }
 }
 
-/// The breakers of one provider, by model.
+/// Whether a failure tells of the key that was used, not of the provider.
+pub(crate) const fn tells_of_key(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Authentication | ErrorKind::QuotaExceeded | ErrorKind::RateLimited)
+}
+
+/// The breakers of one provider.
 #[derive(Debug, Default)]
-struct Models {
-    breakers: HashMap<String, Entry>,
+struct State {
+    /// Whichever key is used.
+    provider: Models,
+    /// One for each key.
+    keys: Vec<Models>,
     /// How often they opened, the forgotten ones too.
     trips: u64,
     /// Whether it was reported that one is open, and not yet that none is.
     reported: bool,
+}
+
+impl State {
+    fn all(&self) -> impl Iterator<Item = &Entry> {
+        std::iter::once(&self.provider).chain(&self.keys).flat_map(|models| models.breakers.values())
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        let models = std::iter::once(&mut self.provider).chain(&mut self.keys);
+        models.flat_map(|models| models.breakers.values_mut())
+    }
+}
+
+/// Breakers by model.
+#[derive(Debug, Default)]
+struct Models {
+    breakers: HashMap<String, Entry>,
 }
 
 #[derive(Debug)]
@@ -98,11 +147,21 @@ impl Models {
         entry.used = now;
         &mut entry.breaker
     }
+
+    fn refusal(&self, model: &str, at: Instant) -> Option<Refusal> {
+        self.breakers.get(model)?.breaker.refusal(at)
+    }
+
+    fn state(&self, model: &str, now: Instant) -> BreakerState {
+        self.breakers.get(model).map_or(BreakerState::Closed, |entry| entry.breaker.view(now).state)
+    }
 }
 
 struct Provider {
     name: String,
-    models: Mutex<Models>,
+    /// The ids of its keys; none if it asks for none.
+    keys: Vec<String>,
+    state: Mutex<State>,
 }
 
 /// All breakers of a node.
@@ -116,63 +175,110 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    pub(crate) fn new(rules: Rules, names: impl Iterator<Item = String>, deps: &Deps) -> Arc<Self> {
+    /// The breakers of providers, each by its name and the ids of its keys.
+    pub(crate) fn new(
+        rules: Rules,
+        providers: impl Iterator<Item = (String, Vec<String>)>,
+        deps: &Deps,
+    ) -> Arc<Self> {
+        let provider = |(name, keys): (String, Vec<String>)| {
+            let state = State { keys: keys.iter().map(|_| Models::default()).collect(), ..State::default() };
+            Provider { name, keys, state: Mutex::new(state) }
+        };
         Arc::new(Self {
             rules,
-            providers: names.map(|name| Provider { name, models: Mutex::default() }).collect(),
+            providers: providers.map(provider).collect(),
             clock: Arc::clone(&deps.clock),
             observe: Arc::clone(&deps.observe),
             jitter: Arc::clone(&deps.jitter),
         })
     }
 
-    /// Lets a call go to a provider, if its breaker does.
+    /// Lets a call go to a model of a provider over one of its keys, if both their breakers do.
     ///
     /// # Errors
-    /// Why it does not.
-    pub(crate) fn admit(self: &Arc<Self>, provider: usize, model: &str) -> Result<Permit, Refusal> {
+    /// Why they do not.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        provider: usize,
+        key: usize,
+        model: &str,
+    ) -> Result<Permit, Refusal> {
         let now = Instant::now();
-        let pass = match self.models(provider) {
-            Some((_, mut models)) => {
-                self.forget(provider, &mut models, now);
-                Some(models.of(model, &self.rules, now).admit(now)?)
+        let passes = match self.state(provider) {
+            Some((_, mut state)) => {
+                self.forget(provider, &mut state, now);
+                let state = &mut *state;
+                let mut of_key = state.keys.get_mut(key).map(|models| models.of(model, &self.rules, now));
+                // Nothing is taken from the one if the other refuses.
+                if let Some(refusal) = of_key.as_ref().and_then(|breaker| breaker.refusal(now)) {
+                    return Err(refusal);
+                }
+                let provider = state.provider.of(model, &self.rules, now).admit(now)?;
+                let key = of_key.as_mut().map(|breaker| breaker.admit(now)).transpose()?;
+                Some(Passes { provider, key })
             }
             None => None,
         };
-        Ok(Permit { board: Arc::clone(self), provider, model: model.to_owned(), pass })
+        Ok(Permit { board: Arc::clone(self), provider, key, model: model.to_owned(), passes })
     }
 
-    /// Whether a call would be let through at that moment, as things are now.
-    pub(crate) fn is_available(&self, provider: usize, model: &str, at: Instant) -> bool {
-        self.models(provider).is_none_or(|(_, models)| {
-            models.breakers.get(model).is_none_or(|entry| entry.breaker.refusal(at).is_none())
-        })
+    /// Why no call to a model of a provider would be let through at that moment, whichever key it has, as things are
+    /// now.
+    pub(crate) fn refusal(&self, provider: usize, model: &str, at: Instant) -> Option<Refusal> {
+        self.state(provider)?.1.provider.refusal(model, at)
+    }
+
+    /// The same of one key.
+    pub(crate) fn refusal_of_key(
+        &self,
+        provider: usize,
+        key: usize,
+        model: &str,
+        at: Instant,
+    ) -> Option<Refusal> {
+        self.state(provider)?.1.keys.get(key)?.refusal(model, at)
+    }
+
+    /// A key has another value: what was known of it is not true any more.
+    pub(crate) fn replaced(&self, provider: usize, key: usize) {
+        let Some((name, mut state)) = self.state(provider) else { return };
+        let Some(models) = state.keys.get_mut(key) else { return };
+        models.breakers.values_mut().for_each(|entry| entry.breaker.reset());
+        tracing::info!(provider = name, key = self.id(provider, key), "key replaced");
+        self.report_closed(provider, &mut state, "its key was replaced");
     }
 
     /// How a provider stands.
     pub(crate) fn standing(&self, provider: usize) -> Standing {
         let now = Instant::now();
-        let Some((_, mut models)) = self.models(provider) else {
+        let Some((_, mut state)) = self.state(provider) else {
             return Standing { state: BreakerState::Closed, trips: 0 };
         };
-        self.forget(provider, &mut models, now);
-        let states = models.breakers.values().map(|entry| entry.breaker.view(now).state);
-        Standing { state: states.max().unwrap_or(BreakerState::Closed), trips: models.trips }
+        self.forget(provider, &mut state, now);
+        let of_model = |(model, entry): (&String, &Entry)| {
+            let keys = state.keys.iter().map(|models| models.state(model, now));
+            entry.breaker.view(now).state.max(keys.min().unwrap_or(BreakerState::Closed))
+        };
+        let states = state.provider.breakers.iter().map(of_model);
+        Standing { state: states.max().unwrap_or(BreakerState::Closed), trips: state.trips }
     }
 
-    /// How each model of a provider stands that was called, by name.
+    /// How each model of a provider stands that was called, by name, and each of its keys for it. Of keys only what is
+    /// not closed, or was not once.
     pub(crate) fn status(&self, provider: usize) -> Vec<BreakerStatus> {
         let (now, wall) = (Instant::now(), self.clock.now());
-        let Some((_, mut models)) = self.models(provider) else { return Vec::new() };
-        self.forget(provider, &mut models, now);
+        let Some((_, mut state)) = self.state(provider) else { return Vec::new() };
+        self.forget(provider, &mut state, now);
         let before = |at: Instant| {
             let ago = i64::try_from(now.saturating_duration_since(at).as_micros()).unwrap_or(i64::MAX);
             Timestamp::from_micros(wall.micros().saturating_sub(ago))
         };
-        let status = |(model, entry): (&String, &Entry)| {
+        let status = |key: &str, model: &str, entry: &Entry| {
             let View { state, cause, since, until, trips } = entry.breaker.view(now);
             BreakerStatus {
-                model: model.clone(),
+                model: model.to_owned(),
+                key: key.to_owned(),
                 state,
                 cause,
                 since: since.map(before),
@@ -180,14 +286,47 @@ impl Board {
                 trips,
             }
         };
-        let mut all: Vec<_> = models.breakers.iter().map(status).collect();
-        all.sort_unstable_by(|a, b| a.model.cmp(&b.model));
+        let mut all: Vec<_> =
+            state.provider.breakers.iter().map(|(model, entry)| status("", model, entry)).collect();
+        for (place, models) in state.keys.iter().enumerate() {
+            let of_key = models.breakers.iter();
+            let of_key = of_key.map(|(model, entry)| status(self.id(provider, place), model, entry));
+            all.extend(of_key.filter(|status| status.state != BreakerState::Closed || status.trips > 0));
+        }
+        all.sort_unstable_by(|a, b| (&a.model, &a.key).cmp(&(&b.model, &b.key)));
         all
     }
 
-    fn settle(&self, provider: usize, model: &str, pass: Pass, outcome: Outcome) {
+    fn settle(&self, provider: usize, key: usize, model: &str, passes: Passes, outcome: Outcome) {
+        let Some((_, mut state)) = self.state(provider) else { return };
+        let Some(of_key) = passes.key else {
+            return self.settle_one(provider, &mut state, None, model, passes.provider, outcome);
+        };
+        let (to_provider, to_key) = match outcome {
+            Outcome::Failure { kind, .. } if tells_of_key(kind) => (Outcome::Unknown, outcome),
+            Outcome::Failure { .. } => (outcome, Outcome::Unknown),
+            both => (both, both),
+        };
+        self.settle_one(provider, &mut state, None, model, passes.provider, to_provider);
+        self.settle_one(provider, &mut state, Some(key), model, of_key, to_key);
+    }
+
+    fn settle_one(
+        &self,
+        provider: usize,
+        state: &mut State,
+        key: Option<usize>,
+        model: &str,
+        pass: Pass,
+        outcome: Outcome,
+    ) {
         let now = Instant::now();
-        let Some((name, mut models)) = self.models(provider) else { return };
+        let models = match key {
+            Some(key) => state.keys.get_mut(key),
+            None => Some(&mut state.provider),
+        };
+        let (Some(models), Some(of)) = (models, self.providers.get(provider)) else { return };
+        let id = key.map_or("", |key| self.id(provider, key));
         let breaker = models.of(model, &self.rules, now);
         match breaker.settle(&self.rules, pass, outcome, now, (self.jitter)()) {
             Some(Change::Opened) => {
@@ -195,34 +334,39 @@ impl Board {
                 let cause = view.cause.map_or("", ErrorKind::reason);
                 let left = view.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
                 let cool_down = whole_seconds(left);
-                models.trips += 1;
-                models.reported = true;
-                tracing::warn!(provider = name, model, cause, cool_down, "breaker opened");
-                self.report(name, true, format!("{model}: left out for {cool_down}s after {cause}"));
+                state.trips += 1;
+                state.reported = true;
+                tracing::warn!(provider = of.name, key = id, model, cause, cool_down, "breaker opened");
+                let who = match of.keys.len() {
+                    0 | 1 => model.to_owned(),
+                    _ if id.is_empty() => model.to_owned(),
+                    _ => format!("{model} with {id}"),
+                };
+                self.report(&of.name, true, format!("{who}: left out for {cool_down}s after {cause}"));
             }
             Some(Change::Closed) => {
-                tracing::info!(provider = name, model, "breaker closed");
-                self.report_closed(provider, &mut models, "it answers again");
+                tracing::info!(provider = of.name, key = id, model, "breaker closed");
+                self.report_closed(provider, state, "it answers again");
             }
             None => {}
         }
     }
 
     /// Closes the breakers of a provider that nobody asks any more.
-    fn forget(&self, provider: usize, models: &mut Models, now: Instant) {
+    fn forget(&self, provider: usize, state: &mut State, now: Instant) {
         // If none was reported as open, none is.
-        if models.reported {
-            models.breakers.values_mut().for_each(|entry| {
+        if state.reported {
+            state.all_mut().for_each(|entry| {
                 entry.breaker.forget(&self.rules, now);
             });
-            self.report_closed(provider, models, "it was not called again");
+            self.report_closed(provider, state, "it was not called again");
         }
     }
 
     /// Says that no breaker of a provider is open any more, if that was not said yet.
-    fn report_closed(&self, provider: usize, models: &mut Models, why: &str) {
-        if models.reported && !models.breakers.values().any(|entry| entry.breaker.is_tripped()) {
-            models.reported = false;
+    fn report_closed(&self, provider: usize, state: &mut State, why: &str) {
+        if state.reported && !state.all().any(|entry| entry.breaker.is_tripped()) {
+            state.reported = false;
             if let Some(provider) = self.providers.get(provider) {
                 self.report(&provider.name, false, why.to_owned());
             }
@@ -236,10 +380,15 @@ impl Board {
         (self.observe)(Observation { rule, subject, message, firing, at: self.clock.now(), count: 1 });
     }
 
+    /// The id of a key.
+    fn id(&self, provider: usize, key: usize) -> &str {
+        self.providers.get(provider).and_then(|of| of.keys.get(key)).map_or("", String::as_str)
+    }
+
     /// The breakers of a provider; `None` if there are to be none.
-    fn models(&self, provider: usize) -> Option<(&str, MutexGuard<'_, Models>)> {
+    fn state(&self, provider: usize) -> Option<(&str, MutexGuard<'_, State>)> {
         let provider = self.providers.get(provider).filter(|_| self.rules.enabled)?;
-        Some((&provider.name, provider.models.lock().unwrap_or_else(PoisonError::into_inner)))
+        Some((&provider.name, provider.state.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
@@ -250,7 +399,7 @@ pub(crate) fn whole_seconds(span: Duration) -> u64 {
 
 impl std::fmt::Debug for Board {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let models: Vec<_> = self.providers.iter().map(|p| (&p.name, &p.models)).collect();
+        let models: Vec<_> = self.providers.iter().map(|p| (&p.name, &p.state)).collect();
         f.debug_struct("Board")
             .field("rules", &self.rules)
             .field("providers", &models)

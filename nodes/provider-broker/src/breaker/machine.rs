@@ -254,6 +254,12 @@ impl Breaker {
         forgotten
     }
 
+    /// Forgets all that was said of a key that is another now, the waits that were named for it too.
+    pub(crate) fn reset(&mut self) {
+        self.close();
+        self.limit = None;
+    }
+
     /// Whether it has opened and not closed since.
     pub(crate) const fn is_tripped(&self) -> bool {
         self.trip.is_some()

@@ -1,7 +1,8 @@
 //! Circuit breakers: a provider that fails is left out until a single call has found it well again.
 //!
-//! There is one for each model of each provider: a model may be overloaded or unknown to an account while its
-//! neighbours answer. [`machine`] decides, [`board`] holds them all.
+//! There is one for each model of each provider, and one for each key of it with that model: a model may be overloaded
+//! or unknown to an account while its neighbours answer, and a key's quota be spent while other keys go through.
+//! [`machine`] decides, [`board`] holds them all and says which failure tells of whom.
 //!
 //! Each node has its own. What one node learns costs the others a few failures, and nothing has to be shared
 //! that could be away when providers fail.
@@ -10,6 +11,6 @@ mod board;
 mod machine;
 
 pub use board::BreakerStatus;
-pub(crate) use board::{Board, Permit, Standing, whole_seconds};
+pub(crate) use board::{Board, Permit, Standing, tells_of_key, whole_seconds};
 pub use machine::BreakerState;
 pub(crate) use machine::{Outcome, Refusal};

@@ -5,7 +5,7 @@ use callboard_domain::limits;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The circuit breakers: one for each model of each provider. What is the fault of the call itself is never
+/// The circuit breakers: one for each model of each provider, and of each of its keys. What is the fault of the call itself is never
 /// counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -3,16 +3,19 @@
 //! It never holds a key, only where to find one.
 
 mod breaker;
+mod key;
 mod problems;
 mod retry;
 mod span;
 
 pub use breaker::Breaker;
+pub use key::KeyConfig;
 pub use retry::Retry;
 pub(crate) use span::optional as optional_span;
 
 use crate::admission::Limit;
 use callboard_domain::{Violation, limits};
+use key::is_name;
 use problems::provider_problems;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -95,12 +98,15 @@ pub struct ProviderConfig {
     /// provider if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
-    /// The environment variable that holds its key.
+    /// The environment variable that holds its key, if it has only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_env: Option<String>,
-    /// The file that holds its key.
+    /// The file that holds its key, if it has only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_file: Option<PathBuf>,
+    /// Its keys, if there are several; at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyConfig>,
     /// The model for text where a call names none. If `None`, the first that the provider lists; `anthropic` and
     /// `gemini` must have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +143,7 @@ impl ProviderConfig {
             base_url: None,
             api_key_env: None,
             api_key_file: None,
+            keys: Vec::new(),
             text_model: None,
             image_model: None,
         }
@@ -219,10 +226,12 @@ impl Config {
     #[must_use]
     pub fn with_openai_base_url(mut self, base_url: impl Into<String>, model: Option<String>) -> Self {
         let old = self.providers.iter().position(|p| p.name == OPENAI).map(|i| self.providers.remove(i));
-        let (api_key_env, api_key_file) = old.map(|p| (p.api_key_env, p.api_key_file)).unwrap_or_default();
+        let (api_key_env, api_key_file, keys) =
+            old.map(|p| (p.api_key_env, p.api_key_file, p.keys)).unwrap_or_default();
         let provider = ProviderConfig {
             api_key_env,
             api_key_file,
+            keys,
             text_model: model,
             ..ProviderConfig::openai(OPENAI, base_url)
         };
@@ -242,10 +251,8 @@ impl Config {
         }
         for (i, provider) in self.providers.iter().enumerate() {
             let field = |name: &str| format!("providers[{i}].{name}");
-            let allowed =
-                |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
             let name = &provider.name;
-            if name.is_empty() || name.len() > limits::NAME_CHARS || !name.chars().all(allowed) {
+            if !is_name(name) {
                 bad(field("name"), "must be 1 to 64 of a-z, 0-9, '.', '_' and '-'");
             } else if self.providers[..i].iter().any(|other| other.name == *name) {
                 bad(field("name"), "must be unique");
@@ -253,17 +260,26 @@ impl Config {
             for (key, problem) in provider_problems(provider) {
                 bad(field(key), problem);
             }
+            for (key, problem) in provider.key_problems() {
+                bad(field(&key), problem);
+            }
         }
         for (i, limit) in self.limits.iter().enumerate() {
             let field = |name: &str| format!("limits[{i}].{name}");
             for (key, problem) in limit.problems() {
                 bad(field(key), problem);
             }
-            let names = |name: &String| self.providers.iter().any(|provider| provider.name == *name);
-            if limit.provider.as_ref().is_some_and(|name| !names(name)) {
+            let named = limit.provider.as_ref().map(|name| self.providers.iter().find(|p| p.name == *name));
+            if named == Some(None) {
                 bad(field("provider"), "must name one of the providers");
             }
-            let covers = |limit: &Limit| (limit.provider.clone(), limit.model.clone());
+            let has = |id: &String, p: &ProviderConfig| p.all_keys().iter().any(|(key, ..)| key == id);
+            if let (Some(id), Some(Some(provider))) = (&limit.key, named)
+                && !has(id, provider)
+            {
+                bad(field("key"), "must name one of the provider's keys");
+            }
+            let covers = |limit: &Limit| (limit.provider.clone(), limit.key.clone(), limit.model.clone());
             if self.limits[..i].iter().any(|other| covers(other) == covers(limit)) {
                 bad(field("provider"), "has a limit for the same already");
             }

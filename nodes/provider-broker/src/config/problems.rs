@@ -11,6 +11,7 @@ pub(super) fn provider_problems(provider: &ProviderConfig) -> Vec<(&'static str,
             ("base_url", provider.base_url.is_some()),
             ("api_key_env", provider.api_key_env.is_some()),
             ("api_key_file", provider.api_key_file.is_some()),
+            ("keys", !provider.keys.is_empty()),
             ("text_model", provider.text_model.is_some()),
             ("image_model", provider.image_model.is_some()),
         ];
@@ -26,12 +27,12 @@ pub(super) fn provider_problems(provider: &ProviderConfig) -> Vec<(&'static str,
         problems.push(("api_key_file", "must not be set beside api_key_env"));
     }
     let wants_key = matches!(provider.adapter, Adapter::Anthropic | Adapter::Gemini);
-    let has_key = provider.api_key_env.is_some() || provider.api_key_file.is_some();
+    let has_key = !provider.all_keys().is_empty();
     // Another address may be that of a gateway that has the key.
     if wants_key && !has_key && provider.base_url.is_none() {
         problems.push((
             "api_key_env",
-            "must be set, or api_key_file: this provider answers nobody without a key",
+            "must be set, or api_key_file, or keys: this provider answers nobody without a key",
         ));
     }
     for (key, model) in [("text_model", &provider.text_model), ("image_model", &provider.image_model)] {

@@ -10,10 +10,12 @@ mod response;
 mod stream;
 
 use crate::config::{Adapter, ProviderConfig};
+use crate::keys::Key;
 use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
-use crate::wire::{Auth, Client, Protocol, TEXT_BYTES, no_images, read_key};
+use crate::wire::{Auth, Client, Protocol, TEXT_BYTES, no_images};
 use async_trait::async_trait;
 use callboard_domain::llm::{Error, ImageRequest, TextRequest};
+use std::sync::Arc;
 
 const PROTOCOL: Protocol = Protocol {
     auth: Auth::Header("x-goog-api-key"),
@@ -23,7 +25,7 @@ const PROTOCOL: Protocol = Protocol {
 };
 
 /// A provider that speaks the Gemini API.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Gemini {
     name: String,
     client: Client,
@@ -31,20 +33,21 @@ pub(crate) struct Gemini {
 }
 
 impl Gemini {
-    /// The provider of a configuration.
+    /// The provider of a configuration, with one of its keys.
     ///
     /// # Errors
     /// The field that is wrong, and why.
-    pub(crate) fn new(
-        config: &ProviderConfig,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, (&'static str, String)> {
-        let key = read_key(config, env)?;
+    pub(crate) fn new(config: &ProviderConfig, key: Arc<Key>) -> Result<Self, (&'static str, String)> {
         Ok(Self {
             name: config.name.clone(),
             client: Client::new(config.base_url(), key, PROTOCOL)?,
             text_model: config.text_model.clone().unwrap_or_default(),
         })
+    }
+
+    /// The same with another key.
+    pub(crate) fn with_key(&self, key: Arc<Key>) -> Self {
+        Self { client: self.client.with_key(key), ..self.clone() }
     }
 }
 

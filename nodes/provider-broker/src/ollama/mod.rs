@@ -10,17 +10,19 @@ mod response;
 mod stream;
 
 use crate::config::{Adapter, ProviderConfig};
+use crate::keys::Key;
 use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
-use crate::wire::{Auth, Client, Protocol, TEXT_BYTES, TextModel, no_images, read_key};
+use crate::wire::{Auth, Client, Protocol, TEXT_BYTES, TextModel, no_images};
 use async_trait::async_trait;
 use callboard_domain::llm::{Error, ImageRequest, TextRequest};
+use std::sync::Arc;
 
 const PROTOCOL: Protocol =
     Protocol { auth: Auth::Bearer, header: None, idempotency: None, refusal: error::of_answer };
 const PATH: &str = "api/chat";
 
 /// A provider that speaks the native API of Ollama.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ollama {
     name: String,
     client: Client,
@@ -28,20 +30,21 @@ pub(crate) struct Ollama {
 }
 
 impl Ollama {
-    /// The provider of a configuration.
+    /// The provider of a configuration, with one of its keys.
     ///
     /// # Errors
     /// The field that is wrong, and why.
-    pub(crate) fn new(
-        config: &ProviderConfig,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, (&'static str, String)> {
-        let key = read_key(config, env)?;
+    pub(crate) fn new(config: &ProviderConfig, key: Arc<Key>) -> Result<Self, (&'static str, String)> {
         Ok(Self {
             name: config.name.clone(),
             client: Client::new(config.base_url(), key, PROTOCOL)?,
             text_model: TextModel::new(config.text_model.clone()),
         })
+    }
+
+    /// The same with another key.
+    pub(crate) fn with_key(&self, key: Arc<Key>) -> Self {
+        Self { client: self.client.with_key(key), ..self.clone() }
     }
 
     async fn model(&self, asked: Option<&String>) -> Result<String, Error> {

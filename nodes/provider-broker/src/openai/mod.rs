@@ -9,10 +9,12 @@ mod response;
 mod stream;
 
 use crate::config::{Adapter, ProviderConfig};
+use crate::keys::Key;
 use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
-use crate::wire::{Auth, Client, IMAGE_BYTES, Protocol, TEXT_BYTES, TextModel, no_images, read_key};
+use crate::wire::{Auth, Client, IMAGE_BYTES, Protocol, TEXT_BYTES, TextModel, no_images};
 use async_trait::async_trait;
 use callboard_domain::llm::{Error, ImageRequest, TextRequest};
+use std::sync::Arc;
 
 const PROTOCOL: Protocol = Protocol {
     auth: Auth::Bearer,
@@ -22,7 +24,7 @@ const PROTOCOL: Protocol = Protocol {
 };
 
 /// A provider that speaks the API of OpenAI.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OpenAi {
     name: String,
     client: Client,
@@ -31,21 +33,22 @@ pub(crate) struct OpenAi {
 }
 
 impl OpenAi {
-    /// The provider of a configuration.
+    /// The provider of a configuration, with one of its keys.
     ///
     /// # Errors
     /// The field that is wrong, and why.
-    pub(crate) fn new(
-        config: &ProviderConfig,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, (&'static str, String)> {
-        let key = read_key(config, env)?;
+    pub(crate) fn new(config: &ProviderConfig, key: Arc<Key>) -> Result<Self, (&'static str, String)> {
         Ok(Self {
             name: config.name.clone(),
             client: Client::new(config.base_url(), key, PROTOCOL)?,
             text_model: TextModel::new(config.text_model.clone()),
             image_model: config.image_model.clone(),
         })
+    }
+
+    /// The same with another key.
+    pub(crate) fn with_key(&self, key: Arc<Key>) -> Self {
+        Self { client: self.client.with_key(key), ..self.clone() }
     }
 
     async fn model(&self, asked: Option<&String>) -> Result<String, Error> {

@@ -1,26 +1,32 @@
 //! Trying candidates until one answers.
 
-use super::failures::Failures;
-use super::spans::{Operation, failed};
+use super::failures::{Failures, Obstacle};
+use super::spans::{Operation, failed, over};
+use super::turn::{NoTurn, Tried, Turn};
 use super::{Candidate, Candidates, Limits, Router};
 use crate::admission::Debit;
-use crate::breaker::{Outcome, Permit};
+use crate::breaker::{Outcome, Permit, tells_of_key};
+use crate::keys::{InFlight, Keys, Sending};
 use crate::provider::Provider;
 use callboard_domain::limits;
 use callboard_domain::llm::{Error, ErrorKind, ProviderAttempt, Summary, Usage};
 use callboard_ports::trace::Span;
 use futures::future::BoxFuture;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// The most time that is kept back for a local provider at the end of the line, so that a provider that
 /// hangs does not take the call's last resort with it. No call is made again for less, either.
 const RESERVE: Duration = Duration::from_secs(1);
+/// How often a key is looked for again that was in the way of a call, and was not when one looked why.
+const RACES: u32 = 8;
 
 /// An attempt that was answered.
 pub(super) struct Won<T> {
     pub(super) value: T,
     pub(super) candidate: Candidate,
+    /// The id of the key that was used.
+    key: String,
     pub(super) started: Instant,
     pub(super) failed: Vec<ProviderAttempt>,
     degraded: Option<String>,
@@ -28,6 +34,8 @@ pub(super) struct Won<T> {
     pub(super) span: Span,
     /// Of the breaker, which waits for what becomes of the call: a stream may still break.
     pub(super) permit: Permit,
+    /// Among the calls over the key, until the end.
+    _place: InFlight,
     /// Of the limits, until it is known what the call took.
     debit: Option<Debit>,
 }
@@ -43,6 +51,7 @@ impl<T> Won<T> {
     pub(super) fn attempt(&self, model: &str, error: Option<(ErrorKind, String)>) -> ProviderAttempt {
         ProviderAttempt {
             provider: self.candidate.name.clone(),
+            key: self.key.clone(),
             model: model.to_owned(),
             duration: self.started.elapsed(),
             error,
@@ -53,6 +62,7 @@ impl<T> Won<T> {
     pub(super) fn beginning(&self) -> Summary {
         Summary {
             provider: self.candidate.name.clone(),
+            key: self.key.clone(),
             model: self.candidate.model.clone(),
             attempts: self.failed.clone(),
             degraded: self.degraded.clone(),
@@ -79,6 +89,7 @@ impl<T> Won<T> {
         attempts.push(last);
         let summary = Summary {
             provider: self.candidate.name,
+            key: self.key,
             model,
             finish_reason,
             usage,
@@ -127,6 +138,23 @@ enum Lost {
     Over,
 }
 
+/// A key for an attempt, and room for it within the limits.
+struct Ready {
+    turn: Turn,
+    debit: Debit,
+    sending: Sending,
+}
+
+/// What follows a failed attempt at a provider.
+enum After {
+    /// Another one there, over another key or with another value of the same.
+    Key,
+    /// Another one there, after so long.
+    Pause(Duration),
+    /// None there.
+    Leave,
+}
+
 impl Router {
     /// Tries the candidates until one answers.
     pub(super) async fn attempt_all<'a, T>(
@@ -161,7 +189,7 @@ impl Router {
         Err(error)
     }
 
-    /// Tries one candidate: again, if nobody else is left and it could help.
+    /// Tries one candidate: over each of its keys, and again, if nobody else is left and it could help.
     async fn attempt<'a, T>(
         &'a self,
         course: &mut Course,
@@ -171,74 +199,89 @@ impl Router {
     ) -> Result<Won<T>, Lost> {
         let limits = course.limits;
         let reserve = if rest.iter().any(Candidate::local) { course.reserve() } else { Duration::ZERO };
-        let provider = &*self.providers[candidate.index];
+        let ring = &self.rings[candidate.index];
+        self.look_for_other_keys(&candidate).await;
         // One span for all tries.
         let mut span: Option<Span> = None;
-        for tries in 1.. {
-            let started = Instant::now();
-            let budget = course.left().saturating_sub(reserve).min(limits.attempt);
-            if budget.is_zero() {
+        let (mut tried, mut retries) = (Tried::default(), 0);
+        loop {
+            if course.left().saturating_sub(reserve).is_zero() {
                 course.failures.out_of_time = true;
                 break;
             }
-            let mut permit = match self.breakers.admit(candidate.index, &candidate.model) {
-                Ok(permit) => permit,
-                Err(refusal) if tries == 1 => {
-                    course.failures.skip(&candidate, refusal);
-                    break;
-                }
-                Err(_) => break,
+            let Some(Ready { turn, debit, sending }) =
+                self.ready(course, &candidate, rest, reserve, &mut tried).await
+            else {
+                break;
             };
-            let debit = self.admission.admit(&candidate.name, &candidate.model, course.estimate).await;
-            let debit = match debit {
-                Ok(debit) => debit,
-                // Dropped, the permit of the breaker is somebody else's.
-                Err(reached) => {
-                    course.failures.limited(&candidate, reached);
-                    break;
-                }
-            };
-            if tries == 1 {
+            let started = Instant::now();
+            let budget = course.left().saturating_sub(reserve).min(limits.attempt);
+            let Turn { key: place_of_key, mut permit, place } = turn;
+            let key = ring.key(place_of_key);
+            if tried.sent.is_empty() {
                 self.retries.call(candidate.index);
             }
+            tried.sent.add(place_of_key);
             let operation = course.operation;
             let mut open =
                 span.take().unwrap_or_else(|| operation.call(&self.tracer, &candidate, &course.pipeline));
-            let error = match timeout(budget, call(provider)).await {
+            let version = key.version();
+            let error = match sending.during(timeout(budget, call(ring.with(place_of_key)))).await {
                 Ok(Ok(value)) => {
-                    tracing::debug!(provider = candidate.name, model = candidate.model, "provider answered");
+                    let (provider, model) = (&candidate.name, &candidate.model);
+                    tracing::debug!(provider, key = key.id(), model, "provider answered");
+                    over(&mut open, key);
                     let degraded = course.failures.degraded(&candidate);
                     let failed = std::mem::take(&mut course.failures.attempts);
-                    let debit = Some(debit);
                     return Ok(Won {
                         value,
                         candidate,
+                        key: key.id().to_owned(),
                         started,
                         failed,
                         degraded,
                         span: open,
                         permit,
-                        debit,
+                        _place: place,
+                        debit: Some(debit),
                     });
                 }
                 Ok(Err(error)) => error,
                 Err(_) => Error::new(ErrorKind::Timeout, format!("no answer in {budget:?}")),
             };
+            drop(place);
             // A provider is not to blame for a call that gave it much less time than it may take.
             let cut_short = error.kind == ErrorKind::Timeout && budget < limits.attempt / 2;
+            let renewed = self.renewed(&candidate, place_of_key, version, &error, &mut tried).await;
             permit.settle(outcome(&error, cut_short));
             debit.failed(error.kind).await;
             self.health.failure(candidate.index, error.kind);
-            let pause = self.pause(course, &candidate, rest, &error, tries);
-            if pause.is_none() {
+            let after =
+                match renewed || self.has_other_key(course, &candidate, place_of_key, &error, &mut tried) {
+                    true => After::Key,
+                    false => match self.pause(course, &candidate, rest, &error, retries + 1) {
+                        Some(pause) => After::Pause(pause),
+                        None => After::Leave,
+                    },
+                };
+            let fallback = error.kind.allows_fallback();
+            if matches!(after, After::Leave) {
+                over(&mut open, key);
                 failed(&mut open, &error);
             }
-            let fallback = error.kind.allows_fallback();
-            course.failures.add(&candidate, started.elapsed(), error, cut_short);
-            match pause {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None if fallback => break,
-                None => return Err(Lost::Over),
+            course.failures.add(&candidate, key, started.elapsed(), error, cut_short);
+            match after {
+                After::Key => {}
+                After::Pause(pause) => {
+                    retries += 1;
+                    tried.out = Keys::default();
+                    tokio::time::sleep(pause).await;
+                }
+                After::Leave if fallback => {
+                    self.say_obstacles(course, &candidate, tried);
+                    break;
+                }
+                After::Leave => return Err(Lost::Over),
             }
             span = Some(open);
         }
@@ -246,6 +289,150 @@ impl Router {
             open.fail(|| "it could not be made again any more".into());
         }
         Err(Lost::Next)
+    }
+
+    /// Waits for a place over a key, if that is all that a call wants for, and no other provider would take it. Returns whether
+    /// there may be one now.
+    async fn wait_for_place(
+        &self,
+        course: &Course,
+        candidate: &Candidate,
+        rest: &[Candidate],
+        reserve: Duration,
+        tried: Tried,
+    ) -> bool {
+        let (now, none) = (Instant::now(), Keys::default());
+        let waits = self.is_busy(candidate, course.estimate, tried.out, now)
+            // A stand-in answers after the wait, not instead of it.
+            && !rest.iter().any(|c| !c.local() && self.is_available(c, course.estimate, none, now));
+        let until = now + course.left().saturating_sub(reserve);
+        waits && timeout_at(until, self.rings[candidate.index].freed()).await.is_ok()
+    }
+
+    /// Gets a key and room within the limits for the next attempt. Says of what stands in the way that it does, unless
+    /// it was tried in this call, which has said it.
+    async fn ready(
+        &self,
+        course: &mut Course,
+        candidate: &Candidate,
+        rest: &[Candidate],
+        reserve: Duration,
+        tried: &mut Tried,
+    ) -> Option<Ready> {
+        let ring = &self.rings[candidate.index];
+        let (mut races, mut woken) = (0, false);
+        loop {
+            let turn = match self.turn(candidate, course.estimate, tried) {
+                Ok(turn) => turn,
+                Err(NoTurn::Provider(refusal)) => {
+                    if tried.sent.is_empty() {
+                        course.failures.skip(candidate, None, refusal);
+                    }
+                    if woken {
+                        ring.pass_on();
+                    }
+                    return None;
+                }
+                Err(NoTurn::Keys) => {
+                    if self.wait_for_place(course, candidate, rest, reserve, *tried).await {
+                        woken = true;
+                        continue;
+                    }
+                    if woken {
+                        // Who was woken and cannot use the place wakes the next, who may.
+                        ring.pass_on();
+                    }
+                    // What was in the way may have gone in the same moment.
+                    races += 1;
+                    if self.say_obstacles(course, candidate, *tried) || !tried.is_fresh() || races > RACES {
+                        return None;
+                    }
+                    continue;
+                }
+            };
+            let (key, model) = (ring.key(turn.key), &candidate.model);
+            let debit = match self.admission.admit(&candidate.name, key.id(), model, course.estimate).await {
+                Ok(debit) => debit,
+                // Dropped, the permit of the breaker is somebody else's.
+                Err(reached) => {
+                    course.failures.limited(candidate, key, reached);
+                    if !self.admission.tells_keys_apart(&candidate.name) {
+                        return None;
+                    }
+                    tried.out.add(turn.key);
+                    continue;
+                }
+            };
+            // Last, so that it is sent in the order in which it is counted.
+            match key.send(model, course.estimate, Instant::now()) {
+                Ok(sending) => return Some(Ready { turn, debit, sending }),
+                Err(spent) => {
+                    debit.unused().await;
+                    course.failures.obstacle(candidate, key, Obstacle::Spent(spent));
+                    tried.out.add(turn.key);
+                }
+            }
+        }
+    }
+
+    /// Says why those keys are not used that the call was not sent over. Returns whether there was anything to say.
+    fn say_obstacles(&self, course: &mut Course, candidate: &Candidate, tried: Tried) -> bool {
+        let mut said = false;
+        for key in (0..candidate.keys).filter(|key| !tried.sent.has(*key) && !tried.out.has(*key)) {
+            if let Some(obstacle) = self.obstacle(candidate, key, course.estimate, Instant::now()) {
+                course.failures.obstacle(candidate, self.rings[candidate.index].key(key), obstacle);
+                said = true;
+            }
+        }
+        said
+    }
+
+    /// Reads again the keys of a provider that may have changed.
+    async fn look_for_other_keys(&self, candidate: &Candidate) {
+        let ring = &self.rings[candidate.index];
+        let changed = ring.refresh().await;
+        for key in (0..ring.keys().len()).filter(|key| changed.has(*key)) {
+            self.breakers.replaced(candidate.index, key);
+        }
+    }
+
+    /// Whether a key that was rejected has another value by now, with which it was not tried yet.
+    async fn renewed(
+        &self,
+        candidate: &Candidate,
+        key: usize,
+        version: u64,
+        error: &Error,
+        tried: &mut Tried,
+    ) -> bool {
+        if error.kind != ErrorKind::Authentication || tried.renewed.has(key) {
+            return false;
+        }
+        let ring = &self.rings[candidate.index];
+        if ring.rejected(key).await {
+            self.breakers.replaced(candidate.index, key);
+        }
+        let renewed = ring.key(key).version() != version;
+        if renewed {
+            tried.renewed.add(key);
+        }
+        renewed
+    }
+
+    /// Whether a failure was that of the key alone, and another one of the provider would take the call.
+    fn has_other_key(
+        &self,
+        course: &Course,
+        candidate: &Candidate,
+        key: usize,
+        error: &Error,
+        tried: &mut Tried,
+    ) -> bool {
+        if candidate.keys == 1 || !tells_of_key(error.kind) {
+            return false;
+        }
+        tried.out.add(key);
+        self.is_available(candidate, course.estimate, tried.out, Instant::now())
     }
 
     /// How long to wait before a failed call is made again at the same provider; `None` if it is not.
@@ -260,12 +447,13 @@ impl Router {
         failures: u32,
     ) -> Option<Duration> {
         let now = Instant::now();
-        if rest.iter().any(|c| self.breakers.is_available(c.index, &c.model, now)) {
+        let available = |of: &Candidate, at| self.is_available(of, course.estimate, Keys::default(), at);
+        if rest.iter().any(|other| available(other, now)) {
             return None;
         }
         let pause = self.retries.pause(error, failures)?;
         let in_time = pause + course.reserve() < course.left();
-        let open = !self.breakers.is_available(candidate.index, &candidate.model, now + pause);
+        let open = !available(candidate, now + pause);
         (in_time && !open && self.retries.take(candidate.index)).then_some(pause)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Candidate;
 use crate::breaker::{Refusal, whole_seconds};
+use crate::keys::{Key, Spent};
 use callboard_domain::limits;
 use callboard_domain::llm::{Error, ErrorKind, ProviderAttempt};
 use std::collections::BTreeSet;
@@ -10,10 +11,25 @@ use tokio::time::Instant;
 
 /// The wait that is named while a call tries the provider: nobody knows how long that takes.
 const PROBED: Duration = Duration::from_secs(1);
+/// The same while each place over a key is taken.
+const BUSY: Duration = Duration::from_secs(1);
 
-/// A provider that was left out.
+/// Why a key is not used, though the call could be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Obstacle {
+    /// It failed.
+    Open(Refusal),
+    /// Its provider has said that it would refuse the call.
+    Spent(Spent),
+    /// As many calls are over it as may be.
+    Busy,
+}
+
+/// A provider, or a key of it, that was left out.
 struct Skipped {
     provider: String,
+    /// The provider, and the key if it has several.
+    who: String,
     refusal: Refusal,
     /// Until when it is left out; `None`: until the call that tries it has ended.
     left: Option<Duration>,
@@ -24,9 +40,9 @@ impl Skipped {
         let cause = self.refusal.cause.reason();
         match self.left {
             Some(left) => {
-                format!("{}: left out for another {}s after {cause}", self.provider, whole_seconds(left))
+                format!("{}: left out for another {}s after {cause}", self.who, whole_seconds(left))
             }
-            None => format!("{}: left out after {cause} until a call that tries it has ended", self.provider),
+            None => format!("{}: left out after {cause} until a call that tries it has ended", self.who),
         }
     }
 }
@@ -38,6 +54,8 @@ pub(super) struct Failures {
     all: usize,
     pinned: bool,
     pub(super) attempts: Vec<ProviderAttempt>,
+    /// Of each attempt its provider, and the key if that has several.
+    who: Vec<String>,
     skipped: Vec<Skipped>,
     /// The providers that failed for their own sake, not for the call's, or were left out for that.
     down: BTreeSet<usize>,
@@ -51,9 +69,17 @@ impl Failures {
     }
 
     /// An attempt failed. `blameless`: it was given too little time.
-    pub(super) fn add(&mut self, candidate: &Candidate, duration: Duration, error: Error, blameless: bool) {
+    pub(super) fn add(
+        &mut self,
+        candidate: &Candidate,
+        key: &Key,
+        duration: Duration,
+        error: Error,
+        blameless: bool,
+    ) {
         tracing::warn!(
             provider = candidate.name,
+            key = key.id(),
             model = candidate.model,
             error.type = error.kind.reason(),
             message = error.message,
@@ -66,38 +92,58 @@ impl Failures {
         if !blameless && !for_the_call {
             self.down.insert(candidate.index);
         }
+        self.push(candidate, key, duration, error);
+    }
+
+    fn push(&mut self, candidate: &Candidate, key: &Key, duration: Duration, error: Error) {
         self.retry_after = earlier(self.retry_after, error.retry_after);
+        self.who.push(candidate.with(key));
         self.attempts.push(ProviderAttempt {
             provider: candidate.name.clone(),
+            key: key.id().to_owned(),
             model: candidate.model.clone(),
             duration,
             error: Some((error.kind, error.message)),
         });
     }
 
-    /// A limit of ours left no room for a provider: it is not to blame, and was not asked.
-    pub(super) fn limited(&mut self, candidate: &Candidate, error: Error) {
+    /// A key is not used, and nothing was sent over it.
+    pub(super) fn obstacle(&mut self, candidate: &Candidate, key: &Key, obstacle: Obstacle) {
+        let (message, wait) = match obstacle {
+            Obstacle::Open(refusal) => return self.skip(candidate, Some(key), refusal),
+            Obstacle::Spent(Spent { what, until }) => {
+                let wait = until.saturating_duration_since(Instant::now());
+                let seconds = whole_seconds(wait);
+                (format!("the provider has said that no {what} are left for another {seconds}s"), wait)
+            }
+            Obstacle::Busy => {
+                let max = key.max_in_flight().unwrap_or_default();
+                (format!("as many calls as may be are over this key at once (max_in_flight = {max})"), BUSY)
+            }
+        };
+        let error = Error { retry_after: Some(wait), ..Error::new(ErrorKind::RateLimited, message) };
+        self.limited(candidate, key, error);
+    }
+
+    /// A limit left no room for a provider: it is not to blame, and was not asked.
+    pub(super) fn limited(&mut self, candidate: &Candidate, key: &Key, error: Error) {
         tracing::debug!(
             provider = candidate.name,
+            key = key.id(),
             model = candidate.model,
             message = error.message,
             "limited"
         );
-        self.retry_after = earlier(self.retry_after, error.retry_after);
-        self.attempts.push(ProviderAttempt {
-            provider: candidate.name.clone(),
-            model: candidate.model.clone(),
-            duration: Duration::ZERO,
-            error: Some((error.kind, error.message)),
-        });
+        self.push(candidate, key, Duration::ZERO, error);
     }
 
-    /// A provider was left out.
-    pub(super) fn skip(&mut self, candidate: &Candidate, refusal: Refusal) {
+    /// A provider was left out, or one key of it.
+    pub(super) fn skip(&mut self, candidate: &Candidate, key: Option<&Key>, refusal: Refusal) {
         self.down.insert(candidate.index);
         let now = Instant::now();
         let left = refusal.until.map(|until| until.saturating_duration_since(now));
-        self.skipped.push(Skipped { provider: candidate.name.clone(), refusal, left });
+        let who = key.map_or_else(|| candidate.name.clone(), |key| candidate.with(key));
+        self.skipped.push(Skipped { provider: candidate.name.clone(), who, refusal, left });
     }
 
     /// Whether every provider there is failed, each for its own sake.
@@ -107,11 +153,11 @@ impl Failures {
 
     /// Why an answer of this candidate is not what the first provider would have given.
     pub(super) fn degraded(&self, winner: &Candidate) -> Option<String> {
-        let failed = self.attempts.iter().filter(|a| a.provider != winner.name);
-        let failed = failed.filter_map(|a| Some((a.provider.as_str(), a.error.as_ref()?.0)));
+        let failed = self.attempts.iter().zip(&self.who).filter(|(a, _)| a.provider != winner.name);
+        let failed = failed.filter_map(|(a, who)| Some((who.as_str(), a.error.as_ref()?.0)));
         let failed: Vec<_> = failed.map(named).collect();
-        let out: Vec<_> =
-            self.skipped.iter().map(|s| named((s.provider.as_str(), s.refusal.cause))).collect();
+        let out = self.skipped.iter().filter(|s| s.provider != winner.name);
+        let out: Vec<_> = out.map(|s| named((s.who.as_str(), s.refusal.cause))).collect();
         let name = &winner.name;
         match (failed.is_empty(), out.is_empty()) {
             (false, true) => Some(format!("{name} answered after {} failed", failed.join(", "))),
@@ -133,8 +179,8 @@ impl Failures {
     }
 
     pub(super) fn message(&self) -> String {
-        let failed = self.attempts.iter();
-        let failed = failed.filter_map(|a| Some(format!("{}: {}", a.provider, a.error.as_ref()?.1)));
+        let failed = self.attempts.iter().zip(&self.who);
+        let failed = failed.filter_map(|(a, who)| Some(format!("{who}: {}", a.error.as_ref()?.1)));
         let mut list: Vec<_> = failed.chain(self.skipped.iter().map(Skipped::message)).collect();
         if self.out_of_time {
             list.push("no time was left for the others".into());

@@ -2,7 +2,8 @@
 //!
 //! Candidates are tried in the configured order, each within the attempt's timeout and all within the
 //! call's. One whose breaker is open is left out, and one for which a limit leaves no room: no call touches it. The next is tried if the failure allows
-//! it. Only the last one that is left is tried again, for what may pass, and within its budget of retries:
+//! it. Of one that has several keys, a key that fails for its own sake (rejected, spent, limited) is followed by the next
+//! key before the next provider is tried. Only the last one that is left is tried again, for what may pass, and within its budget of retries:
 //! anybody else is more likely to answer, and asking a provider again that has too much to do makes it worse.
 
 mod attempt;
@@ -10,6 +11,7 @@ mod failures;
 mod retry;
 mod spans;
 mod stream;
+mod turn;
 
 pub(crate) use retry::Counts as RetryCounts;
 pub use stream::{Piece, PieceStream};
@@ -18,9 +20,11 @@ use crate::admission::{self, Admission};
 use crate::breaker::Board;
 use crate::broker::Deps;
 use crate::config::{Adapter, Config};
-use crate::health::{Health, ProviderCounts, ProviderStatus};
+use crate::health::{Health, KeyStatus, ProviderCounts, ProviderStatus};
+use crate::keys::{Key, Ring};
 use crate::provider::{Description, Provider};
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_ports::Clock;
 use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_runtime::mesh;
 use retry::Retries;
@@ -55,12 +59,15 @@ impl From<&Config> for Timeouts {
 
 pub(crate) struct Router {
     providers: Vec<Arc<dyn Provider>>,
+    /// The same with their keys.
+    rings: Vec<Ring>,
     health: Health,
     breakers: Arc<Board>,
     retries: Retries,
     admission: Admission,
     timeouts: Timeouts,
     tracer: Tracer,
+    clock: Arc<dyn Clock>,
 }
 
 impl std::fmt::Debug for Router {
@@ -80,9 +87,16 @@ struct Candidate {
     name: String,
     model: String,
     adapter: Adapter,
+    /// How many keys it has.
+    keys: usize,
 }
 
 impl Candidate {
+    /// Its name for people, with the key if it has several.
+    fn with(&self, key: &Key) -> String {
+        if self.keys > 1 { format!("{} with {}", self.name, key.id()) } else { self.name.clone() }
+    }
+
     /// Whether it is no provider, but its stand-in.
     fn local(&self) -> bool {
         self.adapter == Adapter::Offline
@@ -98,18 +112,27 @@ struct Candidates {
 }
 
 impl Router {
-    pub(crate) fn new(
-        providers: Vec<Arc<dyn Provider>>,
-        health: Health,
-        config: &Config,
-        deps: &Deps,
-    ) -> Self {
-        let names = providers.iter().map(|p| p.name().to_owned());
+    pub(crate) fn new(rings: Vec<Ring>, health: Health, config: &Config, deps: &Deps) -> Self {
+        let providers: Vec<_> = rings.iter().map(|ring| Arc::clone(ring.any())).collect();
+        let names = rings.iter().map(|ring| {
+            let keys = ring.keys().map(|key| key.id().to_owned()).filter(|id| !id.is_empty());
+            (ring.any().name().to_owned(), keys.collect())
+        });
         let breakers = Board::new(config.breaker.clone(), names, deps);
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
         let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
-        Self { providers, health, breakers, retries, admission, timeouts, tracer }
+        Self {
+            providers,
+            rings,
+            health,
+            breakers,
+            retries,
+            admission,
+            timeouts,
+            tracer,
+            clock: Arc::clone(&deps.clock),
+        }
     }
 
     /// The span of a call on its way through here.
@@ -125,9 +148,13 @@ impl Router {
     }
 
     pub(crate) fn status(&self) -> Vec<ProviderStatus> {
-        let status =
-            |(i, p): (usize, &Arc<dyn Provider>)| self.health.status(i, &**p, self.breakers.status(i));
-        self.providers.iter().enumerate().map(status).collect()
+        let status = |(i, ring): (usize, &Ring)| {
+            let breakers = self.breakers.status(i);
+            let keys = ring.keys().filter(|key| !key.id().is_empty());
+            let keys = keys.map(|key| KeyStatus::of(key, &breakers, &*self.clock)).collect();
+            self.health.status(i, &**ring.any(), breakers, keys)
+        };
+        self.rings.iter().enumerate().map(status).collect()
     }
 
     pub(crate) async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
@@ -188,7 +215,8 @@ impl Router {
             .map(|(index, p)| {
                 let description = p.describe();
                 let (model, adapter) = (model(&description), description.adapter);
-                Candidate { index, name: p.name().to_owned(), model, adapter }
+                let keys = self.rings[index].keys().len();
+                Candidate { index, name: p.name().to_owned(), model, adapter, keys }
             })
             .collect();
         if let (true, Some(name)) = (list.is_empty(), pin) {

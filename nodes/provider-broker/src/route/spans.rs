@@ -3,6 +3,7 @@
 //! Names and attributes are those of OpenTelemetry's conventions for generative AI.
 
 use super::Candidate;
+use crate::keys::Key;
 use callboard_domain::llm::Error;
 use callboard_ports::trace::{Kind, Span, Tracer};
 
@@ -40,6 +41,13 @@ impl Operation {
         span.set_with("callboard.provider", || candidate.name.clone());
         span.set_with("gen_ai.request.model", || candidate.model.clone());
         span
+    }
+}
+
+/// The key over which the last try went.
+pub(super) fn over(span: &mut Span, key: &Key) {
+    if !key.id().is_empty() {
+        span.set_with("callboard.provider.key", || key.id().to_owned());
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::stream::{Dialect, decode, of_whole};
 use super::{TEXT_BYTES, error};
+use crate::keys::{self, Key};
 use crate::provider::{ChunkStream, ProviderText};
-use crate::secret::{self, Secret};
 use callboard_domain::llm::{Error, ErrorKind};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,12 +39,13 @@ pub(crate) struct Protocol {
     pub(crate) refusal: fn(StatusCode, &HeaderMap, &[u8]) -> Error,
 }
 
-#[derive(Debug)]
+/// A client with one of a provider's keys. All of a provider share their connections.
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
     /// Without a slash at its end.
-    base_url: String,
-    key: Option<Secret>,
+    base_url: Arc<str>,
+    key: Arc<Key>,
     protocol: Protocol,
 }
 
@@ -54,7 +56,7 @@ impl Client {
     /// The field of the configuration that is wrong, and why.
     pub(crate) fn new(
         base_url: &str,
-        key: Option<Secret>,
+        key: Arc<Key>,
         protocol: Protocol,
     ) -> Result<Self, (&'static str, String)> {
         let wrong = |e: &dyn std::fmt::Display| ("base_url", format!("cannot be used: {e}"));
@@ -71,7 +73,12 @@ impl Client {
             http = http.no_proxy();
         }
         let http = http.build().map_err(|e| wrong(&error::causes(&e)))?;
-        Ok(Self { http, base_url: base_url.trim_end_matches('/').to_owned(), key, protocol })
+        Ok(Self { http, base_url: base_url.trim_end_matches('/').into(), key, protocol })
+    }
+
+    /// The same with another key.
+    pub(crate) fn with_key(&self, key: Arc<Key>) -> Self {
+        Self { key, ..self.clone() }
     }
 
     pub(crate) fn base_url(&self) -> &str {
@@ -79,12 +86,12 @@ impl Client {
     }
 
     pub(crate) fn has_key(&self) -> bool {
-        self.key.is_some()
+        self.key.secret().is_some()
     }
 
     /// The error without the key in it.
     pub(crate) fn clean(&self, error: Error) -> Error {
-        secret::clean(self.key.as_ref(), error)
+        self.key.clean(error)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Response, Error> {
@@ -110,7 +117,7 @@ impl Client {
     }
 
     async fn send(&self, mut request: RequestBuilder) -> Result<Response, Error> {
-        if let Some(key) = &self.key {
+        if let Some(key) = self.key.secret() {
             let (name, value) = match self.protocol.auth {
                 Auth::Bearer => (AUTHORIZATION.as_str(), &*format!("Bearer {}", key.expose())),
                 Auth::Header(name) => (name, key.expose()),
@@ -125,6 +132,7 @@ impl Client {
         }
         let request = request.header(ACCEPT, ACCEPTED);
         let answer = request.send().await.map_err(error::of_transport)?;
+        keys::answered(answer.headers());
         if answer.status().is_success() {
             return Ok(answer);
         }
@@ -145,7 +153,7 @@ impl Client {
         if is_json(&answer) {
             return Ok(of_whole(whole(&self.read(answer, TEXT_BYTES).await?, &model)?));
         }
-        Ok(decode::<D>(answer, model, self.key.clone()))
+        Ok(decode::<D>(answer, model, self.key.secret()))
     }
 
     /// The whole body of an answer.

@@ -6,7 +6,6 @@
 
 mod client;
 mod error;
-mod key;
 mod lines;
 mod model;
 mod read;
@@ -15,7 +14,6 @@ mod stream;
 
 pub(crate) use client::{Auth, Client, Protocol};
 pub(crate) use error::{capped, excerpt, kind_of_status, malformed, no_images, refused, worded};
-pub(crate) use key::read_key;
 pub(crate) use lines::Lines;
 pub(crate) use model::TextModel;
 pub(crate) use read::{count, document, json_hint, some_text};

@@ -1,18 +1,19 @@
 //! Which model a call is for.
 
 use callboard_domain::llm::{Error, ErrorKind};
+use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 /// The model for text where a call names none: the configured one, else the first that the provider lists.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TextModel {
     configured: Option<String>,
-    listed: OnceCell<String>,
+    listed: Arc<OnceCell<String>>,
 }
 
 impl TextModel {
     pub(crate) fn new(configured: Option<String>) -> Self {
-        Self { configured, listed: OnceCell::new() }
+        Self { configured, listed: Arc::default() }
     }
 
     /// Its name; empty while it is not known yet.

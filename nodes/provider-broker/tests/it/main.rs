@@ -5,6 +5,8 @@ mod breaker;
 mod cancel;
 mod config;
 mod faults;
+mod keys;
+mod left;
 mod limits;
 mod offline;
 mod retry;

@@ -66,6 +66,7 @@ async fn the_list_says_how_breakers_stand() {
     let at = |seconds| Some(convert::time_to_proto(NOW.after(Duration::from_secs(seconds))));
     let mut expected = v1::ProviderBreaker {
         model: "scripted-text".into(),
+        key: String::new(),
         state: v1::BreakerState::Open.into(),
         cause: "PROVIDER_QUOTA_EXCEEDED".into(),
         since: at(0),

@@ -115,6 +115,9 @@ pub struct Rule {
     /// Where; everywhere if `None`.
     #[serde(default)]
     pub endpoint: Option<Endpoint>,
+    /// For requests with this key; for all if `None`.
+    #[serde(default)]
+    pub key: Option<String>,
     /// What.
     pub fault: Fault,
     /// How often; for ever if `None`.
@@ -129,7 +132,7 @@ impl Rule {
     /// A fault for every request.
     #[must_use]
     pub fn standing(fault: Fault) -> Self {
-        Self { endpoint: None, fault, times: None, probability: 1.0 }
+        Self { endpoint: None, key: None, fault, times: None, probability: 1.0 }
     }
 
     /// A fault for the next `times` requests.
@@ -142,6 +145,13 @@ impl Rule {
     #[must_use]
     pub fn at(mut self, endpoint: Endpoint) -> Self {
         self.endpoint = Some(endpoint);
+        self
+    }
+
+    /// For requests with this key only.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
         self
     }
 
@@ -165,10 +175,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The fault of the next request at an endpoint. Counts it.
-    pub(super) fn take(&mut self, endpoint: Endpoint) -> Option<Fault> {
+    /// The fault of the next request at an endpoint with a key. Counts it.
+    pub(super) fn take(&mut self, endpoint: Endpoint, key: &str) -> Option<Fault> {
         for i in 0..self.rules.len() {
-            if self.rules[i].endpoint.is_some_and(|e| e != endpoint) || self.rules[i].times == Some(0) {
+            let rule = &self.rules[i];
+            let elsewhere = rule.endpoint.is_some_and(|e| e != endpoint);
+            if elsewhere || rule.key.as_ref().is_some_and(|k| k != key) || rule.times == Some(0) {
                 continue;
             }
             let probability = self.rules[i].probability;
@@ -202,22 +214,24 @@ mod tests {
         let mut plan = Plan {
             seed: 0,
             rules: vec![
+                Rule::standing(Fault::BadKey).with_key("b"),
                 Rule::times(Fault::Quota, 2).at(Endpoint::Chat),
                 Rule::times(Fault::Hang, 1),
                 Rule::times(Fault::Overloaded, 0),
             ],
         };
-        assert_eq!(plan.take(Endpoint::Images), Some(Fault::Hang));
-        assert_eq!(plan.take(Endpoint::Chat), Some(Fault::Quota));
-        assert_eq!(plan.take(Endpoint::Chat), Some(Fault::Quota));
-        assert_eq!(plan.take(Endpoint::Chat), None);
+        assert_eq!(plan.take(Endpoint::Images, "a"), Some(Fault::Hang));
+        assert_eq!(plan.take(Endpoint::Chat, "a"), Some(Fault::Quota));
+        assert_eq!(plan.take(Endpoint::Chat, "a"), Some(Fault::Quota));
+        assert_eq!(plan.take(Endpoint::Chat, "a"), None);
+        assert_eq!(plan.take(Endpoint::Chat, "b"), Some(Fault::BadKey));
     }
 
     #[test]
     fn a_seed_gives_the_same_faults_about_as_often_as_asked() {
         let run = |seed| {
             let mut plan = Plan { seed, rules: vec![Rule::standing(Fault::Quota).probability(0.3)] };
-            (0..1_000).map(|_| plan.take(Endpoint::Chat).is_some()).collect::<Vec<_>>()
+            (0..1_000).map(|_| plan.take(Endpoint::Chat, "a").is_some()).collect::<Vec<_>>()
         };
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));

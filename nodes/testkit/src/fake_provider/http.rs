@@ -1,5 +1,6 @@
 //! The routes, and what all endpoints do alike.
 
+use super::allowance::Left;
 use super::fault::{Endpoint, Fault, Plan};
 use super::socket::Connection;
 use super::state::{Flight, Recorded, State};
@@ -90,21 +91,37 @@ async fn serve(
     request: Request,
     answer: Answer,
 ) -> Response {
-    match admit(endpoint, state, request).await {
+    let (answered, left) = admit(endpoint, state, request).await;
+    let mut response = match answered {
         Ok(call) => answer(call),
         Err(response) => *response,
+    };
+    if let Some(left) = left {
+        left.tell(endpoint.wire(), response.headers_mut());
     }
+    response
 }
 
 /// Records a request, checks its key, and lets it fail as the plan says. A real provider checks the key
 /// first, but a fault must be a fault whatever the key.
-async fn admit(endpoint: Endpoint, state: Arc<State>, request: Request) -> Result<Call, Box<Response>> {
+async fn admit(
+    endpoint: Endpoint,
+    state: Arc<State>,
+    request: Request,
+) -> (Result<Call, Box<Response>>, Option<Left>) {
     let (parts, body) = request.into_parts();
-    let too_much = |e: axum::Error| Box::new((StatusCode::PAYLOAD_TOO_LARGE, e.to_string()).into_response());
-    let body = axum::body::to_bytes(body, BODY_BYTES).await.map_err(too_much)?;
+    let body = match axum::body::to_bytes(body, BODY_BYTES).await {
+        Ok(body) => body,
+        Err(e) => {
+            let too_much = (StatusCode::PAYLOAD_TOO_LARGE, e.to_string());
+            return (Err(Box::new(too_much.into_response())), None);
+        }
+    };
     let body = if body.is_empty() { Bytes::from_static(b"null") } else { body };
     let flight = Flight::begin(&state);
-    let fault = state.take_fault(endpoint);
+    let wire = endpoint.wire();
+    let given = wire.key(&parts.headers);
+    let fault = state.take_fault(endpoint, &given);
     let parsed = serde_json::from_slice::<Value>(&body);
     let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let path = parts.uri.to_string();
@@ -115,16 +132,24 @@ async fn admit(endpoint: Endpoint, state: Arc<State>, request: Request) -> Resul
         body: parsed.as_ref().map_or(Value::Null, Clone::clone),
         fault: fault.clone(),
     });
-    let wire = endpoint.wire();
-    let given = wire.key(&parts.headers);
-    let connection = parts.extensions.get::<ConnectInfo<Connection>>();
-    let refusal = match (&fault, &state.key, &parsed) {
-        (Some(fault), ..) => meet(fault, wire, &given, connection.map(|info| &info.0)).await,
-        (None, Some(key), _) if *key != given => Some(wire.bad_key(&given)),
-        (None, _, Err(_)) => Some(wire.no_json()),
+    // What fails by a fault is not counted.
+    let left = match (&fault, &parsed) {
+        (None, Ok(body)) if state.accepts(&given) && !body.is_null() => {
+            state.ledger().take(&given, body["model"].as_str().unwrap_or_default())
+        }
         _ => None,
     };
-    match refusal {
+    let connection = parts.extensions.get::<ConnectInfo<Connection>>();
+    let refusal = match (&fault, &parsed) {
+        (Some(fault), _) => meet(fault, wire, &given, connection.map(|info| &info.0)).await,
+        (None, _) if !state.accepts(&given) => Some(wire.bad_key(&given)),
+        (None, Err(_)) => Some(wire.no_json()),
+        _ if left.is_some_and(|left| left.refused) => {
+            wire.refusal(&Fault::RateLimit { retry_after: None }, &given)
+        }
+        _ => None,
+    };
+    let answered = match refusal {
         Some(response) => {
             flight.land();
             Err(Box::new(response))
@@ -132,7 +157,8 @@ async fn admit(endpoint: Endpoint, state: Arc<State>, request: Request) -> Resul
         None => {
             Ok(Call { state, path, headers: parts.headers, body: parsed.unwrap_or_default(), fault, flight })
         }
-    }
+    };
+    (answered, left)
 }
 
 /// The answer a fault makes, if the endpoint has no say in it.

@@ -8,6 +8,7 @@
 //!
 //! Without a script it answers `fake: ` and the last user message, as a JSON object if one is asked for.
 
+mod allowance;
 mod anthropic;
 mod chat;
 mod fault;
@@ -21,6 +22,7 @@ mod state;
 mod steps;
 mod wire;
 
+pub use allowance::Allowance;
 pub use fault::{Endpoint, Fault, Plan, Rule};
 pub use state::{Counts, Recorded};
 
@@ -45,15 +47,15 @@ pub struct FakeProvider {
 /// What a fake provider is started with.
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
-    key: Option<String>,
+    keys: Vec<String>,
     models: Vec<String>,
 }
 
 impl Builder {
-    /// Requests without this key are refused.
+    /// Requests without this key are refused; of several, without one of them.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
+        self.keys.push(key.into());
         self
     }
 
@@ -72,7 +74,7 @@ impl Builder {
         let inner = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = inner.local_addr()?;
         let stop = CancellationToken::new();
-        let state = Arc::new(State::new(self.key, self.models));
+        let state = Arc::new(State::new(self.keys, self.models));
         let app = http::app(state.clone()).into_make_service_with_connect_info::<socket::Connection>();
         let listener = Listener { inner, stop: stop.clone() };
         let mut server = JoinSet::new();
@@ -96,7 +98,7 @@ impl FakeProvider {
     /// The settings of one to start.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { key: None, models: vec!["fake-text".into(), "fake-image".into()] }
+        Builder { keys: Vec::new(), models: vec!["fake-text".into(), "fake-image".into()] }
     }
 
     /// The address to configure as the base URL of a provider like OpenAI, for example
@@ -136,6 +138,22 @@ impl FakeProvider {
     /// No request fails from now on.
     pub fn heal(&self) {
         self.plan(Plan::default());
+    }
+
+    /// From now on requests are refused that have none of these keys.
+    pub fn keys(&self, keys: impl IntoIterator<Item = impl Into<String>>) {
+        self.state.set_keys(keys.into_iter().map(Into::into).collect());
+    }
+
+    /// From now on so many requests are answered, over each key to each model.
+    pub fn allow(&self, allowance: Allowance) {
+        self.state.allow(Some(allowance));
+    }
+
+    /// How many requests were more than is allowed.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.state.ledger().refused()
     }
 
     /// The next answers, one for each request that is answered with a text. After them it echoes again.

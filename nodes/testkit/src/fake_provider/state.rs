@@ -1,5 +1,6 @@
 //! What the provider remembers: its settings, its faults, what it was asked.
 
+use super::allowance::{Allowance, Ledger};
 use super::fault::{Endpoint, Fault, Plan};
 use serde::Serialize;
 use serde_json::Value;
@@ -38,7 +39,9 @@ pub struct Counts {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) key: Option<String>,
+    /// Those that are accepted; any if there are none.
+    keys: Mutex<Vec<String>>,
+    ledger: Mutex<Ledger>,
     pub(super) models: Vec<String>,
     plan: Mutex<Plan>,
     answers: Mutex<VecDeque<String>>,
@@ -51,9 +54,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl State {
-    pub(super) fn new(key: Option<String>, models: Vec<String>) -> Self {
+    pub(super) fn new(keys: Vec<String>, models: Vec<String>) -> Self {
         Self {
-            key,
+            keys: Mutex::new(keys),
+            ledger: Mutex::default(),
             models,
             plan: Mutex::default(),
             answers: Mutex::default(),
@@ -66,8 +70,25 @@ impl State {
         *lock(&self.plan) = plan;
     }
 
-    pub(super) fn take_fault(&self, endpoint: Endpoint) -> Option<Fault> {
-        lock(&self.plan).take(endpoint)
+    pub(super) fn take_fault(&self, endpoint: Endpoint, key: &str) -> Option<Fault> {
+        lock(&self.plan).take(endpoint, key)
+    }
+
+    pub(super) fn set_keys(&self, keys: Vec<String>) {
+        *lock(&self.keys) = keys;
+    }
+
+    pub(super) fn accepts(&self, key: &str) -> bool {
+        let keys = lock(&self.keys);
+        keys.is_empty() || keys.iter().any(|accepted| accepted == key)
+    }
+
+    pub(super) fn allow(&self, allowance: Option<Allowance>) {
+        *lock(&self.ledger) = Ledger::new(allowance);
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
     }
 
     pub(super) fn push_answers(&self, answers: impl IntoIterator<Item = String>) {

@@ -94,6 +94,11 @@ pub fn providers(
     for provider in providers {
         let key = match (provider.adapter.as_str(), provider.has_key) {
             ("offline", _) => Cell::new("not needed", Paint::Dim),
+            _ if provider.keys.len() > 1 => {
+                let (all, used) = (provider.keys.len(), provider.keys.iter().filter(|k| in_use(k)).count());
+                let paint = if used == all { Paint::Good } else { Paint::Warn };
+                Cell::new(format!("{used} of {all}"), paint)
+            }
             (_, true) => Cell::new("yes", Paint::Good),
             // Some that speak the API, on one's own machine, ask for none.
             (_, false) => Cell::new("none", Paint::Warn),
@@ -104,8 +109,7 @@ pub fn providers(
             }
             _ => provider.last_error.clone(),
         };
-        let worst = provider.breakers.iter().map(v1::ProviderBreaker::state).max();
-        let (state, paint) = standing(worst.unwrap_or_default());
+        let (state, paint) = standing(state(provider));
         table.row(vec![
             Cell::new(&provider.name, Paint::Strong),
             Cell::new(state, paint),
@@ -122,9 +126,55 @@ pub fn providers(
     let mut out = table.render(palette, width);
     for provider in providers {
         let open = provider.breakers.iter().filter(|b| standing(b.state()).1 != Paint::Good);
-        open.for_each(|breaker| out.push_str(&left_out(&provider.name, breaker, now)));
+        open.for_each(|breaker| out.push_str(&left_out(provider, breaker, now)));
+        for key in &provider.keys {
+            let spent: BTreeMap<_, _> = key.spent.iter().collect();
+            spent
+                .into_iter()
+                .for_each(|(model, until)| out.push_str(&spent_key(provider, key, model, until, now)));
+        }
     }
     out
+}
+
+/// Whether calls go over a key.
+fn in_use(key: &v1::ProviderKey) -> bool {
+    standing(key.state()).1 == Paint::Good
+}
+
+/// How a provider stands for the worst of its models: with the best of its keys, if it has several.
+fn state(provider: &v1::Provider) -> v1::BreakerState {
+    let of_all = provider.breakers.iter().filter(|breaker| breaker.key.is_empty());
+    let of_model = |breaker: &v1::ProviderBreaker| {
+        let of_key = |key: &v1::ProviderKey| {
+            let own = provider.breakers.iter().find(|own| own.key == key.id && own.model == breaker.model);
+            own.map_or(v1::BreakerState::Closed, v1::ProviderBreaker::state)
+        };
+        let best = provider.keys.iter().map(of_key).min();
+        breaker.state().max(best.unwrap_or_default())
+    };
+    of_all.map(of_model).max().unwrap_or_default()
+}
+
+/// The name of a provider, with the key's if it has several.
+fn with_key(provider: &v1::Provider, key: &str) -> String {
+    match provider.keys.len() > 1 && !key.is_empty() {
+        true => format!("{} with {}", clean(&provider.name), clean(key)),
+        false => clean(&provider.name),
+    }
+}
+
+/// What a provider has said is not left of a key, and until when.
+fn spent_key(
+    provider: &v1::Provider,
+    key: &v1::ProviderKey,
+    model: &str,
+    until: &prost_types::Timestamp,
+    now: Timestamp,
+) -> String {
+    let until = point(Some(until)).map_or_else(String::new, |at| relative(at, now));
+    let (who, model) = (with_key(provider, &key.id), clean(model));
+    format!("{who}, model {model}: nothing left, as the provider said; used again {until}\n")
 }
 
 /// What a breaker's state means for the provider.
@@ -137,14 +187,15 @@ fn standing(state: v1::BreakerState) -> (&'static str, Paint) {
 }
 
 /// Why a provider is not used for a model, since when, and until when.
-fn left_out(provider: &str, breaker: &v1::ProviderBreaker, now: Timestamp) -> String {
+fn left_out(provider: &v1::Provider, breaker: &v1::ProviderBreaker, now: Timestamp) -> String {
     let since = point(breaker.since.as_ref()).map_or_else(String::new, |at| relative(at, now));
     let next = match point(breaker.until.as_ref()) {
         Some(until) => format!("tried again {}", relative(until, now)),
         None => "the next call tries it".to_owned(),
     };
-    let (provider, model, cause) = (clean(provider), clean(&breaker.model), clean(&breaker.cause));
-    format!("{provider}, model {model}: left out {since}, after {cause}; {next}\n")
+    let (who, model, cause) =
+        (with_key(provider, &breaker.key), clean(&breaker.model), clean(&breaker.cause));
+    format!("{who}, model {model}: left out {since}, after {cause}; {next}\n")
 }
 
 /// Kinds as a table.
@@ -239,8 +290,9 @@ pub fn generated(text: &str) -> String {
 /// How an answer came about, on one line.
 #[must_use]
 pub fn summary(summary: &v1::GenerateSummary) -> String {
+    let key = if summary.key.is_empty() { String::new() } else { format!(", {}", summary.key) };
     let mut text = format!(
-        "answered by {} ({}), {} tokens in and {} out",
+        "answered by {} ({}{key}), {} tokens in and {} out",
         summary.provider, summary.model, summary.input_tokens, summary.output_tokens
     );
     if summary.finish_reason == "length" {
@@ -295,6 +347,7 @@ mod tests {
             breakers: vec![
                 v1::ProviderBreaker {
                     model: "gpt-4o-mini".into(),
+                    key: String::new(),
                     state: v1::BreakerState::Open.into(),
                     cause: "PROVIDER_QUOTA_EXCEEDED".into(),
                     since: ago(seconds(20)),
@@ -303,6 +356,7 @@ mod tests {
                 },
                 v1::ProviderBreaker {
                     model: "gpt-image-1".into(),
+                    key: String::new(),
                     state: v1::BreakerState::HalfOpen.into(),
                     cause: "PROVIDER_TIMEOUT".into(),
                     since: ago(seconds(90)),
@@ -315,6 +369,41 @@ mod tests {
         let offline =
             v1::Provider { name: "offline".into(), adapter: "offline".into(), ..Default::default() };
         insta::assert_snapshot!(providers(&[openai, offline], NOW, Palette::plain(), None));
+    }
+
+    #[test]
+    fn keys_of_a_provider_are_shown_with_their_state_and_one_that_fails_does_not_leave_it_out() {
+        let key = |id: &str, state: v1::BreakerState| v1::ProviderKey {
+            id: id.into(),
+            weight: 1,
+            state: state.into(),
+            ..Default::default()
+        };
+        let breaker = |key: &str, state: v1::BreakerState| v1::ProviderBreaker {
+            model: "gpt-4o-mini".into(),
+            key: key.into(),
+            state: state.into(),
+            ..Default::default()
+        };
+        let mut spent = key("team-c", v1::BreakerState::Closed);
+        spent.spent.insert("gpt-4o-mini".into(), time_to_proto(NOW.after(seconds(7))));
+        let openai = v1::Provider {
+            name: "openai".into(),
+            adapter: "openai".into(),
+            has_key: true,
+            keys: vec![key("team-a", v1::BreakerState::Closed), key("team-b", v1::BreakerState::Open), spent],
+            breakers: vec![
+                breaker("", v1::BreakerState::Closed),
+                v1::ProviderBreaker {
+                    cause: "PROVIDER_AUTHENTICATION".into(),
+                    since: ago(seconds(20)),
+                    until: Some(time_to_proto(NOW.after(seconds(280)))),
+                    ..breaker("team-b", v1::BreakerState::Open)
+                },
+            ],
+            ..Default::default()
+        };
+        insta::assert_snapshot!(providers(&[openai], NOW, Palette::plain(), None));
     }
 
     #[test]

@@ -36,6 +36,7 @@ async fn a_span_says_whose_wire_was_spoken_and_which_provider_that_was() {
         let get = |key| call.attributes.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone());
         assert_eq!(get("gen_ai.provider.name"), Some(Value::from(name)));
         assert_eq!(get("callboard.provider"), Some(Value::from("main".to_owned())));
+        assert_eq!(get("callboard.provider.key"), Some(Value::from("key-1".to_owned())));
         assert_eq!(get("gen_ai.usage.input_tokens"), Some(Value::from(2_u32)));
     }
 }

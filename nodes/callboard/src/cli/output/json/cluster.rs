@@ -128,11 +128,38 @@ struct Provider<'a> {
     last_error: Option<&'a str>,
     last_error_at: Option<String>,
     breakers: Vec<Breaker<'a>>,
+    keys: Vec<Key<'a>>,
+}
+
+#[derive(Serialize)]
+struct Key<'a> {
+    id: &'a str,
+    weight: u32,
+    in_flight: u32,
+    max_in_flight: Option<u32>,
+    state: String,
+    cause: Option<&'a str>,
+    spent: BTreeMap<&'a str, Option<String>>,
+}
+
+impl<'a> From<&'a v1::ProviderKey> for Key<'a> {
+    fn from(key: &'a v1::ProviderKey) -> Self {
+        Self {
+            id: &key.id,
+            weight: key.weight,
+            in_flight: key.in_flight,
+            max_in_flight: (key.max_in_flight > 0).then_some(key.max_in_flight),
+            state: word(key.state().as_str_name(), "BREAKER_STATE_"),
+            cause: set(&key.cause),
+            spent: key.spent.iter().map(|(model, until)| (model.as_str(), time(Some(until)))).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
 struct Breaker<'a> {
     model: &'a str,
+    key: Option<&'a str>,
     state: String,
     cause: Option<&'a str>,
     since: Option<String>,
@@ -144,6 +171,7 @@ impl<'a> From<&'a v1::ProviderBreaker> for Breaker<'a> {
     fn from(breaker: &'a v1::ProviderBreaker) -> Self {
         Self {
             model: &breaker.model,
+            key: set(&breaker.key),
             state: word(breaker.state().as_str_name(), "BREAKER_STATE_"),
             cause: set(&breaker.cause),
             since: time(breaker.since.as_ref()),
@@ -167,6 +195,7 @@ impl<'a> From<&'a [v1::Provider]> for Providers<'a> {
             last_error: set(&p.last_error),
             last_error_at: time(p.last_error_at.as_ref()),
             breakers: p.breakers.iter().map(Breaker::from).collect(),
+            keys: p.keys.iter().map(Key::from).collect(),
         });
         Self { providers: providers.collect() }
     }
@@ -269,6 +298,7 @@ pub struct Piece<'a> {
 #[derive(Serialize)]
 struct Summary<'a> {
     provider: &'a str,
+    key: Option<&'a str>,
     model: &'a str,
     finish_reason: &'a str,
     input_tokens: u32,
@@ -281,6 +311,7 @@ struct Summary<'a> {
 #[derive(Serialize)]
 struct Attempt<'a> {
     provider: &'a str,
+    key: Option<&'a str>,
     model: &'a str,
     duration_seconds: Option<f64>,
     error: Option<&'a str>,
@@ -291,6 +322,7 @@ impl<'a> From<&'a v1::GenerateSummary> for Summary<'a> {
     fn from(s: &'a v1::GenerateSummary) -> Self {
         let attempts = s.attempts.iter().map(|a| Attempt {
             provider: &a.provider,
+            key: set(&a.key),
             model: &a.model,
             duration_seconds: seconds(a.duration.as_ref()),
             error: set(&a.error),
@@ -298,6 +330,7 @@ impl<'a> From<&'a v1::GenerateSummary> for Summary<'a> {
         });
         Self {
             provider: &s.provider,
+            key: set(&s.key),
             model: &s.model,
             finish_reason: &s.finish_reason,
             input_tokens: s.input_tokens,
