@@ -6,10 +6,12 @@ mod breaker;
 mod problems;
 mod retry;
 mod span;
+mod stages;
 
 pub use breaker::Breaker;
 pub use retry::Retry;
 pub(crate) use span::optional as optional_span;
+pub use stages::{Cache, Idempotency, KindCache};
 
 use crate::admission::Limit;
 use callboard_domain::{Violation, limits};
@@ -174,6 +176,12 @@ pub struct Config {
     pub breaker: Breaker,
     /// When a call is made again at the same provider.
     pub retry: Retry,
+    /// Whether calls for the same text at the same time become one; not those that set a temperature over 0.
+    pub single_flight: bool,
+    /// When a text is answered with what the same call was answered before.
+    pub cache: Cache,
+    /// How long the answers of calls with an idempotency key are kept.
+    pub idempotency: Idempotency,
 }
 
 impl Default for Config {
@@ -189,6 +197,9 @@ impl Default for Config {
             offline_latency: Duration::ZERO,
             breaker: Breaker::default(),
             retry: Retry::default(),
+            single_flight: true,
+            cache: Cache::default(),
+            idempotency: Idempotency::default(),
         }
     }
 }
@@ -281,6 +292,9 @@ impl Config {
         }
         for (key, problem) in self.breaker.problems().into_iter().chain(self.retry.problems()) {
             bad(key.into(), problem);
+        }
+        for (key, problem) in self.cache.problems().into_iter().chain(self.idempotency.problems()) {
+            bad(key, problem);
         }
         if self.offline_latency > limits::TIMEOUT {
             wrong.push(Violation {

@@ -9,6 +9,7 @@ mod attempt;
 mod failures;
 mod retry;
 mod spans;
+mod staged;
 mod stream;
 
 pub(crate) use retry::Counts as RetryCounts;

@@ -61,11 +61,12 @@ pub(crate) fn openai(name: &str, fake: &FakeProvider) -> ProviderConfig {
     }
 }
 
-/// Without breakers and retries: for tests of single calls, which make a provider fail over and over.
+/// Without breakers, retries and shared calls: for tests of single calls, which make a provider fail over and over.
 pub(crate) fn plain() -> Config {
     Config {
         breaker: Breaker { enabled: false, ..Breaker::default() },
         retry: Retry { max: 0, ..Retry::default() },
+        single_flight: false,
         ..Config::default()
     }
 }

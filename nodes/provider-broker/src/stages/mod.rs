@@ -1,0 +1,254 @@
+//! What a call for a text passes before its way to providers, and after it.
+//!
+//! ```text
+//! redact -> idempotency key -> exact cache -> single flight -> the route -> similar content
+//! ```
+//!
+//! Each stage is a module that knows nothing of the others; this one puts them together. A stage that a call has no use
+//! for is a condition, and what is awaited is never boxed.
+//!
+//! - What goes into a cache is whole: the model stopped by itself, the first provider answered, there is a text. An error
+//!   never does.
+//! - An answer that no provider gave for this call says so ([`Summary::from_cache`]).
+//! - Nobody gets what another namespace has asked for.
+//! - All that is kept is bounded in bytes and in time.
+
+mod asked;
+mod counts;
+mod fingerprint;
+mod flight;
+mod shelf;
+mod streamed;
+
+pub use counts::StageCounts;
+
+use crate::config::Config;
+use crate::route::PieceStream;
+use asked::{Asked, Rules};
+use callboard_domain::llm::{CacheSource, Error, ErrorKind, Summary, TextRequest, TextResponse};
+use callboard_runtime::mesh;
+use counts::Counters;
+use fingerprint::Fingerprint;
+use flight::{Answer, Flights, Part};
+use shelf::{Kept, Room, Shelf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// The way to the providers.
+pub(crate) trait Route: Send + Sync + 'static {
+    fn text(&self, request: &TextRequest) -> impl Future<Output = Answer> + Send;
+
+    fn text_stream(
+        self: &Arc<Self>,
+        request: &TextRequest,
+    ) -> impl Future<Output = Result<PieceStream, Error>> + Send;
+
+    /// Whether this is no provider, but its stand-in, who makes answers from templates.
+    fn is_local(&self, provider: &str) -> bool;
+}
+
+/// For whom a call is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scope {
+    /// The namespace of the caller.
+    namespace: String,
+    /// The kind of the task that calls; empty for a direct call.
+    kind: String,
+}
+
+impl Scope {
+    /// Of the call that is being served.
+    fn current() -> Self {
+        let mesh::Context { namespace, kind, .. } = mesh::current();
+        Self { namespace, kind }
+    }
+}
+
+/// What two calls must have in common to share one: what they ask, whether the answer is kept, their time.
+type Flight = (Fingerprint, bool, Option<Duration>);
+
+/// The stages, around a route.
+pub(crate) struct Stages<R> {
+    route: Arc<R>,
+    rules: Rules,
+    cache: Shelf,
+    flights: Flights<Flight>,
+    replays: Shelf,
+    keyed: Flights<Fingerprint>,
+    counters: Counters,
+}
+
+impl<R: Route> Stages<R> {
+    pub(crate) fn new(route: Arc<R>, config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            route,
+            rules: Rules::new(config),
+            cache: Shelf::new(config.cache.max_mb, Room::Rare),
+            flights: Flights::default(),
+            replays: Shelf::new(config.idempotency.max_mb, Room::Old),
+            keyed: Flights::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Answers a call for a text.
+    pub(crate) async fn text(self: &Arc<Self>, request: &TextRequest) -> Answer {
+        let asked = self.rules.read(Scope::current(), request.clone());
+        match asked.key {
+            Some(key) => self.by_key(key, asked).await,
+            None => self.cached(asked).await,
+        }
+    }
+
+    /// Answers a call with an idempotency key: with what the first one with it got, or gets.
+    async fn by_key(self: &Arc<Self>, key: Fingerprint, asked: Asked) -> Answer {
+        if let Some(answer) = self.replay(key, &asked)? {
+            return Ok(answer);
+        }
+        let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        let work = async move {
+            // Another one may have ended since.
+            if let Some(answer) = this.replay(key, &asked)? {
+                return Ok(answer);
+            }
+            let answer = this.cached(asked.clone()).await?;
+            this.remember(key, &asked, &answer);
+            Ok(answer)
+        };
+        match self.keyed.take_part(key, of, work) {
+            Part::First(work) => work.await,
+            Part::Joined(work) => {
+                self.counters.replayed.one();
+                self.joined(work, patience, CacheSource::Replayed).await
+            }
+            Part::Other => Err(self.refused()),
+        }
+    }
+
+    /// What a call with this key was answered.
+    fn replay(&self, key: Fingerprint, asked: &Asked) -> Result<Option<TextResponse>, Error> {
+        match self.replays.get(&key) {
+            None => Ok(None),
+            Some(kept) if kept.of == asked.of => {
+                self.counters.replayed.one();
+                Ok(Some(again(&kept.answer, CacheSource::Replayed)))
+            }
+            Some(_) => Err(self.refused()),
+        }
+    }
+
+    /// A key stands for another call.
+    fn refused(&self) -> Error {
+        self.counters.conflicts.one();
+        let message = "the idempotency key was used for another request, whose answer it still stands for: use a new \
+                       key for each request";
+        Error::new(ErrorKind::InvalidRequest, message)
+    }
+
+    /// Keeps an answer for calls with the same key. One from a template cost nothing, and may be a better one later.
+    fn remember(&self, key: Fingerprint, asked: &Asked, answer: &TextResponse) {
+        if !self.route.is_local(&answer.summary.provider) {
+            let kept = Kept::new(asked.of, &asked.scope.kind, answer.clone(), self.rules.replay_ttl());
+            self.replays.put(key, kept);
+        }
+    }
+
+    /// Answers a call from the cache, or as others do that ask for the same now.
+    async fn cached(self: &Arc<Self>, asked: Asked) -> Answer {
+        if let Some(answer) = self.known(&asked) {
+            return Ok(answer);
+        }
+        if !asked.shares {
+            return self.routed(&asked).await;
+        }
+        let flight = (asked.of, asked.keep.is_some(), asked.request.timeout);
+        let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        match self.flights.take_part(flight, of, async move { this.routed(&asked).await }) {
+            Part::First(work) => work.await,
+            Part::Joined(work) => {
+                self.counters.shared.one();
+                self.joined(work, patience, CacheSource::Shared).await
+            }
+            // What is asked is a part of the key.
+            Part::Other => Err(Error::new(ErrorKind::InvalidRequest, "two calls have the same hash")),
+        }
+    }
+
+    /// Waits with others, no longer than the call may take.
+    async fn joined(
+        &self,
+        work: impl Future<Output = Answer> + Send,
+        patience: Duration,
+        source: CacheSource,
+    ) -> Answer {
+        let late = |_| {
+            Error::new(
+                ErrorKind::Timeout,
+                format!("the call that is shared has no answer after {patience:?}"),
+            )
+        };
+        let mut answer = timeout(patience, work).await.map_err(late)??;
+        answer.summary.from_cache.get_or_insert(source);
+        Ok(answer)
+    }
+
+    /// What the cache has for a call.
+    fn known(&self, asked: &Asked) -> Option<TextResponse> {
+        if !asked.looks_up {
+            return None;
+        }
+        let kept = self.cache.get(&asked.of);
+        self.counters.looked_up(kept.is_some());
+        Some(again(&kept?.answer, CacheSource::Exact))
+    }
+
+    /// Takes a call to the providers.
+    async fn routed(&self, asked: &Asked) -> Answer {
+        // It may have been answered since it was looked for.
+        if asked.looks_up
+            && let Some(kept) = self.cache.get(&asked.of)
+        {
+            return Ok(again(&kept.answer, CacheSource::Exact));
+        }
+        let answer = self.route.text(&asked.request).await?;
+        self.keep(asked, &answer);
+        Ok(answer)
+    }
+
+    fn keep(&self, asked: &Asked, answer: &TextResponse) {
+        if let Some(ttl) = asked.keep
+            && is_whole(answer)
+        {
+            self.cache.put(asked.of, Kept::new(asked.of, &asked.scope.kind, answer.clone(), ttl));
+        }
+    }
+
+    /// What was counted so far, and what is kept.
+    pub(crate) fn counts(&self) -> StageCounts {
+        let (cached, replays) = (self.cache.size(), self.replays.size());
+        self.counters.read(cached, replays, self.flights.len() + self.keyed.len())
+    }
+
+    /// Forgets what was answered to one kind of task, or to everybody. Answers by key stay: they are no cache.
+    pub(crate) fn clear_cache(&self, kind: Option<&str>) {
+        self.cache.clear(kind);
+    }
+}
+
+/// Whether an answer is what the model would say again: it stopped by itself, and it is the model that was asked.
+fn is_whole(answer: &TextResponse) -> bool {
+    let Summary { finish_reason, degraded, from_cache, .. } = &answer.summary;
+    finish_reason == "stop" && degraded.is_none() && from_cache.is_none() && !answer.text.is_empty()
+}
+
+/// An answer that is given again: no attempt was made for it.
+fn again(answer: &TextResponse, source: CacheSource) -> TextResponse {
+    let mut answer = answer.clone();
+    answer.summary.from_cache = Some(source);
+    answer.summary.attempts.clear();
+    answer
+}
+
+#[cfg(test)]
+mod tests;
