@@ -117,7 +117,8 @@ impl Broker {
     /// If no provider made it; the error holds every attempt.
     pub async fn image(&self, request: &ImageRequest) -> Result<ImageResponse, Error> {
         check_size(request.prompt.len())?;
-        self.router.image(request).await
+        let redacted = self.stages.redacted(request);
+        self.router.image(redacted.as_ref().unwrap_or(request)).await
     }
 
     /// What was counted of each provider, in the order they are tried.

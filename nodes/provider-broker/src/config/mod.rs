@@ -11,7 +11,7 @@ mod stages;
 pub use breaker::Breaker;
 pub use retry::Retry;
 pub(crate) use span::optional as optional_span;
-pub use stages::{Cache, Idempotency, KindCache};
+pub use stages::{Cache, Idempotency, KindCache, Pattern, Redact, Similar};
 
 use crate::admission::Limit;
 use callboard_domain::{Violation, limits};
@@ -182,6 +182,10 @@ pub struct Config {
     pub cache: Cache,
     /// How long the answers of calls with an idempotency key are kept.
     pub idempotency: Idempotency,
+    /// What is taken out of prompts before anybody else sees them.
+    pub redact: Redact,
+    /// When a call that no provider answers gets the answer to a similar one.
+    pub similar: Similar,
 }
 
 impl Default for Config {
@@ -200,6 +204,8 @@ impl Default for Config {
             single_flight: true,
             cache: Cache::default(),
             idempotency: Idempotency::default(),
+            redact: Redact::default(),
+            similar: Similar::default(),
         }
     }
 }
@@ -293,7 +299,9 @@ impl Config {
         for (key, problem) in self.breaker.problems().into_iter().chain(self.retry.problems()) {
             bad(key.into(), problem);
         }
-        for (key, problem) in self.cache.problems().into_iter().chain(self.idempotency.problems()) {
+        for (key, problem) in
+            [self.cache.problems(), self.idempotency.problems(), self.similar.problems()].concat()
+        {
             bad(key, problem);
         }
         if self.offline_latency > limits::TIMEOUT {

@@ -88,6 +88,82 @@ impl Idempotency {
     }
 }
 
+/// What is taken out of prompts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redact {
+    /// What of: nothing if it is empty.
+    pub patterns: Vec<Pattern>,
+}
+
+/// Something that is known by its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pattern {
+    /// Keys of services, signed tokens, private keys.
+    Keys,
+    /// Numbers of payment cards with a right check digit.
+    Cards,
+    /// Addresses of mail.
+    Mails,
+}
+
+impl Pattern {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Keys, Self::Cards, Self::Mails];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Cards => "cards",
+            Self::Mails => "mails",
+        }
+    }
+
+    /// What stands in its place.
+    pub(crate) const fn mark(self) -> &'static str {
+        match self {
+            Self::Keys => "[REDACTED:key]",
+            Self::Cards => "[REDACTED:card]",
+            Self::Mails => "[REDACTED:mail]",
+        }
+    }
+}
+
+/// The similar-content cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Similar {
+    /// Whether a call that no provider answers may get the answer to a similar one.
+    pub enabled: bool,
+    /// How similar it must be, 1 to 100 per cent.
+    pub threshold_percent: u8,
+    /// How long an answer is kept.
+    #[serde(with = "span")]
+    pub ttl: Duration,
+    /// The most memory they take, in MB.
+    pub max_mb: u32,
+}
+
+impl Default for Similar {
+    fn default() -> Self {
+        Self { enabled: false, threshold_percent: 60, ttl: Duration::from_secs(7 * 24 * 3_600), max_mb: 64 }
+    }
+}
+
+impl Similar {
+    /// Every key that is wrong, and why.
+    pub(super) fn problems(&self) -> Vec<(String, &'static str)> {
+        let mut wrong = keeps("similar", self.ttl, self.max_mb);
+        if !(1..=100).contains(&self.threshold_percent) {
+            wrong.push(("similar.threshold_percent".into(), "must be 1 to 100"));
+        }
+        wrong
+    }
+}
+
 const SPAN: &str = "must be over zero and at most 744h";
 
 fn is_kept(ttl: Duration) -> bool {

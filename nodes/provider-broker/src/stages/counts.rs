@@ -10,6 +10,7 @@ pub(super) struct Counters {
     pub(super) shared: Counter,
     pub(super) replayed: Counter,
     pub(super) conflicts: Counter,
+    pub(super) similar: Counter,
 }
 
 /// What the stages before the route did since the start, and what they keep.
@@ -25,10 +26,16 @@ pub struct StageCounts {
     pub replayed: u64,
     /// Calls that were refused, as their key stands for another.
     pub conflicts: u64,
+    /// Calls that no provider answered, and that got the answer to a similar one.
+    pub made_do: u64,
+    /// What was taken out of prompts, by pattern.
+    pub redacted: Vec<(&'static str, u64)>,
     /// Answers in the exact cache, and the bytes they take.
     pub cached: (u64, u64),
     /// Answers that are kept by key, and the bytes they take.
     pub by_key: (u64, u64),
+    /// Answers that are kept for similar calls, and the bytes they take.
+    pub similar: (u64, u64),
     /// What is under way and may be shared.
     pub under_way: usize,
 }
@@ -38,16 +45,15 @@ impl Counters {
         if found { self.hits.one() } else { self.misses.one() }
     }
 
-    pub(super) fn read(&self, cached: (u64, u64), by_key: (u64, u64), under_way: usize) -> StageCounts {
+    pub(super) fn read(&self) -> StageCounts {
         StageCounts {
             hits: self.hits.get(),
             misses: self.misses.get(),
             shared: self.shared.get(),
             replayed: self.replayed.get(),
             conflicts: self.conflicts.get(),
-            cached,
-            by_key,
-            under_way,
+            made_do: self.similar.get(),
+            ..StageCounts::default()
         }
     }
 }

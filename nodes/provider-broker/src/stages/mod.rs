@@ -17,7 +17,9 @@ mod asked;
 mod counts;
 mod fingerprint;
 mod flight;
+mod redact;
 mod shelf;
+mod similar;
 mod streamed;
 
 pub use counts::StageCounts;
@@ -25,12 +27,17 @@ pub use counts::StageCounts;
 use crate::config::Config;
 use crate::route::PieceStream;
 use asked::{Asked, Rules};
-use callboard_domain::llm::{CacheSource, Error, ErrorKind, Summary, TextRequest, TextResponse};
+use callboard_domain::limits;
+use callboard_domain::llm::{
+    CacheSource, Error, ErrorKind, ImageRequest, ProviderAttempt, Summary, TextRequest, TextResponse,
+};
 use callboard_runtime::mesh;
 use counts::Counters;
 use fingerprint::Fingerprint;
 use flight::{Answer, Flights, Part};
+use redact::Redactor;
 use shelf::{Kept, Room, Shelf};
+use similar::Similar;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -71,11 +78,13 @@ type Flight = (Fingerprint, bool, Option<Duration>);
 /// The stages, around a route.
 pub(crate) struct Stages<R> {
     route: Arc<R>,
+    redactor: Redactor,
     rules: Rules,
     cache: Shelf,
     flights: Flights<Flight>,
     replays: Shelf,
     keyed: Flights<Fingerprint>,
+    similar: Option<Similar>,
     counters: Counters,
 }
 
@@ -83,22 +92,35 @@ impl<R: Route> Stages<R> {
     pub(crate) fn new(route: Arc<R>, config: &Config) -> Arc<Self> {
         Arc::new(Self {
             route,
+            redactor: Redactor::new(&config.redact),
             rules: Rules::new(config),
             cache: Shelf::new(config.cache.max_mb, Room::Rare),
             flights: Flights::default(),
             replays: Shelf::new(config.idempotency.max_mb, Room::Old),
             keyed: Flights::default(),
+            similar: Similar::new(&config.similar),
             counters: Counters::default(),
         })
     }
 
     /// Answers a call for a text.
     pub(crate) async fn text(self: &Arc<Self>, request: &TextRequest) -> Answer {
-        let asked = self.rules.read(Scope::current(), request.clone());
+        let asked = self.read(request);
         match asked.key {
             Some(key) => self.by_key(key, asked).await,
             None => self.cached(asked).await,
         }
+    }
+
+    /// A call for an image as providers may see it, if it is not as it was made.
+    pub(crate) fn redacted(&self, request: &ImageRequest) -> Option<ImageRequest> {
+        self.redactor.image(request)
+    }
+
+    fn read(&self, request: &TextRequest) -> Asked {
+        let mut request = request.clone();
+        self.redactor.text(&mut request);
+        self.rules.read(Scope::current(), request)
     }
 
     /// Answers a call with an idempotency key: with what the first one with it got, or gets.
@@ -146,9 +168,11 @@ impl<R: Route> Stages<R> {
         Error::new(ErrorKind::InvalidRequest, message)
     }
 
-    /// Keeps an answer for calls with the same key. One from a template cost nothing, and may be a better one later.
+    /// Keeps an answer for calls with the same key. One that nobody was paid for, as no provider answered, may be a better
+    /// one later.
     fn remember(&self, key: Fingerprint, asked: &Asked, answer: &TextResponse) {
-        if !self.route.is_local(&answer.summary.provider) {
+        let makeshift = matches!(answer.summary.from_cache, Some(CacheSource::Similar(_)));
+        if !makeshift && !self.route.is_local(&answer.summary.provider) {
             let kept = Kept::new(asked.of, &asked.scope.kind, answer.clone(), self.rules.replay_ttl());
             self.replays.put(key, kept);
         }
@@ -211,29 +235,74 @@ impl<R: Route> Stages<R> {
         {
             return Ok(again(&kept.answer, CacheSource::Exact));
         }
-        let answer = self.route.text(&asked.request).await?;
-        self.keep(asked, &answer);
-        Ok(answer)
+        match self.route.text(&asked.request).await {
+            Ok(answer) if !self.is_template(asked, &answer.summary) => {
+                self.keep(asked, &answer);
+                Ok(answer)
+            }
+            Ok(template) => {
+                let Summary { attempts, degraded, .. } = &template.summary;
+                Ok(self.instead(asked, degraded.as_deref().unwrap_or_default(), attempts).unwrap_or(template))
+            }
+            Err(error) if is_outage(error.kind) => {
+                self.instead(asked, &error.message, &error.attempts).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether an answer was made here, as no provider gave one. Who asked for that gets it.
+    fn is_template(&self, asked: &Asked, summary: &Summary) -> bool {
+        asked.request.provider.is_none() && self.route.is_local(&summary.provider)
+    }
+
+    /// The answer to a similar call, where no provider answered this one.
+    fn instead(&self, asked: &Asked, why: &str, attempts: &[ProviderAttempt]) -> Option<TextResponse> {
+        let (mut answer, percent) = self.similar.as_ref()?.find(&asked.scope, &asked.request)?;
+        self.counters.similar.one();
+        let reason = format!("the answer to a similar call of before ({percent} per cent the same): {why}");
+        answer.summary.degraded = Some(limits::cut_message(reason));
+        answer.summary.from_cache = Some(CacheSource::Similar(percent));
+        answer.summary.attempts = attempts.to_vec();
+        Some(answer)
     }
 
     fn keep(&self, asked: &Asked, answer: &TextResponse) {
-        if let Some(ttl) = asked.keep
-            && is_whole(answer)
-        {
+        if !is_whole(answer) {
+            return;
+        }
+        if let Some(ttl) = asked.keep {
             self.cache.put(asked.of, Kept::new(asked.of, &asked.scope.kind, answer.clone(), ttl));
+        }
+        if let Some(similar) = &self.similar {
+            similar.keep(&asked.scope, &asked.request, answer);
         }
     }
 
     /// What was counted so far, and what is kept.
     pub(crate) fn counts(&self) -> StageCounts {
-        let (cached, replays) = (self.cache.size(), self.replays.size());
-        self.counters.read(cached, replays, self.flights.len() + self.keyed.len())
+        StageCounts {
+            cached: self.cache.size(),
+            by_key: self.replays.size(),
+            similar: self.similar.as_ref().map(Similar::size).unwrap_or_default(),
+            under_way: self.flights.len() + self.keyed.len(),
+            redacted: self.redactor.counts(),
+            ..self.counters.read()
+        }
     }
 
     /// Forgets what was answered to one kind of task, or to everybody. Answers by key stay: they are no cache.
     pub(crate) fn clear_cache(&self, kind: Option<&str>) {
         self.cache.clear(kind);
+        if let Some(similar) = &self.similar {
+            similar.clear(kind);
+        }
     }
+}
+
+/// Whether nobody could answer; not: nobody would.
+const fn is_outage(kind: ErrorKind) -> bool {
+    kind.allows_fallback() && !matches!(kind, ErrorKind::ContentFiltered)
 }
 
 /// Whether an answer is what the model would say again: it stopped by itself, and it is the model that was asked.

@@ -36,6 +36,11 @@ impl Kept {
         Self { of, kind, answer, sketch, ttl, until: Instant::now() + ttl }
     }
 
+    /// The same with a sketch of the question.
+    pub(super) fn with(self, sketch: Box<[u32]>) -> Self {
+        Self { sketch, ..self }
+    }
+
     fn bytes(&self) -> u32 {
         let TextResponse { text, summary } = &self.answer;
         let texts = text.capacity() + summary.provider.len() + summary.model.len();

@@ -3,7 +3,7 @@
 //! Streams do not share calls: each is read at its own pace.
 
 use super::asked::Asked;
-use super::{Route, Scope, Stages};
+use super::{Route, Stages, is_outage};
 use crate::route::{Piece, PieceStream};
 use callboard_domain::limits;
 use callboard_domain::llm::{Error, Summary, TextRequest, TextResponse};
@@ -14,13 +14,19 @@ use std::sync::Arc;
 impl<R: Route> Stages<R> {
     /// Answers a call for a text as a stream.
     pub(crate) async fn text_stream(self: &Arc<Self>, request: &TextRequest) -> Result<PieceStream, Error> {
-        let asked = self.rules.read(Scope::current(), request.clone());
+        let asked = self.read(request);
         let replayed = asked.key.map(|key| self.replay(key, &asked)).transpose()?.flatten();
         if let Some(answer) = replayed.or_else(|| self.known(&asked)) {
             return Ok(told(answer));
         }
-        let pieces = self.route.text_stream(&asked.request).await?;
-        if asked.key.is_none() && asked.keep.is_none() {
+        let pieces = match self.route.text_stream(&asked.request).await {
+            Ok(pieces) => pieces,
+            Err(error) if is_outage(error.kind) => {
+                return self.instead(&asked, &error.message, &error.attempts).map(told).ok_or(error);
+            }
+            Err(error) => return Err(error),
+        };
+        if asked.key.is_none() && asked.keep.is_none() && self.similar.is_none() {
             return Ok(pieces);
         }
         let mut listener = Listener { stages: Arc::clone(self), asked, text: Some(String::new()) };

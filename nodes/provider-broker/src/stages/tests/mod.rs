@@ -3,6 +3,7 @@
 mod cached;
 mod keys;
 mod shared;
+mod similar;
 mod streams;
 
 use super::{Answer, Route, Stages};
@@ -26,6 +27,8 @@ struct Fake {
     gate: Semaphore,
     /// What the next calls end with, instead of their number.
     next: Mutex<VecDeque<Answer>>,
+    /// The first message of each.
+    prompts: Mutex<Vec<String>>,
 }
 
 /// A call that is under way.
@@ -46,13 +49,18 @@ impl Fake {
         self.open.load(Ordering::SeqCst)
     }
 
+    fn prompts(&self) -> Vec<String> {
+        self.prompts.lock().unwrap().clone()
+    }
+
     fn then(&self, answer: Answer) {
         self.next.lock().unwrap().push_back(answer);
     }
 }
 
 impl Route for Fake {
-    async fn text(&self, _: &TextRequest) -> Answer {
+    async fn text(&self, request: &TextRequest) -> Answer {
+        self.prompts.lock().unwrap().push(request.messages[0].content.clone());
         let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         self.open.fetch_add(1, Ordering::SeqCst);
         let _open = Open(&self.open);
@@ -121,6 +129,7 @@ fn gated(config: &Config) -> (Arc<Fake>, Arc<Stages<Fake>>) {
         open: AtomicU32::new(0),
         gate: Semaphore::new(0),
         next: Mutex::default(),
+        prompts: Mutex::default(),
     });
     let stages = Stages::new(Arc::clone(&fake), config);
     (fake, stages)
