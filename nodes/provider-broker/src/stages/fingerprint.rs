@@ -83,8 +83,12 @@ pub(super) fn call(route: &str, scope: &Scope, request: &TextRequest) -> Fingerp
 }
 
 /// A caller's idempotency key, in its namespace.
+///
+/// For a task it stands for the attempts that follow each other without a failure. One that was lost with its node is none:
+/// what was paid for before is not paid for again. But what a handler was given before it failed may be why it did: it is not
+/// given the same again.
 pub(super) fn key(scope: &Scope, key: &str) -> Fingerprint {
-    Digest::of("callboard key 1").text(&scope.namespace).text(key).finish()
+    Digest::of("callboard key 1").text(&scope.namespace).text(key).number(scope.failures).finish()
 }
 
 pub(super) const fn speaker(role: Role) -> &'static str {
@@ -133,13 +137,14 @@ mod tests {
             other(&|r| r.temperature = Some(0.1)),
             other(&|r| r.json = true),
             call("another route", &Scope::default(), &base),
-            call("route", &Scope { namespace: "lab".into(), kind: String::new() }, &base),
+            call("route", &Scope { namespace: "lab".into(), ..Scope::default() }, &base),
         ];
         for (i, one) in different.iter().enumerate() {
             assert!(!different[..i].contains(one), "{i}");
         }
-        // The kind that asks does not change what is asked.
-        assert_eq!(call("route", &Scope { namespace: String::new(), kind: "k".into() }, &base), of(&base));
+        // Which task asks, and how often it has failed, does not change what is asked.
+        let scope = Scope { kind: "k".into(), failures: 3, ..Scope::default() };
+        assert_eq!(call("route", &scope, &base), of(&base));
     }
 
     proptest! {

@@ -62,13 +62,15 @@ pub(crate) struct Scope {
     namespace: String,
     /// The kind of the task that calls; empty for a direct call.
     kind: String,
+    /// How many attempts of that task failed by themselves before this one.
+    failures: u32,
 }
 
 impl Scope {
     /// Of the call that is being served.
     fn current() -> Self {
-        let mesh::Context { namespace, kind, .. } = mesh::current();
-        Self { namespace, kind }
+        let mesh::Context { namespace, kind, failures, .. } = mesh::current();
+        Self { namespace, kind, failures }
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Context {
     pub namespace: String,
     /// The kind of the task that calls; empty for a direct call.
     pub kind: String,
+    /// How many attempts of that task failed by themselves before this one.
+    pub failures: u32,
 }
 
 tokio::task_local! {
@@ -73,6 +75,7 @@ impl Context {
             self.request_id.clone_from(&call.request_id);
             self.namespace.clone_from(&call.namespace);
             self.kind.clone_from(&call.kind);
+            self.failures = call.failures;
         }
         self
     }
@@ -134,6 +137,7 @@ impl Caller {
         }
         if call.kind.is_empty() {
             call.kind = current.kind;
+            call.failures = current.failures;
         }
         if call.request_id.is_empty() {
             call.request_id = if current.request_id.is_empty() {
@@ -208,6 +212,7 @@ mod tests {
             caller: "a".into(),
             namespace: "lab".into(),
             kind: "text.generate".into(),
+            failures: 2,
         };
         let context = Context::from_metadata(&incoming).with_call(Some(&cause));
         let made = context.scope(async {

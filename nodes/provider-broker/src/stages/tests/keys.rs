@@ -87,3 +87,20 @@ async fn without_room_keys_are_only_passed_on() {
     }
     assert_eq!(fake.calls(), 2);
 }
+
+#[tokio::test]
+async fn a_task_gets_its_answer_again_after_a_crash_and_another_after_a_failure() {
+    let (fake, stages) = stages(&Config::default());
+    let after = |failures: u32| {
+        let context = mesh::Context { kind: "k".into(), failures, ..Default::default() };
+        let stages = Arc::clone(&stages);
+        context.scope(async move { stages.text(&keyed("task/text", "a")).await.unwrap().text })
+    };
+    assert_eq!(after(0).await, "answer 1");
+    // Its node was killed: the attempt is lost, and has not failed.
+    assert_eq!(after(0).await, "answer 1");
+    // The handler could not use the answer, and failed.
+    assert_eq!(after(1).await, "answer 2");
+    assert_eq!(after(1).await, "answer 2");
+    assert_eq!(fake.calls(), 2);
+}
