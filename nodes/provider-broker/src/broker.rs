@@ -11,7 +11,7 @@ use crate::stages::{StageCounts, Stages};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
 use callboard_domain::{Violation, limits};
-use callboard_ports::{Clock, TokenBuckets, Tracer};
+use callboard_ports::{Answers, Clock, TokenBuckets, Tracer};
 use std::sync::Arc;
 
 /// Takes what the broker observed, for the alerts. It must not block.
@@ -38,6 +38,8 @@ pub struct Deps {
     pub jitter: Jitter,
     /// Where the limits are kept: this node's, or the cluster's.
     pub buckets: Arc<dyn TokenBuckets>,
+    /// The answers that the nodes of a cluster share; none for a node by itself.
+    pub answers: Option<Arc<dyn Answers>>,
 }
 
 /// Answers calls for texts and images through the configured providers.
@@ -88,7 +90,7 @@ impl Broker {
     pub fn with_providers(config: &Config, providers: Vec<Arc<dyn Provider>>, deps: &Deps) -> Arc<Self> {
         let health = Health::new(providers.len(), deps.clock.clone(), deps.observe.clone());
         let router = Arc::new(Router::new(providers, health, config, deps));
-        let stages = Stages::new(Arc::clone(&router), config);
+        let stages = Stages::new(Arc::clone(&router), config, deps.answers.clone());
         Arc::new(Self { router, stages })
     }
 

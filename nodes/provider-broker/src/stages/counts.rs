@@ -5,8 +5,8 @@ use callboard_ports::metrics::Counter;
 /// What is counted as it happens.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    hits: Counter,
-    misses: Counter,
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
     pub(super) shared: Counter,
     pub(super) replayed: Counter,
     pub(super) conflicts: Counter,
@@ -41,10 +41,6 @@ pub struct StageCounts {
 }
 
 impl Counters {
-    pub(super) fn looked_up(&self, found: bool) {
-        if found { self.hits.one() } else { self.misses.one() }
-    }
-
     pub(super) fn read(&self) -> StageCounts {
         StageCounts {
             hits: self.hits.get(),

@@ -17,6 +17,12 @@ impl std::fmt::Debug for Fingerprint {
     }
 }
 
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Takes in fields one after the other, each so that it cannot be taken for a part of its neighbours.
 pub(super) struct Digest(Sha256);
 

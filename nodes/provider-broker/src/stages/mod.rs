@@ -18,6 +18,7 @@ mod counts;
 mod fingerprint;
 mod flight;
 mod redact;
+mod second;
 mod shelf;
 mod similar;
 mod streamed;
@@ -31,11 +32,13 @@ use callboard_domain::limits;
 use callboard_domain::llm::{
     CacheSource, Error, ErrorKind, ImageRequest, ProviderAttempt, Summary, TextRequest, TextResponse,
 };
+use callboard_ports::answers::Answers;
 use callboard_runtime::mesh;
 use counts::Counters;
 use fingerprint::Fingerprint;
 use flight::{Answer, Flights, Part};
 use redact::Redactor;
+use second::{COPIED, Second};
 use shelf::{Kept, Room, Shelf};
 use similar::Similar;
 use std::sync::Arc;
@@ -86,12 +89,14 @@ pub(crate) struct Stages<R> {
     flights: Flights<Flight>,
     replays: Shelf,
     keyed: Flights<Fingerprint>,
+    second: Second,
     similar: Option<Similar>,
     counters: Counters,
 }
 
 impl<R: Route> Stages<R> {
-    pub(crate) fn new(route: Arc<R>, config: &Config) -> Arc<Self> {
+    /// The stages of a node; `shared` are the answers that it shares with others, if it does.
+    pub(crate) fn new(route: Arc<R>, config: &Config, shared: Option<Arc<dyn Answers>>) -> Arc<Self> {
         Arc::new(Self {
             route,
             redactor: Redactor::new(&config.redact),
@@ -100,6 +105,7 @@ impl<R: Route> Stages<R> {
             flights: Flights::default(),
             replays: Shelf::new(config.idempotency.max_mb, Room::Old),
             keyed: Flights::default(),
+            second: Second::new(shared),
             similar: Similar::new(&config.similar),
             counters: Counters::default(),
         })
@@ -132,12 +138,15 @@ impl<R: Route> Stages<R> {
         }
         let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
         let work = async move {
-            // Another one may have ended since.
+            // Another one may have ended since, or on another node.
             if let Some(answer) = this.replay(key, &asked)? {
                 return Ok(answer);
             }
+            if let Some(answer) = this.replay_of_others(key, &asked).await? {
+                return Ok(answer);
+            }
             let answer = this.cached(asked.clone()).await?;
-            this.remember(key, &asked, &answer);
+            this.remember(key, &asked, &answer).await;
             Ok(answer)
         };
         match self.keyed.take_part(key, of, work) {
@@ -162,6 +171,21 @@ impl<R: Route> Stages<R> {
         }
     }
 
+    /// What a call with this key was answered on another node.
+    async fn replay_of_others(&self, key: Fingerprint, asked: &Asked) -> Result<Option<TextResponse>, Error> {
+        match self.second.get(key, asked.of).await {
+            None => Ok(None),
+            Some((_, false)) => Err(self.refused()),
+            Some((answer, true)) => {
+                self.counters.replayed.one();
+                let again = again(&answer, CacheSource::Replayed);
+                let ttl = self.rules.replay_ttl().min(COPIED);
+                self.replays.put(key, Kept::new(asked.of, &asked.scope.kind, answer, ttl));
+                Ok(Some(again))
+            }
+        }
+    }
+
     /// A key stands for another call.
     fn refused(&self) -> Error {
         self.counters.conflicts.one();
@@ -172,11 +196,12 @@ impl<R: Route> Stages<R> {
 
     /// Keeps an answer for calls with the same key. One that nobody was paid for, as no provider answered, may be a better
     /// one later.
-    fn remember(&self, key: Fingerprint, asked: &Asked, answer: &TextResponse) {
+    async fn remember(&self, key: Fingerprint, asked: &Asked, answer: &TextResponse) {
         let makeshift = matches!(answer.summary.from_cache, Some(CacheSource::Similar(_)));
         if !makeshift && !self.route.is_local(&answer.summary.provider) {
-            let kept = Kept::new(asked.of, &asked.scope.kind, answer.clone(), self.rules.replay_ttl());
-            self.replays.put(key, kept);
+            let ttl = self.rules.replay_ttl();
+            self.replays.put(key, Kept::new(asked.of, &asked.scope.kind, answer.clone(), ttl));
+            self.second.put(key, asked.of, answer, ttl).await;
         }
     }
 
@@ -224,22 +249,39 @@ impl<R: Route> Stages<R> {
         if !asked.looks_up {
             return None;
         }
-        let kept = self.cache.get(&asked.of);
-        self.counters.looked_up(kept.is_some());
-        Some(again(&kept?.answer, CacheSource::Exact))
+        let kept = self.cache.get(&asked.of)?;
+        self.counters.hits.one();
+        Some(again(&kept.answer, CacheSource::Exact))
+    }
+
+    /// What the cache has for a call, on this node or another, as it is about to be made.
+    async fn known_anywhere(&self, asked: &Asked) -> Option<TextResponse> {
+        if !asked.looks_up {
+            return None;
+        }
+        // It may have been answered since it was looked for.
+        if let Some(answer) = self.known(asked) {
+            return Some(answer);
+        }
+        let Some((answer, true)) = self.second.get(asked.of, asked.of).await else {
+            self.counters.misses.one();
+            return None;
+        };
+        self.counters.hits.one();
+        let again = again(&answer, CacheSource::Exact);
+        let ttl = asked.keep.map_or(COPIED, |ttl| ttl.min(COPIED));
+        self.cache.put(asked.of, Kept::new(asked.of, &asked.scope.kind, answer, ttl));
+        Some(again)
     }
 
     /// Takes a call to the providers.
     async fn routed(&self, asked: &Asked) -> Answer {
-        // It may have been answered since it was looked for.
-        if asked.looks_up
-            && let Some(kept) = self.cache.get(&asked.of)
-        {
-            return Ok(again(&kept.answer, CacheSource::Exact));
+        if let Some(answer) = self.known_anywhere(asked).await {
+            return Ok(answer);
         }
         match self.route.text(&asked.request).await {
             Ok(answer) if !self.is_template(asked, &answer.summary) => {
-                self.keep(asked, &answer);
+                self.keep(asked, &answer).await;
                 Ok(answer)
             }
             Ok(template) => {
@@ -269,12 +311,13 @@ impl<R: Route> Stages<R> {
         Some(answer)
     }
 
-    fn keep(&self, asked: &Asked, answer: &TextResponse) {
+    async fn keep(&self, asked: &Asked, answer: &TextResponse) {
         if !is_whole(answer) {
             return;
         }
         if let Some(ttl) = asked.keep {
             self.cache.put(asked.of, Kept::new(asked.of, &asked.scope.kind, answer.clone(), ttl));
+            self.second.put(asked.of, asked.of, answer, ttl).await;
         }
         if let Some(similar) = &self.similar {
             similar.keep(&asked.scope, &asked.request, answer);
@@ -293,7 +336,8 @@ impl<R: Route> Stages<R> {
         }
     }
 
-    /// Forgets what was answered to one kind of task, or to everybody. Answers by key stay: they are no cache.
+    /// Forgets what this node keeps of answers to one kind of task, or to everybody. Answers by key stay: they are no cache;
+    /// so does what nodes share, for its time.
     pub(crate) fn clear_cache(&self, kind: Option<&str>) {
         self.cache.clear(kind);
         if let Some(similar) = &self.similar {

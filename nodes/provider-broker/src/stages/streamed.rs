@@ -15,8 +15,7 @@ impl<R: Route> Stages<R> {
     /// Answers a call for a text as a stream.
     pub(crate) async fn text_stream(self: &Arc<Self>, request: &TextRequest) -> Result<PieceStream, Error> {
         let asked = self.read(request);
-        let replayed = asked.key.map(|key| self.replay(key, &asked)).transpose()?.flatten();
-        if let Some(answer) = replayed.or_else(|| self.known(&asked)) {
+        if let Some(answer) = self.answered(&asked).await? {
             return Ok(told(answer));
         }
         let pieces = match self.route.text_stream(&asked.request).await {
@@ -29,8 +28,27 @@ impl<R: Route> Stages<R> {
         if asked.key.is_none() && asked.keep.is_none() && self.similar.is_none() {
             return Ok(pieces);
         }
-        let mut listener = Listener { stages: Arc::clone(self), asked, text: Some(String::new()) };
-        Ok(pieces.inspect(move |piece| listener.hear(piece)).boxed())
+        let listener = Listener { stages: Arc::clone(self), asked, text: Some(String::new()) };
+        let heard = stream::unfold((pieces, listener), |(mut pieces, mut listener)| async move {
+            let piece = pieces.next().await?;
+            listener.hear(&piece).await;
+            Some((piece, (pieces, listener)))
+        });
+        Ok(heard.boxed())
+    }
+
+    /// What there is of an answer already.
+    async fn answered(&self, asked: &Asked) -> Result<Option<TextResponse>, Error> {
+        if let Some(key) = asked.key {
+            let replayed = match self.replay(key, asked)? {
+                None => self.replay_of_others(key, asked).await?,
+                here => here,
+            };
+            if replayed.is_some() {
+                return Ok(replayed);
+            }
+        }
+        Ok(self.known_anywhere(asked).await)
     }
 }
 
@@ -52,7 +70,7 @@ struct Listener<R> {
 }
 
 impl<R: Route> Listener<R> {
-    fn hear(&mut self, piece: &Result<Piece, Error>) {
+    async fn hear(&mut self, piece: &Result<Piece, Error>) {
         match piece {
             Ok(Piece::Delta(delta)) => {
                 if let Some(text) = &mut self.text {
@@ -63,9 +81,9 @@ impl<R: Route> Listener<R> {
             Ok(Piece::End(summary)) => {
                 let Some(text) = self.text.take() else { return };
                 let answer = TextResponse { text, summary: Summary::clone(summary) };
-                self.stages.keep(&self.asked, &answer);
+                self.stages.keep(&self.asked, &answer).await;
                 if let Some(key) = self.asked.key {
-                    self.stages.remember(key, &self.asked, &answer);
+                    self.stages.remember(key, &self.asked, &answer).await;
                 }
             }
             Ok(Piece::Begin(_)) | Err(_) => {}

@@ -47,6 +47,7 @@ pub(crate) fn deps() -> (Deps, Seen) {
         tracer: callboard_ports::Tracer::default(),
         jitter: Arc::new(|| 0.0),
         buckets: Arc::new(Buckets::default()),
+        answers: None,
     };
     (deps, seen)
 }

@@ -2,6 +2,7 @@
 
 mod cached;
 mod keys;
+mod second;
 mod shared;
 mod similar;
 mod streams;
@@ -131,7 +132,7 @@ fn gated(config: &Config) -> (Arc<Fake>, Arc<Stages<Fake>>) {
         next: Mutex::default(),
         prompts: Mutex::default(),
     });
-    let stages = Stages::new(Arc::clone(&fake), config);
+    let stages = Stages::new(Arc::clone(&fake), config, None);
     (fake, stages)
 }
 
