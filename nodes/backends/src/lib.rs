@@ -6,6 +6,7 @@
 //! Nothing here knows actors, the network or configuration files: options are plain data, and the
 //! one binary wires them.
 
+pub mod answers;
 pub mod artifacts;
 pub mod handoff;
 pub mod locks;

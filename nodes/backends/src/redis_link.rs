@@ -133,6 +133,11 @@ impl Link {
         .await
     }
 
+    /// Runs a command. It may run twice if the connection breaks: what it does must bear that.
+    pub(crate) async fn call<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
+        self.in_time(self.send(command)).await
+    }
+
     /// Whether Redis takes writes: it answers, is no replica and has memory.
     pub(crate) async fn probe(&self) -> Result<(), Error> {
         let mut write = redis::cmd("SET");

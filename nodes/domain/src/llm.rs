@@ -1,5 +1,9 @@
 //! Calls to language and image models, as every provider's adapter sees them.
 
+mod cached;
+
+pub use cached::{CacheMode, CacheSource};
+
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -42,6 +46,8 @@ pub struct TextRequest {
     pub timeout: Option<Duration>,
     /// The stable key of this call: `task/step`.
     pub idempotency_key: Option<String>,
+    /// Whether it may be answered with what the same call was answered before.
+    pub cache: CacheMode,
 }
 
 impl TextRequest {
@@ -109,10 +115,12 @@ pub struct Summary {
     pub model: String,
     /// Why the model stopped: `stop`, `length`.
     pub finish_reason: String,
-    /// The tokens it took.
+    /// The tokens it took; those of the earlier call if it came from a cache.
     pub usage: Usage,
     /// Every attempt, the last one being the answer.
     pub attempts: Vec<ProviderAttempt>,
+    /// Where it came from, if no provider was called for it.
+    pub from_cache: Option<CacheSource>,
     /// Why the answer is not what the first provider would have given, if it is not.
     pub degraded: Option<String>,
 }

@@ -5,6 +5,7 @@
 //! No trait names an engine. Whether a hand-off needs an outbox row is the store's business.
 
 pub mod alerts;
+pub mod answers;
 pub mod artifacts;
 pub mod clock;
 #[cfg(feature = "contract")]
@@ -21,6 +22,7 @@ pub mod taker;
 pub mod token_buckets;
 pub mod trace;
 
+pub use answers::Answers;
 pub use artifacts::Artifacts;
 pub use clock::{Clock, SystemClock};
 pub use epochs::Epochs;

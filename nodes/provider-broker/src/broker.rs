@@ -8,10 +8,11 @@ use crate::ollama::Ollama;
 use crate::openai::OpenAi;
 use crate::provider::Provider;
 use crate::route::{PieceStream, Router};
+use crate::stages::{StageCounts, Stages};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
 use callboard_domain::{Violation, limits};
-use callboard_ports::{Clock, TokenBuckets, Tracer};
+use callboard_ports::{Answers, Clock, TokenBuckets, Tracer};
 use std::sync::Arc;
 
 /// Takes what the broker observed, for the alerts. It must not block.
@@ -38,15 +39,23 @@ pub struct Deps {
     pub jitter: Jitter,
     /// Where the limits are kept: this node's, or the cluster's.
     pub buckets: Arc<dyn TokenBuckets>,
+    /// The answers that the nodes of a cluster share; none for a node by itself.
+    pub answers: Option<Arc<dyn Answers>>,
 }
 
 /// Answers calls for texts and images through the configured providers.
 ///
-/// What comes later goes here: quotas, budgets and the answer caches before the router is called, accounting after it.
-/// Limits are part of the route: one that is reached sends a call on to the next provider.
-#[derive(Debug)]
+/// A call for a text passes the stages first: see `stages`. What comes later goes here: quotas and budgets before the router
+/// is called, accounting after it. Limits are part of the route: one that is reached sends a call on to the next provider.
 pub struct Broker {
     router: Arc<Router>,
+    stages: Arc<Stages<Router>>,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("router", &self.router).finish_non_exhaustive()
+    }
 }
 
 impl Broker {
@@ -86,7 +95,9 @@ impl Broker {
 
     fn with_rings(config: &Config, rings: Vec<Ring>, deps: &Deps) -> Arc<Self> {
         let health = Health::new(rings.len(), deps.clock.clone(), deps.observe.clone());
-        Arc::new(Self { router: Arc::new(Router::new(rings, health, config, deps)) })
+        let router = Arc::new(Router::new(rings, health, config, deps));
+        let stages = Stages::new(Arc::clone(&router), config, deps.answers.clone());
+        Arc::new(Self { router, stages })
     }
 
     /// Generates a text.
@@ -95,7 +106,7 @@ impl Broker {
     /// If no provider answered; the error holds every attempt.
     pub async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
         check_size(request.messages.iter().map(|m| m.content.len()).sum())?;
-        self.router.text(request).await
+        self.stages.text(request).await
     }
 
     /// Generates a text as a stream. Before the first piece a failing provider is replaced by the next;
@@ -105,7 +116,7 @@ impl Broker {
     /// If no provider began to answer.
     pub async fn text_stream(&self, request: &TextRequest) -> Result<PieceStream, Error> {
         check_size(request.messages.iter().map(|m| m.content.len()).sum())?;
-        self.router.text_stream(request).await
+        self.stages.text_stream(request).await
     }
 
     /// Generates an image.
@@ -114,13 +125,25 @@ impl Broker {
     /// If no provider made it; the error holds every attempt.
     pub async fn image(&self, request: &ImageRequest) -> Result<ImageResponse, Error> {
         check_size(request.prompt.len())?;
-        self.router.image(request).await
+        let redacted = self.stages.redacted(request);
+        self.router.image(redacted.as_ref().unwrap_or(request)).await
     }
 
     /// What was counted of each provider, in the order they are tried.
     #[must_use]
     pub fn counts(&self) -> Vec<ProviderCounts> {
         self.router.counts()
+    }
+
+    /// What the stages before the providers did, and what they keep.
+    #[must_use]
+    pub fn stage_counts(&self) -> StageCounts {
+        self.stages.counts()
+    }
+
+    /// Forgets the answers in the exact cache: those to one kind of task, or all.
+    pub fn clear_cache(&self, kind: Option<&str>) {
+        self.stages.clear_cache(kind);
     }
 
     /// The providers, in the order they are tried, and how they fare.

@@ -30,6 +30,7 @@ pub mod provider;
 mod route;
 mod secret;
 mod service;
+mod stages;
 mod window;
 mod wire;
 
@@ -43,3 +44,4 @@ pub use offline::{Offline, SKELETON_PREFIX};
 pub use provider::Provider;
 pub use route::{Piece, PieceStream};
 pub use service::Service;
+pub use stages::StageCounts;

@@ -7,7 +7,7 @@ use crate::stats::Ended;
 use bytes::Bytes;
 use callboard_contracts::mesh::v1;
 use callboard_domain::{
-    Attempt, Outcome, RetryPolicy, SessionId, TaskError, Timestamp, TraceContext, limits,
+    Attempt, Outcome, RetryPolicy, SessionId, Task, TaskError, Timestamp, TraceContext, limits,
 };
 use callboard_ports::store::{self, Claimed, Fenced, Finish, ProgressReport, Started};
 use callboard_ports::trace::{Kind, Span};
@@ -47,7 +47,7 @@ enum End {
 /// Runs an attempt. What it calls, and what is logged meanwhile, is named as the attempt's.
 pub(crate) async fn run(engine: Arc<Engine>, claimed: Claimed, hold: Hold, sent: Option<TraceContext>) {
     let span = begin(&engine, &claimed, &hold, sent);
-    let cause = cause(&hold, span.context());
+    let cause = cause(&hold, &claimed.task, span.context());
     cause.scope(attempt(engine, claimed, hold, span)).await;
 }
 
@@ -211,7 +211,7 @@ async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold) -> End {
 
 /// What the calls of an attempt carry: its span in the trace of its task, and the attempt as their fence. The
 /// request that caused them is the attempt, named `task/attempt`.
-fn cause(hold: &Hold, place: TraceContext) -> mesh::Context {
+fn cause(hold: &Hold, task: &Task, place: TraceContext) -> mesh::Context {
     let Attempt { task_id, number } = hold.attempt;
     mesh::Context {
         request_id: format!("{task_id}/{number}"),
@@ -222,6 +222,9 @@ fn cause(hold: &Hold, place: TraceContext) -> mesh::Context {
             task_id: task_id.to_string(),
             attempt: number,
         }),
+        namespace: task.spec.namespace.as_ref().into(),
+        kind: task.spec.kind.as_ref().into(),
+        failures: task.life.failures,
     }
 }
 

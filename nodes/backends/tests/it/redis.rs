@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod answers;
 mod buckets;
 mod locks;
 mod outage;

@@ -1,7 +1,8 @@
 use super::{duration_from_proto, duration_to_proto};
 use crate::error::{self, Code, Violation};
 use crate::llm::{
-    Error, ErrorKind, ImageRequest, Message, ProviderAttempt, Role, Summary, TextRequest, Usage,
+    CacheMode, CacheSource, Error, ErrorKind, ImageRequest, Message, ProviderAttempt, Role, Summary,
+    TextRequest, Usage,
 };
 use callboard_contracts::{mesh, v1};
 use std::time::Duration;
@@ -32,6 +33,46 @@ pub fn text_request_to_proto(request: &TextRequest) -> v1::GenerateRequest {
         provider: request.provider.clone().unwrap_or_default(),
         timeout: request.timeout.map(duration_to_proto),
         idempotency_key: request.idempotency_key.clone().unwrap_or_default(),
+        cache: cache_mode_to_proto(request.cache).into(),
+    }
+}
+
+const fn cache_mode_to_proto(mode: CacheMode) -> v1::CacheMode {
+    match mode {
+        CacheMode::Configured => v1::CacheMode::Unspecified,
+        CacheMode::On => v1::CacheMode::On,
+        CacheMode::Off => v1::CacheMode::Off,
+        CacheMode::Refresh => v1::CacheMode::Refresh,
+    }
+}
+
+/// What a caller of a later version may want is nothing this one can do for it.
+fn cache_mode_from_proto(mode: i32) -> CacheMode {
+    match v1::CacheMode::try_from(mode) {
+        Ok(v1::CacheMode::On) => CacheMode::On,
+        Ok(v1::CacheMode::Off) => CacheMode::Off,
+        Ok(v1::CacheMode::Refresh) => CacheMode::Refresh,
+        Ok(v1::CacheMode::Unspecified) | Err(_) => CacheMode::Configured,
+    }
+}
+
+const fn cache_source_to_proto(source: Option<CacheSource>) -> v1::CacheSource {
+    match source {
+        None => v1::CacheSource::Unspecified,
+        Some(CacheSource::Exact) => v1::CacheSource::Exact,
+        Some(CacheSource::Shared) => v1::CacheSource::Shared,
+        Some(CacheSource::Replayed) => v1::CacheSource::Replayed,
+        Some(CacheSource::Similar(_)) => v1::CacheSource::Similar,
+    }
+}
+
+fn cache_source_from_proto(source: i32, percent: u32) -> Option<CacheSource> {
+    match v1::CacheSource::try_from(source).ok()? {
+        v1::CacheSource::Unspecified => None,
+        v1::CacheSource::Exact => Some(CacheSource::Exact),
+        v1::CacheSource::Shared => Some(CacheSource::Shared),
+        v1::CacheSource::Replayed => Some(CacheSource::Replayed),
+        v1::CacheSource::Similar => Some(CacheSource::Similar(u8::try_from(percent.min(100)).unwrap_or(100))),
     }
 }
 
@@ -81,6 +122,7 @@ pub fn text_request_from_proto(request: v1::GenerateRequest) -> Result<TextReque
         provider: some(&request.provider),
         timeout: timeout.flatten(),
         idempotency_key: some(&request.idempotency_key),
+        cache: cache_mode_from_proto(request.cache),
     })
 }
 
@@ -167,6 +209,11 @@ pub fn summary_to_proto(summary: &Summary) -> v1::GenerateSummary {
         attempts: summary.attempts.iter().map(attempt_to_proto).collect(),
         degraded: summary.degraded.is_some(),
         degraded_reason: summary.degraded.clone().unwrap_or_default(),
+        from_cache: cache_source_to_proto(summary.from_cache).into(),
+        similarity_percent: match summary.from_cache {
+            Some(CacheSource::Similar(percent)) => percent.into(),
+            _ => 0,
+        },
     }
 }
 
@@ -181,6 +228,7 @@ pub fn summary_from_proto(summary: v1::GenerateSummary) -> Summary {
         usage: Usage { input_tokens: summary.input_tokens, output_tokens: summary.output_tokens },
         attempts: summary.attempts.into_iter().map(attempt_from_proto).collect(),
         degraded: summary.degraded.then_some(summary.degraded_reason),
+        from_cache: cache_source_from_proto(summary.from_cache, summary.similarity_percent),
     }
 }
 

@@ -14,6 +14,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a contract suite fails by panicking")]
 
+pub mod answers;
 pub mod artifacts;
 pub mod handoff;
 pub mod locks;

@@ -7,11 +7,13 @@ mod key;
 mod problems;
 mod retry;
 mod span;
+mod stages;
 
 pub use breaker::Breaker;
 pub use key::KeyConfig;
 pub use retry::Retry;
 pub(crate) use span::optional as optional_span;
+pub use stages::{Cache, Idempotency, KindCache, Pattern, Redact, Similar};
 
 use crate::admission::Limit;
 use callboard_domain::{Violation, limits};
@@ -181,6 +183,16 @@ pub struct Config {
     pub breaker: Breaker,
     /// When a call is made again at the same provider.
     pub retry: Retry,
+    /// Whether calls for the same text at the same time become one; not those that set a temperature over 0.
+    pub single_flight: bool,
+    /// When a text is answered with what the same call was answered before.
+    pub cache: Cache,
+    /// How long the answers of calls with an idempotency key are kept.
+    pub idempotency: Idempotency,
+    /// What is taken out of prompts before anybody else sees them.
+    pub redact: Redact,
+    /// When a call that no provider answers gets the answer to a similar one.
+    pub similar: Similar,
 }
 
 impl Default for Config {
@@ -196,6 +208,11 @@ impl Default for Config {
             offline_latency: Duration::ZERO,
             breaker: Breaker::default(),
             retry: Retry::default(),
+            single_flight: true,
+            cache: Cache::default(),
+            idempotency: Idempotency::default(),
+            redact: Redact::default(),
+            similar: Similar::default(),
         }
     }
 }
@@ -297,6 +314,11 @@ impl Config {
         }
         for (key, problem) in self.breaker.problems().into_iter().chain(self.retry.problems()) {
             bad(key.into(), problem);
+        }
+        for (key, problem) in
+            [self.cache.problems(), self.idempotency.problems(), self.similar.problems()].concat()
+        {
+            bad(key, problem);
         }
         if self.offline_latency > limits::TIMEOUT {
             wrong.push(Violation {

@@ -95,6 +95,7 @@ impl<T> Won<T> {
             usage,
             attempts,
             degraded: self.degraded,
+            ..Summary::default()
         };
         (self.value, summary)
     }

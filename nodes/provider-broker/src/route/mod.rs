@@ -10,6 +10,7 @@ mod attempt;
 mod failures;
 mod retry;
 mod spans;
+mod staged;
 mod stream;
 mod turn;
 

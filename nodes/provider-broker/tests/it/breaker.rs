@@ -18,7 +18,7 @@ const fn secs(n: u64) -> Duration {
 
 /// The defaults, without retries: each call tries each provider once.
 fn config() -> Config {
-    Config { retry: Retry { max: 0, ..Retry::default() }, ..Config::default() }
+    Config { retry: Retry { max: 0, ..Retry::default() }, single_flight: false, ..Config::default() }
 }
 
 fn pinned(name: &str) -> TextRequest {

@@ -47,6 +47,7 @@ pub(crate) fn deps() -> (Deps, Seen) {
         tracer: callboard_ports::Tracer::default(),
         jitter: Arc::new(|| 0.0),
         buckets: Arc::new(Buckets::default()),
+        answers: None,
     };
     (deps, seen)
 }
@@ -61,11 +62,12 @@ pub(crate) fn openai(name: &str, fake: &FakeProvider) -> ProviderConfig {
     }
 }
 
-/// Without breakers and retries: for tests of single calls, which make a provider fail over and over.
+/// Without breakers, retries and shared calls: for tests of single calls, which make a provider fail over and over.
 pub(crate) fn plain() -> Config {
     Config {
         breaker: Breaker { enabled: false, ..Breaker::default() },
         retry: Retry { max: 0, ..Retry::default() },
+        single_flight: false,
         ..Config::default()
     }
 }

@@ -29,6 +29,12 @@ pub struct Context {
     pub tracestate: Option<String>,
     /// The attempt that calls, if one does.
     pub fence: Option<v1::Fence>,
+    /// The namespace of the caller; empty if there is none.
+    pub namespace: String,
+    /// The kind of the task that calls; empty for a direct call.
+    pub kind: String,
+    /// How many attempts of that task failed by themselves before this one.
+    pub failures: u32,
 }
 
 tokio::task_local! {
@@ -56,18 +62,20 @@ impl Context {
             (text.len() <= limit).then(|| text.to_owned())
         };
         Self {
-            request_id: String::new(),
             traceparent: read(TRACEPARENT, TRACEPARENT_BYTES),
             tracestate: read(TRACESTATE, TRACESTATE_BYTES),
-            fence: None,
+            ..Self::default()
         }
     }
 
-    /// The same with the request id of a message, if it has one.
+    /// The same with what a message says of its caller, if it does.
     #[must_use]
     pub fn with_call(mut self, call: Option<&v1::CallContext>) -> Self {
         if let Some(call) = call {
             self.request_id.clone_from(&call.request_id);
+            self.namespace.clone_from(&call.namespace);
+            self.kind.clone_from(&call.kind);
+            self.failures = call.failures;
         }
         self
     }
@@ -123,6 +131,13 @@ impl Caller {
         let call = message.context_mut().get_or_insert_default();
         if call.caller.is_empty() {
             call.caller = self.name.as_ref().into();
+        }
+        if call.namespace.is_empty() {
+            call.namespace = current.namespace;
+        }
+        if call.kind.is_empty() {
+            call.kind = current.kind;
+            call.failures = current.failures;
         }
         if call.request_id.is_empty() {
             call.request_id = if current.request_id.is_empty() {
@@ -192,7 +207,13 @@ mod tests {
         let mut incoming = MetadataMap::new();
         incoming.insert(TRACEPARENT, PARENT.parse().unwrap());
         incoming.insert(TRACESTATE, "a=b".parse().unwrap());
-        let cause = v1::CallContext { request_id: "r1".into(), caller: "a".into() };
+        let cause = v1::CallContext {
+            request_id: "r1".into(),
+            caller: "a".into(),
+            namespace: "lab".into(),
+            kind: "text.generate".into(),
+            failures: 2,
+        };
         let context = Context::from_metadata(&incoming).with_call(Some(&cause));
         let made = context.scope(async {
             let mut request = tonic::Request::new(v1::GetLoadRequest::default());
@@ -202,7 +223,7 @@ mod tests {
         let made = made.await;
         assert_eq!(made.metadata().get(TRACEPARENT).unwrap(), PARENT);
         assert_eq!(made.metadata().get(TRACESTATE).unwrap(), "a=b");
-        let expected = v1::CallContext { request_id: "r1".into(), caller: "b".into() };
+        let expected = v1::CallContext { caller: "b".into(), ..cause };
         assert_eq!(made.get_ref().context, Some(expected));
     }
 
@@ -217,7 +238,7 @@ mod tests {
             ids.push(request.into_inner().context.unwrap().request_id);
         }
         assert_eq!(ids, ["b-0", "b-1"]);
-        let set = v1::CallContext { request_id: "mine".into(), caller: "c".into() };
+        let set = v1::CallContext { request_id: "mine".into(), caller: "c".into(), ..Default::default() };
         let mut request = tonic::Request::new(v1::GetLoadRequest { context: Some(set.clone()) });
         caller.sign(&mut request);
         assert_eq!(request.get_ref().context, Some(set));

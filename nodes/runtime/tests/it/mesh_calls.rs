@@ -146,7 +146,8 @@ async fn the_context_of_a_call_reaches_the_node_and_the_node_behind_it() {
     context.scope(call).await.unwrap();
     let seen = |server: &Served| server.node.calls.lock().unwrap().clone();
     let expected = |caller: &str| {
-        let context = v1::CallContext { request_id: "r1".into(), caller: caller.into() };
+        let context =
+            v1::CallContext { request_id: "r1".into(), caller: caller.into(), ..Default::default() };
         vec![(context, Some(PARENT.to_owned()))]
     };
     assert_eq!(seen(&middle), expected("a"));

@@ -1,7 +1,7 @@
 //! What is answered to a chat completion in one piece, and the headers of every answer.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use callboard_contracts::v1::GenerateSummary;
+use callboard_contracts::v1::{CacheSource, GenerateSummary};
 use callboard_domain::limits;
 use serde::Serialize;
 
@@ -9,6 +9,7 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-callboard-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-callboard-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-callboard-attempts");
 const DEGRADED: HeaderName = HeaderName::from_static("x-callboard-degraded");
+const CACHE: HeaderName = HeaderName::from_static("x-callboard-cache");
 /// The most bytes of a header's value.
 const HEADER_BYTES: usize = 256;
 
@@ -84,5 +85,12 @@ pub(super) fn tell(headers: &mut HeaderMap, summary: &GenerateSummary, attempts:
     tell(ATTEMPTS, &attempts.to_string());
     if summary.degraded {
         tell(DEGRADED, &summary.degraded_reason);
+    }
+    match summary.from_cache() {
+        CacheSource::Unspecified => {}
+        CacheSource::Exact => tell(CACHE, "exact"),
+        CacheSource::Shared => tell(CACHE, "shared"),
+        CacheSource::Replayed => tell(CACHE, "replayed"),
+        CacheSource::Similar => tell(CACHE, &format!("similar; {} per cent", summary.similarity_percent)),
     }
 }

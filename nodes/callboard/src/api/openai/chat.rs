@@ -2,7 +2,7 @@
 
 use super::answer::{self, Completion};
 use super::error::Error;
-use super::{Endpoint, body, request, stream};
+use super::{Endpoint, body, request, stream, wishes};
 use crate::api::providers::BACKSTOP;
 use axum::Json;
 use axum::extract::{Request, State};
@@ -12,9 +12,17 @@ use callboard_contracts::v1;
 
 /// Completes a chat, in one piece or as a stream.
 pub(super) async fn complete(State(endpoint): State<Endpoint>, request: Request) -> Result<Response, Error> {
-    let asked = request::chat(&body::read(request.into_body()).await?)?;
+    let (parts, body) = request.into_parts();
+    let wishes = wishes::read(&parts)?;
+    let asked = request::chat(&body::read(body).await?)?;
     let named = endpoint.named(&asked.model).await?;
-    let request = v1::GenerateRequest { provider: named.provider, model: named.model, ..asked.request };
+    let request = v1::GenerateRequest {
+        provider: named.provider,
+        model: named.model,
+        idempotency_key: wishes.idempotency_key,
+        cache: wishes.cache.into(),
+        ..asked.request
+    };
     match asked.stream {
         None => whole(&endpoint, request).await,
         Some(options) => stream::open(&endpoint, request, options).await,

@@ -5,6 +5,10 @@ use crate::config::{Key, KeyHash};
 use axum::http::{HeaderMap, header};
 use subtle::ConstantTimeEq as _;
 
+/// Whose key a request had.
+#[derive(Clone, Debug)]
+pub(super) struct Caller(pub(super) std::sync::Arc<str>);
+
 /// Who may call.
 #[derive(Debug)]
 pub(super) enum Access {

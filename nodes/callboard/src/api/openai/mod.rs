@@ -22,6 +22,7 @@ mod models;
 mod request;
 mod stream;
 mod watched;
+mod wishes;
 
 pub use metrics::{HttpMetrics, RouteRead};
 

@@ -44,7 +44,8 @@ pub(super) async fn open(
     // Of proxies, nginx: events are worth nothing if they are gathered.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     if let Some(beginning) = &beginning {
-        answer::tell(headers, beginning, beginning.attempts.len() + 1);
+        let answers = usize::from(beginning.from_cache() == v1::CacheSource::Unspecified);
+        answer::tell(headers, beginning, beginning.attempts.len() + answers);
     }
     Ok(response)
 }

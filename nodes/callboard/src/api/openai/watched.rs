@@ -1,6 +1,7 @@
 //! What is around every request: its place in a trace, whether it may call, what is counted.
 
 use super::Endpoint;
+use super::keys::Caller;
 use super::metrics::{Open, Outcome, Route};
 use crate::api::cause;
 use axum::body::{Body, HttpBody};
@@ -18,7 +19,7 @@ use std::task::{Context, Poll};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Serves a request, if it may call.
-pub(super) async fn watched(State(endpoint): State<Endpoint>, request: Request, next: Next) -> Response {
+pub(super) async fn watched(State(endpoint): State<Endpoint>, mut request: Request, next: Next) -> Response {
     let route = Route::of(request.uri().path());
     let open = endpoint.0.metrics.begin(route);
     let said = Cause::from_headers(request.headers()).trace();
@@ -27,12 +28,14 @@ pub(super) async fn watched(State(endpoint): State<Endpoint>, request: Request, 
     let mut span = tracer.start(|| format!("{method} {}", route.name()), Kind::Server, said);
     span.set_with("http.request.method", || method.to_string());
     span.set("http.route", route.name());
-    let context = cause::of_request(request.headers(), span.context()).at(span.context());
+    let mut context = cause::of_request(request.headers(), span.context()).at(span.context());
     let id = HeaderValue::from_str(&context.request_id);
     let mut answer = match endpoint.0.access.check(request.headers()) {
         Ok(key) => {
             if let Some(key) = key {
                 span.set_with("callboard.key.name", || key.name.clone());
+                context.namespace.clone_from(&key.namespace);
+                request.extensions_mut().insert(Caller(key.name.as_str().into()));
                 if !key.namespace.is_empty() {
                     span.set_with("callboard.namespace", || key.namespace.clone());
                 }

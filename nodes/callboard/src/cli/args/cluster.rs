@@ -1,7 +1,7 @@
 //! The arguments of the commands about nodes, providers, kinds and alerts.
 
 use crate::cli::values;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +33,30 @@ pub struct GenerateArgs {
     /// Print the text while it comes.
     #[arg(long)]
     pub stream: bool,
+    /// Whether an answer to the same call of before will do. [default: as the node is configured]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub cache: Option<Caching>,
+}
+
+/// Whether an answer of before will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Caching {
+    /// It will, and a new one is kept.
+    On,
+    /// It will not, and the new one is not kept.
+    Off,
+    /// It will not, and the new one is kept instead.
+    Refresh,
+}
+
+impl From<Caching> for callboard_client::v1::CacheMode {
+    fn from(caching: Caching) -> Self {
+        match caching {
+            Caching::On => Self::On,
+            Caching::Off => Self::Off,
+            Caching::Refresh => Self::Refresh,
+        }
+    }
 }
 
 /// The arguments of `top`.

@@ -69,6 +69,7 @@ async fn request(args: GenerateArgs) -> Result<v1::GenerateRequest, Failure> {
         max_tokens: args.max_tokens,
         provider: args.provider.unwrap_or_default(),
         timeout: args.timeout.map(span_to_proto),
+        cache: args.cache.map_or(v1::CacheMode::Unspecified, v1::CacheMode::from).into(),
         ..Default::default()
     })
 }

@@ -298,6 +298,15 @@ pub fn summary(summary: &v1::GenerateSummary) -> String {
     if summary.finish_reason == "length" {
         text.push_str(", cut at the most tokens");
     }
+    match summary.from_cache() {
+        v1::CacheSource::Unspecified => {}
+        v1::CacheSource::Exact => text.push_str(", from the cache"),
+        v1::CacheSource::Shared => text.push_str(", to a call for the same"),
+        v1::CacheSource::Replayed => text.push_str(", to an earlier call with the same key"),
+        v1::CacheSource::Similar => {
+            text.push_str(&format!(", to a similar call ({} per cent)", summary.similarity_percent));
+        }
+    }
     if summary.degraded {
         let reason = if summary.degraded_reason.is_empty() {
             "not the first choice"
@@ -438,6 +447,25 @@ mod tests {
         };
         insta::assert_snapshot!(alerts(&[alert], NOW, Palette::plain(), None));
         assert_eq!(alerts(&[], NOW, Palette::plain(), None), "no alerts\n");
+    }
+
+    #[test]
+    fn an_answer_of_before_says_so() {
+        let from = |source: v1::CacheSource, percent| {
+            let of = v1::GenerateSummary {
+                provider: "openai".into(),
+                model: "m".into(),
+                from_cache: source.into(),
+                similarity_percent: percent,
+                ..Default::default()
+            };
+            summary(&of).rsplit(" out").next().unwrap().to_owned()
+        };
+        assert_eq!(from(v1::CacheSource::Unspecified, 0), "");
+        assert_eq!(from(v1::CacheSource::Exact, 0), ", from the cache");
+        assert_eq!(from(v1::CacheSource::Shared, 0), ", to a call for the same");
+        assert_eq!(from(v1::CacheSource::Replayed, 0), ", to an earlier call with the same key");
+        assert_eq!(from(v1::CacheSource::Similar, 97), ", to a similar call (97 per cent)");
     }
 
     #[test]

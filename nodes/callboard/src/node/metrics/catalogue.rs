@@ -134,6 +134,18 @@ catalogue! {
     PROVIDER_RETRIES = Every Counter "callboard_provider_retries_total" ["provider", "result"]
         "Failed calls that were made again at the same provider, and those that were refused as too many had been.";
 
+    REUSED = Every Counter "callboard_answers_reused_total" ["source"]
+        "Calls for texts that got an answer no provider gave for them. exact: from the cache; shared: of a call for the same \
+         at the same time; replayed: of a call with the same idempotency key; similar: of a similar call, as no provider \
+         answered.";
+    CACHE_LOOKUPS = Every Counter "callboard_cache_lookups_total" ["result"]
+        "Calls for texts that the exact cache could answer, by whether it did.";
+    CACHE_ENTRIES = Every Gauge "callboard_cache_entries" ["cache"] "Answers in the memory of this node.";
+    CACHE_BYTES = Every Gauge "callboard_cache_bytes" ["cache"] "The memory that answers take on this node.";
+    KEY_CONFLICTS = Every Counter "callboard_idempotency_conflicts_total" []
+        "Calls that were refused, as their idempotency key stands for another request.";
+    REDACTED = Every Counter "callboard_redacted_total" ["pattern"] "What was taken out of prompts.";
+
     SPANS = Every Counter "callboard_spans_total" ["result"]
         "Spans that were to be exported. failed: the collector did not take them.";
     RESIDENT = Every Gauge "process_resident_memory_bytes" [] "Memory of this process.";

@@ -24,7 +24,7 @@ use callboard_backends::trace::otlp::Otlp;
 use callboard_domain::State;
 use callboard_ports::metrics::BatchesRead;
 use callboard_ports::{Clock, Outbox as _, Store, store};
-use callboard_provider_broker::{BreakerState, Broker};
+use callboard_provider_broker::{BreakerState, Broker, StageCounts};
 use callboard_runtime::mesh::RpcMetrics;
 use callboard_supervisor::Node as NodeState;
 use callboard_worker::Engine;
@@ -201,7 +201,23 @@ impl Metrics {
             page.add(m::PROVIDER_RETRIES, &[&provider.name, "made"], provider.retries);
             page.add(m::PROVIDER_RETRIES, &[&provider.name, "refused"], provider.retries_refused);
         }
+        stages(page, broker.stage_counts());
     }
+}
+
+/// What calls passed before providers, and what is kept of them.
+fn stages(page: &mut Page, counts: StageCounts) {
+    let StageCounts { hits, misses, shared, replayed, made_do, conflicts, .. } = counts;
+    let sources = [("exact", hits), ("shared", shared), ("replayed", replayed), ("similar", made_do)];
+    page.by(m::REUSED, sources);
+    page.by(m::CACHE_LOOKUPS, [("hit", hits), ("miss", misses)]);
+    let caches = [("exact", counts.cached), ("idempotency", counts.by_key), ("similar", counts.similar)];
+    for (cache, (entries, bytes)) in caches {
+        page.add(m::CACHE_ENTRIES, &[cache], entries);
+        page.add(m::CACHE_BYTES, &[cache], bytes);
+    }
+    page.add(m::KEY_CONFLICTS, &[], conflicts);
+    page.by(m::REDACTED, counts.redacted);
 }
 
 /// What the store counts, if it answers.

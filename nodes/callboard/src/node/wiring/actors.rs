@@ -6,7 +6,7 @@ use super::singletons::Singletons;
 use crate::config::{Config, Role};
 use callboard_alert as alert;
 use callboard_backends::token_buckets::embedded;
-use callboard_ports::{Store, TokenBuckets, Tracer};
+use callboard_ports::{Answers, Store, TokenBuckets, Tracer};
 use callboard_provider_broker as broker;
 use callboard_runtime::actor::{self, Address, Behaviour};
 use callboard_runtime::mesh::{AlertClient, AlertService, BrokerClient, BrokerService, Route};
@@ -200,6 +200,7 @@ pub(super) fn start_broker(
         tracer: tracer.clone(),
         jitter: Arc::new(rand::random::<f64>),
         buckets,
+        answers: cluster.map(|cluster| cluster.answers.clone() as Arc<dyn Answers>),
     };
     let state = broker::Broker::new(&config.broker, &broker_deps)?;
     let service = broker::Service::new(Arc::clone(&state));

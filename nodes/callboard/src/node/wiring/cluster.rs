@@ -6,6 +6,7 @@ use super::brokered::Brokered;
 use super::singletons::Singletons;
 use crate::config::{Config, Mesh};
 use async_trait::async_trait;
+use callboard_backends::answers;
 use callboard_backends::locks::redis;
 use callboard_backends::redis_link::{self, Link};
 use callboard_backends::store::postgres;
@@ -53,6 +54,8 @@ pub(in crate::node) struct Cluster {
     pub(in crate::node) singletons: Arc<Singletons>,
     /// Limits over all nodes, by token buckets in Redis.
     pub(in crate::node) buckets: Arc<token_buckets::TokenBuckets>,
+    /// Answers that nodes share, in Redis.
+    pub(super) answers: Arc<answers::redis::Answers>,
     /// Events of other nodes, for those who watch here.
     remote: Arc<Remote>,
     /// What it shows others.
@@ -168,6 +171,7 @@ impl Cluster {
         let buckets = Arc::new(token_buckets::TokenBuckets::new(link.clone(), shares));
         let (claims, may_claim) = watch::channel(false);
         let ended = CancellationToken::new();
+        let answers = Arc::new(answers::redis::Answers::new(link.clone()));
         let locks = Arc::new(redis::Locks::new(link));
         let singletons = Arc::new(Singletons::new(name, locks, Arc::clone(&store), ended.clone()));
         let cluster = Self {
@@ -176,6 +180,7 @@ impl Cluster {
             brokered,
             singletons,
             buckets,
+            answers,
             remote,
             identity: identity(&config.mesh)?,
             may_claim,

@@ -306,6 +306,8 @@ struct Summary<'a> {
     attempts: Vec<Attempt<'a>>,
     degraded: bool,
     degraded_reason: Option<&'a str>,
+    from_cache: Option<String>,
+    similarity_percent: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -338,8 +340,16 @@ impl<'a> From<&'a v1::GenerateSummary> for Summary<'a> {
             attempts: attempts.collect(),
             degraded: s.degraded,
             degraded_reason: set(&s.degraded_reason),
+            from_cache: cache_source(s),
+            similarity_percent: Some(s.similarity_percent).filter(|percent| *percent > 0),
         }
     }
+}
+
+/// Where an answer came from, if no provider was called for it.
+fn cache_source(summary: &v1::GenerateSummary) -> Option<String> {
+    let word = crate::cli::output::style::word(summary.from_cache().as_str_name(), "CACHE_SOURCE_");
+    (summary.from_cache() != v1::CacheSource::Unspecified).then_some(word)
 }
 
 impl<'a> From<&'a v1::GenerateResponse> for Generated<'a> {

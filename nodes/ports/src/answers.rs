@@ -1,0 +1,40 @@
+//! Answers that the nodes of a cluster share: what one was answered, another need not ask for again.
+//!
+//! It saves calls, and is never relied on: what is kept may be gone at any time, and nothing is lost by it but money.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::time::Duration;
+
+/// The most bytes of one answer. Larger ones are not kept.
+pub const BYTES: usize = 4 << 20;
+
+/// Why nothing can be said of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The service that holds them cannot be reached.
+    #[error("the shared answers are unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// Answers by key.
+///
+/// - What is got under a key was put under it, whole, and by whatever version of this program: its form is the caller's
+///   business.
+/// - It is not got after its time.
+/// - Every call ends soon, whether the service is there or not.
+#[async_trait]
+pub trait Answers: Send + Sync + 'static {
+    /// What is kept under a key; none if nothing is, or not any more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error>;
+
+    /// Keeps an answer for a time, over zero, in place of what was there. One of more than [`BYTES`] is not kept, and what was
+    /// there stays.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; it may have been kept.
+    async fn put(&self, key: &str, answer: Bytes, ttl: Duration) -> Result<(), Error>;
+}

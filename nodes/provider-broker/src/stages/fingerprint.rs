@@ -1,0 +1,166 @@
+//! What calls are known by: a hash over all that decides the answer.
+//!
+//! It is a cryptographic one, as two calls with the same hash get the same answer: nobody may be able to make a prompt
+//! that is answered with somebody else's.
+
+use super::Scope;
+use callboard_domain::llm::{Message, Role, TextRequest};
+use sha2::{Digest as _, Sha256};
+
+/// The hash of a call, or of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Fingerprint([u8; 32]);
+
+impl std::fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Takes in fields one after the other, each so that it cannot be taken for a part of its neighbours.
+pub(super) struct Digest(Sha256);
+
+impl Digest {
+    /// Of something: what is hashed for another purpose never has the same hash.
+    pub(super) fn of(purpose: &str) -> Self {
+        Self(Sha256::new()).text(purpose)
+    }
+
+    pub(super) fn text(mut self, text: &str) -> Self {
+        self.0.update((text.len() as u64).to_le_bytes());
+        self.0.update(text.as_bytes());
+        self
+    }
+
+    pub(super) fn number(mut self, number: u32) -> Self {
+        self.0.update(number.to_le_bytes());
+        self
+    }
+
+    pub(super) fn maybe<T>(self, value: Option<T>, take: impl FnOnce(Self, T) -> Self) -> Self {
+        match value {
+            None => self.number(0),
+            Some(value) => take(self.number(1), value),
+        }
+    }
+
+    pub(super) fn finish(self) -> Fingerprint {
+        Fingerprint(self.0.finalize().into())
+    }
+}
+
+/// A call, but for its prompt: who asks, whom, and how.
+pub(super) fn manner(digest: Digest, scope: &Scope, request: &TextRequest) -> Digest {
+    // Every field is named, so that a new one is not forgotten: it would give one call's answer to another.
+    let TextRequest {
+        messages: _,
+        model,
+        max_tokens,
+        temperature,
+        json,
+        provider,
+        // These do not change what is answered.
+        timeout: _,
+        idempotency_key: _,
+        cache: _,
+    } = request;
+    digest
+        .text(&scope.namespace)
+        .maybe(model.as_deref(), Digest::text)
+        .maybe(provider.as_deref(), Digest::text)
+        .maybe(*max_tokens, Digest::number)
+        // A zero has two signs, and one meaning.
+        .maybe(*temperature, |digest, t| digest.number((t + 0.0).to_bits()))
+        .number(u32::from(*json))
+}
+
+/// A call: equal ones may have the same answer. `route` says which providers there are, and their models.
+pub(super) fn call(route: &str, scope: &Scope, request: &TextRequest) -> Fingerprint {
+    let digest = manner(Digest::of("callboard call 1").text(route), scope, request);
+    let with =
+        |digest: Digest, Message { role, content }: &Message| digest.text(speaker(*role)).text(content);
+    request.messages.iter().fold(digest, with).finish()
+}
+
+/// A caller's idempotency key, in its namespace.
+///
+/// For a task it stands for the attempts that follow each other without a failure. One that was lost with its node is none:
+/// what was paid for before is not paid for again. But what a handler was given before it failed may be why it did: it is not
+/// given the same again.
+pub(super) fn key(scope: &Scope, key: &str) -> Fingerprint {
+    Digest::of("callboard key 1").text(&scope.namespace).text(key).number(scope.failures).finish()
+}
+
+pub(super) const fn speaker(role: Role) -> &'static str {
+    match role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use callboard_domain::llm::CacheMode;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn of(request: &TextRequest) -> Fingerprint {
+        call("route", &Scope::default(), request)
+    }
+
+    #[test]
+    fn all_that_decides_the_answer_counts_and_nothing_else() {
+        let base = TextRequest { temperature: Some(0.0), ..TextRequest::prompt("hello") };
+        let other = |change: &dyn Fn(&mut TextRequest)| {
+            let mut request = base.clone();
+            change(&mut request);
+            of(&request)
+        };
+        let same = [
+            other(&|r| r.timeout = Some(Duration::from_secs(1))),
+            other(&|r| r.idempotency_key = Some("k".into())),
+            other(&|r| r.cache = CacheMode::Refresh),
+            other(&|r| r.temperature = Some(-0.0)),
+        ];
+        assert!(same.iter().all(|print| *print == of(&base)));
+        let different = [
+            of(&base),
+            other(&|r| r.messages[0].content.push('!')),
+            other(&|r| r.messages[0].role = Role::System),
+            other(&|r| r.messages.push(r.messages[0].clone())),
+            other(&|r| r.model = Some("m".into())),
+            other(&|r| r.provider = Some("m".into())),
+            other(&|r| r.max_tokens = Some(0)),
+            other(&|r| r.temperature = None),
+            other(&|r| r.temperature = Some(0.1)),
+            other(&|r| r.json = true),
+            call("another route", &Scope::default(), &base),
+            call("route", &Scope { namespace: "lab".into(), ..Scope::default() }, &base),
+        ];
+        for (i, one) in different.iter().enumerate() {
+            assert!(!different[..i].contains(one), "{i}");
+        }
+        // Which task asks, and how often it has failed, does not change what is asked.
+        let scope = Scope { kind: "k".into(), failures: 3, ..Scope::default() };
+        assert_eq!(call("route", &scope, &base), of(&base));
+    }
+
+    proptest! {
+        #[test]
+        fn texts_do_not_run_into_each_other(a in "[a-z]{0,8}", b in "[a-z]{0,8}", cut in 0_usize..16) {
+            let whole = format!("{a}{b}");
+            let cut = cut.min(whole.len());
+            let (c, d) = whole.split_at(cut);
+            let pair = |one: &str, two: &str| Digest::of("t").text(one).text(two).finish();
+            prop_assert_eq!(pair(&a, &b) == pair(c, d), a.len() == cut);
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! What a call for a text passes before its way to providers, and after it.
+//!
+//! ```text
+//! redact -> idempotency key -> exact cache -> single flight -> the route -> similar content
+//! ```
+//!
+//! Each stage is a module that knows nothing of the others; this one puts them together. A stage that a call has no use
+//! for is a condition, and what is awaited is never boxed.
+//!
+//! - What goes into a cache is whole: the model stopped by itself, the first provider answered, there is a text. An error
+//!   never does.
+//! - An answer that no provider gave for this call says so ([`Summary::from_cache`]).
+//! - Nobody gets what another namespace has asked for.
+//! - All that is kept is bounded in bytes and in time.
+
+mod asked;
+mod counts;
+mod fingerprint;
+mod flight;
+mod redact;
+mod second;
+mod shelf;
+mod similar;
+mod streamed;
+
+pub use counts::StageCounts;
+
+use crate::config::Config;
+use crate::route::PieceStream;
+use asked::{Asked, Rules};
+use callboard_domain::limits;
+use callboard_domain::llm::{
+    CacheSource, Error, ErrorKind, ImageRequest, ProviderAttempt, Summary, TextRequest, TextResponse,
+};
+use callboard_ports::answers::Answers;
+use callboard_runtime::mesh;
+use counts::Counters;
+use fingerprint::Fingerprint;
+use flight::{Answer, Flights, Part};
+use redact::Redactor;
+use second::{COPIED, Second};
+use shelf::{Kept, Room, Shelf};
+use similar::Similar;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// The way to the providers.
+pub(crate) trait Route: Send + Sync + 'static {
+    fn text(&self, request: &TextRequest) -> impl Future<Output = Answer> + Send;
+
+    fn text_stream(
+        self: &Arc<Self>,
+        request: &TextRequest,
+    ) -> impl Future<Output = Result<PieceStream, Error>> + Send;
+
+    /// Whether this is no provider, but its stand-in, who makes answers from templates.
+    fn is_local(&self, provider: &str) -> bool;
+}
+
+/// For whom a call is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scope {
+    /// The namespace of the caller.
+    namespace: String,
+    /// The kind of the task that calls; empty for a direct call.
+    kind: String,
+    /// How many attempts of that task failed by themselves before this one.
+    failures: u32,
+}
+
+impl Scope {
+    /// Of the call that is being served.
+    fn current() -> Self {
+        let mesh::Context { namespace, kind, failures, .. } = mesh::current();
+        Self { namespace, kind, failures }
+    }
+}
+
+/// What two calls must have in common to share one: what they ask, whether the answer is kept, their time.
+type Flight = (Fingerprint, bool, Option<Duration>);
+
+/// The stages, around a route.
+pub(crate) struct Stages<R> {
+    route: Arc<R>,
+    redactor: Redactor,
+    rules: Rules,
+    cache: Shelf,
+    flights: Flights<Flight>,
+    replays: Shelf,
+    keyed: Flights<Fingerprint>,
+    second: Second,
+    similar: Option<Similar>,
+    counters: Counters,
+}
+
+impl<R: Route> Stages<R> {
+    /// The stages of a node; `shared` are the answers that it shares with others, if it does.
+    pub(crate) fn new(route: Arc<R>, config: &Config, shared: Option<Arc<dyn Answers>>) -> Arc<Self> {
+        Arc::new(Self {
+            route,
+            redactor: Redactor::new(&config.redact),
+            rules: Rules::new(config),
+            cache: Shelf::new(config.cache.max_mb, Room::Rare),
+            flights: Flights::default(),
+            replays: Shelf::new(config.idempotency.max_mb, Room::Old),
+            keyed: Flights::default(),
+            second: Second::new(shared),
+            similar: Similar::new(&config.similar),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Answers a call for a text.
+    pub(crate) async fn text(self: &Arc<Self>, request: &TextRequest) -> Answer {
+        let asked = self.read(request);
+        match asked.key {
+            Some(key) => self.by_key(key, asked).await,
+            None => self.cached(asked).await,
+        }
+    }
+
+    /// A call for an image as providers may see it, if it is not as it was made.
+    pub(crate) fn redacted(&self, request: &ImageRequest) -> Option<ImageRequest> {
+        self.redactor.image(request)
+    }
+
+    fn read(&self, request: &TextRequest) -> Asked {
+        let mut request = request.clone();
+        self.redactor.text(&mut request);
+        self.rules.read(Scope::current(), request)
+    }
+
+    /// Answers a call with an idempotency key: with what the first one with it got, or gets.
+    async fn by_key(self: &Arc<Self>, key: Fingerprint, asked: Asked) -> Answer {
+        if let Some(answer) = self.replay(key, &asked)? {
+            return Ok(answer);
+        }
+        let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        let work = async move {
+            // Another one may have ended since, or on another node.
+            if let Some(answer) = this.replay(key, &asked)? {
+                return Ok(answer);
+            }
+            if let Some(answer) = this.replay_of_others(key, &asked).await? {
+                return Ok(answer);
+            }
+            let answer = this.cached(asked.clone()).await?;
+            this.remember(key, &asked, &answer).await;
+            Ok(answer)
+        };
+        match self.keyed.take_part(key, of, work) {
+            Part::First(work) => work.await,
+            Part::Joined(work) => {
+                self.counters.replayed.one();
+                self.joined(work, patience, CacheSource::Replayed).await
+            }
+            Part::Other => Err(self.refused()),
+        }
+    }
+
+    /// What a call with this key was answered.
+    fn replay(&self, key: Fingerprint, asked: &Asked) -> Result<Option<TextResponse>, Error> {
+        match self.replays.get(&key) {
+            None => Ok(None),
+            Some(kept) if kept.of == asked.of => {
+                self.counters.replayed.one();
+                Ok(Some(again(&kept.answer, CacheSource::Replayed)))
+            }
+            Some(_) => Err(self.refused()),
+        }
+    }
+
+    /// What a call with this key was answered on another node.
+    async fn replay_of_others(&self, key: Fingerprint, asked: &Asked) -> Result<Option<TextResponse>, Error> {
+        match self.second.get(key, asked.of).await {
+            None => Ok(None),
+            Some((_, false)) => Err(self.refused()),
+            Some((answer, true)) => {
+                self.counters.replayed.one();
+                let again = again(&answer, CacheSource::Replayed);
+                let ttl = self.rules.replay_ttl().min(COPIED);
+                self.replays.put(key, Kept::new(asked.of, &asked.scope.kind, answer, ttl));
+                Ok(Some(again))
+            }
+        }
+    }
+
+    /// A key stands for another call.
+    fn refused(&self) -> Error {
+        self.counters.conflicts.one();
+        let message = "the idempotency key was used for another request, whose answer it still stands for: use a new \
+                       key for each request";
+        Error::new(ErrorKind::InvalidRequest, message)
+    }
+
+    /// Keeps an answer for calls with the same key. One that nobody was paid for, as no provider answered, may be a better
+    /// one later.
+    async fn remember(&self, key: Fingerprint, asked: &Asked, answer: &TextResponse) {
+        let makeshift = matches!(answer.summary.from_cache, Some(CacheSource::Similar(_)));
+        if !makeshift && !self.route.is_local(&answer.summary.provider) {
+            let ttl = self.rules.replay_ttl();
+            self.replays.put(key, Kept::new(asked.of, &asked.scope.kind, answer.clone(), ttl));
+            self.second.put(key, asked.of, answer, ttl).await;
+        }
+    }
+
+    /// Answers a call from the cache, or as others do that ask for the same now.
+    async fn cached(self: &Arc<Self>, asked: Asked) -> Answer {
+        if let Some(answer) = self.known(&asked) {
+            return Ok(answer);
+        }
+        if !asked.shares {
+            return self.routed(&asked).await;
+        }
+        let flight = (asked.of, asked.keep.is_some(), asked.request.timeout);
+        let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        match self.flights.take_part(flight, of, async move { this.routed(&asked).await }) {
+            Part::First(work) => work.await,
+            Part::Joined(work) => {
+                self.counters.shared.one();
+                self.joined(work, patience, CacheSource::Shared).await
+            }
+            // What is asked is a part of the key.
+            Part::Other => Err(Error::new(ErrorKind::InvalidRequest, "two calls have the same hash")),
+        }
+    }
+
+    /// Waits with others, no longer than the call may take.
+    async fn joined(
+        &self,
+        work: impl Future<Output = Answer> + Send,
+        patience: Duration,
+        source: CacheSource,
+    ) -> Answer {
+        let late = |_| {
+            Error::new(
+                ErrorKind::Timeout,
+                format!("the call that is shared has no answer after {patience:?}"),
+            )
+        };
+        let mut answer = timeout(patience, work).await.map_err(late)??;
+        answer.summary.from_cache.get_or_insert(source);
+        Ok(answer)
+    }
+
+    /// What the cache has for a call.
+    fn known(&self, asked: &Asked) -> Option<TextResponse> {
+        if !asked.looks_up {
+            return None;
+        }
+        let kept = self.cache.get(&asked.of)?;
+        self.counters.hits.one();
+        Some(again(&kept.answer, CacheSource::Exact))
+    }
+
+    /// What the cache has for a call, on this node or another, as it is about to be made.
+    async fn known_anywhere(&self, asked: &Asked) -> Option<TextResponse> {
+        if !asked.looks_up {
+            return None;
+        }
+        // It may have been answered since it was looked for.
+        if let Some(answer) = self.known(asked) {
+            return Some(answer);
+        }
+        let Some((answer, true)) = self.second.get(asked.of, asked.of).await else {
+            self.counters.misses.one();
+            return None;
+        };
+        self.counters.hits.one();
+        let again = again(&answer, CacheSource::Exact);
+        let ttl = asked.keep.map_or(COPIED, |ttl| ttl.min(COPIED));
+        self.cache.put(asked.of, Kept::new(asked.of, &asked.scope.kind, answer, ttl));
+        Some(again)
+    }
+
+    /// Takes a call to the providers.
+    async fn routed(&self, asked: &Asked) -> Answer {
+        if let Some(answer) = self.known_anywhere(asked).await {
+            return Ok(answer);
+        }
+        match self.route.text(&asked.request).await {
+            Ok(answer) if !self.is_template(asked, &answer.summary) => {
+                self.keep(asked, &answer).await;
+                Ok(answer)
+            }
+            Ok(template) => {
+                let Summary { attempts, degraded, .. } = &template.summary;
+                Ok(self.instead(asked, degraded.as_deref().unwrap_or_default(), attempts).unwrap_or(template))
+            }
+            Err(error) if is_outage(error.kind) => {
+                self.instead(asked, &error.message, &error.attempts).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether an answer was made here, as no provider gave one. Who asked for that gets it.
+    fn is_template(&self, asked: &Asked, summary: &Summary) -> bool {
+        asked.request.provider.is_none() && self.route.is_local(&summary.provider)
+    }
+
+    /// The answer to a similar call, where no provider answered this one.
+    fn instead(&self, asked: &Asked, why: &str, attempts: &[ProviderAttempt]) -> Option<TextResponse> {
+        let (mut answer, percent) = self.similar.as_ref()?.find(&asked.scope, &asked.request)?;
+        self.counters.similar.one();
+        let reason = format!("the answer to a similar call of before ({percent} per cent the same): {why}");
+        answer.summary.degraded = Some(limits::cut_message(reason));
+        answer.summary.from_cache = Some(CacheSource::Similar(percent));
+        answer.summary.attempts = attempts.to_vec();
+        Some(answer)
+    }
+
+    async fn keep(&self, asked: &Asked, answer: &TextResponse) {
+        if !is_whole(answer) {
+            return;
+        }
+        if let Some(ttl) = asked.keep {
+            self.cache.put(asked.of, Kept::new(asked.of, &asked.scope.kind, answer.clone(), ttl));
+            self.second.put(asked.of, asked.of, answer, ttl).await;
+        }
+        if let Some(similar) = &self.similar {
+            similar.keep(&asked.scope, &asked.request, answer);
+        }
+    }
+
+    /// What was counted so far, and what is kept.
+    pub(crate) fn counts(&self) -> StageCounts {
+        StageCounts {
+            cached: self.cache.size(),
+            by_key: self.replays.size(),
+            similar: self.similar.as_ref().map(Similar::size).unwrap_or_default(),
+            under_way: self.flights.len() + self.keyed.len(),
+            redacted: self.redactor.counts(),
+            ..self.counters.read()
+        }
+    }
+
+    /// Forgets what this node keeps of answers to one kind of task, or to everybody. Answers by key stay: they are no cache;
+    /// so does what nodes share, for its time.
+    pub(crate) fn clear_cache(&self, kind: Option<&str>) {
+        self.cache.clear(kind);
+        if let Some(similar) = &self.similar {
+            similar.clear(kind);
+        }
+    }
+}
+
+/// Whether nobody could answer; not: nobody would.
+const fn is_outage(kind: ErrorKind) -> bool {
+    kind.allows_fallback() && !matches!(kind, ErrorKind::ContentFiltered)
+}
+
+/// Whether an answer is what the model would say again: it stopped by itself, and it is the model that was asked.
+fn is_whole(answer: &TextResponse) -> bool {
+    let Summary { finish_reason, degraded, from_cache, .. } = &answer.summary;
+    finish_reason == "stop" && degraded.is_none() && from_cache.is_none() && !answer.text.is_empty()
+}
+
+/// An answer that is given again: no attempt was made for it.
+fn again(answer: &TextResponse, source: CacheSource) -> TextResponse {
+    let mut answer = answer.clone();
+    answer.summary.from_cache = Some(source);
+    answer.summary.attempts.clear();
+    answer
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Answers in memory, bounded in bytes and in time.
+//!
+//! The bound is what an answer takes with all that is kept beside it, so that a shelf does not grow for days, whatever
+//! is asked. What does not fit makes room: of a cache, what is asked least; of answers by key, the oldest.
+
+use super::Fingerprint;
+use callboard_domain::llm::TextResponse;
+use moka::policy::{EvictionPolicy, Expiry};
+use moka::sync::Cache;
+use std::sync::Arc;
+use std::time::{Duration, Instant as Now};
+use tokio::time::Instant;
+
+/// What an entry takes beside its texts, in bytes: the entry itself, and its place in the map and in two queues.
+const ENTRY: usize = 512;
+const MB: u64 = 1 << 20;
+
+/// An answer that is kept.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// What was asked.
+    pub(super) of: Fingerprint,
+    /// The kind of the task that asked; empty for a direct call.
+    pub(super) kind: Arc<str>,
+    pub(super) answer: TextResponse,
+    /// What else is kept with it.
+    pub(super) sketch: Box<[u32]>,
+    pub(super) ttl: Duration,
+    /// Until when it is given again.
+    until: Instant,
+}
+
+impl Kept {
+    pub(super) fn new(of: Fingerprint, kind: &str, answer: TextResponse, ttl: Duration) -> Self {
+        let (kind, sketch) = (kind.into(), Box::default());
+        Self { of, kind, answer, sketch, ttl, until: Instant::now() + ttl }
+    }
+
+    /// The same with a sketch of the question.
+    pub(super) fn with(self, sketch: Box<[u32]>) -> Self {
+        Self { sketch, ..self }
+    }
+
+    fn bytes(&self) -> u32 {
+        let TextResponse { text, summary } = &self.answer;
+        let texts = text.capacity() + summary.provider.len() + summary.model.len();
+        let bytes = ENTRY + texts + self.kind.len() + size_of_val(&*self.sketch);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+/// What makes room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// What is asked least.
+    Rare,
+    /// What is oldest.
+    Old,
+}
+
+/// Answers by a hash.
+pub(super) struct Shelf {
+    kept: Cache<Fingerprint, Arc<Kept>>,
+}
+
+/// Frees the memory of what is not given again, though nobody asks for it.
+struct Ttl;
+
+impl Expiry<Fingerprint, Arc<Kept>> for Ttl {
+    fn expire_after_create(&self, _: &Fingerprint, kept: &Arc<Kept>, _: Now) -> Option<Duration> {
+        Some(kept.ttl)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Fingerprint,
+        kept: &Arc<Kept>,
+        _: Now,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(kept.ttl)
+    }
+}
+
+impl Shelf {
+    /// A shelf of so many MB.
+    pub(super) fn new(max_mb: u32, room: Room) -> Self {
+        let policy = match room {
+            Room::Rare => EvictionPolicy::tiny_lfu(),
+            Room::Old => EvictionPolicy::lru(),
+        };
+        let kept = Cache::builder()
+            .max_capacity(u64::from(max_mb) * MB)
+            .weigher(|_, kept: &Arc<Kept>| kept.bytes())
+            .eviction_policy(policy)
+            .expire_after(Ttl)
+            .support_invalidation_closures()
+            .build();
+        Self { kept }
+    }
+
+    /// What is kept there, if it is still given again.
+    pub(super) fn get(&self, at: &Fingerprint) -> Option<Arc<Kept>> {
+        let kept = self.kept.get(at)?;
+        if kept.until > Instant::now() {
+            return Some(kept);
+        }
+        self.kept.invalidate(at);
+        None
+    }
+
+    pub(super) fn put(&self, at: Fingerprint, kept: Kept) {
+        self.kept.insert(at, Arc::new(kept));
+    }
+
+    /// Forgets what one kind has asked, or all.
+    pub(super) fn clear(&self, kind: Option<&str>) {
+        match kind.map(str::to_owned) {
+            None => self.kept.invalidate_all(),
+            // It fails only without the support for it, which is built in.
+            Some(kind) => drop(self.kept.invalidate_entries_if(move |_, kept| *kept.kind == *kind)),
+        }
+    }
+
+    /// How many answers are kept, and how many bytes they take.
+    pub(super) fn size(&self) -> (u64, u64) {
+        self.kept.run_pending_tasks();
+        (self.kept.entry_count(), self.kept.weighted_size())
+    }
+}

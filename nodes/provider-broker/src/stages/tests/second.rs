@@ -1,0 +1,111 @@
+//! Answers that nodes share.
+
+use super::*;
+use async_trait::async_trait;
+use bytes::Bytes;
+use callboard_domain::llm::CacheSource;
+use callboard_ports::answers::{self, Answers};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What nodes share, or a service that hangs.
+#[derive(Default)]
+struct Shared {
+    kept: Mutex<HashMap<String, Bytes>>,
+    hangs: bool,
+    calls: AtomicU32,
+}
+
+#[async_trait]
+impl Answers for Shared {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, answers::Error> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        Ok(self.kept.lock().unwrap().get(key).cloned())
+    }
+
+    async fn put(&self, key: &str, answer: Bytes, _: Duration) -> Result<(), answers::Error> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        self.kept.lock().unwrap().insert(key.to_owned(), answer);
+        Ok(())
+    }
+}
+
+/// A node of a cluster.
+fn node(config: &Config, shared: &Arc<Shared>) -> (Arc<Fake>, Arc<Stages<Fake>>) {
+    let (fake, _) = stages(config);
+    let stages = Stages::new(Arc::clone(&fake), config, Some(shared.clone()));
+    (fake, stages)
+}
+
+fn keyed(prompt: &str) -> TextRequest {
+    TextRequest { idempotency_key: Some("k".into()), ..ask(prompt) }
+}
+
+#[tokio::test]
+async fn a_task_that_runs_again_on_another_node_is_not_paid_for_twice() {
+    let shared = Arc::default();
+    let ((_, one), (other, two)) = (node(&Config::default(), &shared), node(&Config::default(), &shared));
+    let first = one.text(&keyed("a")).await.unwrap();
+    let second = two.text(&keyed("a")).await.unwrap();
+    assert_eq!((second.text, second.summary.from_cache), (first.text, Some(CacheSource::Replayed)));
+    assert_eq!(second.summary.usage, first.summary.usage);
+    assert_eq!(two.text(&keyed("b")).await.unwrap_err().kind, ErrorKind::InvalidRequest);
+    assert_eq!(other.calls(), 0);
+    let (_, three) = node(&Config::default(), &shared);
+    let pieces: Vec<_> = three.text_stream(&keyed("a")).await.unwrap().collect().await;
+    assert!(matches!(&pieces[1], Ok(Piece::Delta(text)) if text == "answer 1"), "{pieces:?}");
+}
+
+#[tokio::test]
+async fn nodes_share_the_exact_cache_and_nothing_else_is_asked_there() {
+    let shared = Arc::default();
+    let ((_, one), (other, two)) = (node(&caching(), &shared), node(&caching(), &shared));
+    assert_eq!(one.text(&ask("a")).await.unwrap().text, "answer 1");
+    let answer = two.text(&ask("a")).await.unwrap();
+    assert_eq!((answer.text.as_str(), answer.summary.from_cache), ("answer 1", Some(CacheSource::Exact)));
+    assert_eq!((other.calls(), two.counts().hits, two.counts().misses), (0, 1, 0));
+    let calls = shared.calls.load(Ordering::SeqCst);
+    two.text(&ask("a")).await.unwrap();
+    assert_eq!(shared.calls.load(Ordering::SeqCst), calls, "the memory of the node has it now");
+    let (_, plain) = node(&Config::default(), &shared);
+    plain.text(&ask("a")).await.unwrap();
+    assert_eq!(shared.calls.load(Ordering::SeqCst), calls, "who wants no cache does not ask");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_redis_that_hangs_every_request() {
+    let shared = Arc::new(Shared { hangs: true, ..Shared::default() });
+    let (fake, stages) = node(&caching(), &shared);
+    let began = Instant::now();
+    for i in 0..100 {
+        stages
+            .text(&TextRequest { idempotency_key: Some(format!("k{i}")), ..ask(&format!("{i}")) })
+            .await
+            .unwrap();
+    }
+    assert_eq!((began.elapsed(), shared.calls.load(Ordering::SeqCst)), (Duration::from_millis(100), 1));
+    assert_eq!(fake.calls(), 100);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    stages.text(&ask("another")).await.unwrap();
+    assert_eq!(shared.calls.load(Ordering::SeqCst), 2, "it is tried again");
+}
+
+#[tokio::test]
+async fn what_another_version_has_written_is_as_good_as_nothing() {
+    let shared: Arc<Shared> = Arc::default();
+    let (_, one) = node(&caching(), &shared);
+    one.text(&ask("a")).await.unwrap();
+    for value in shared.kept.lock().unwrap().values_mut() {
+        *value = "{\"of\":1}".into();
+    }
+    let (fake, two) = node(&caching(), &shared);
+    two.text(&ask("a")).await.unwrap();
+    assert_eq!(fake.calls(), 1);
+}
