@@ -180,3 +180,29 @@ fn keeps(section: &str, ttl: Duration, max_mb: u32) -> Vec<(String, &'static str
     }
     wrong
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wrong_key_is_named() {
+        let kind = KindCache { enabled: true, ttl: Some(Duration::ZERO) };
+        let cache = Cache {
+            ttl: LONGEST + Duration::from_secs(1),
+            max_mb: MAX_MB + 1,
+            kinds: [("echo".to_owned(), kind)].into(),
+            ..Cache::default()
+        };
+        let named =
+            |problems: Vec<(String, &str)>| problems.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(named(cache.problems()), ["cache.ttl", "cache.max_mb", "cache.kinds.echo.ttl"]);
+        let idempotency = Idempotency { ttl: Duration::ZERO, ..Idempotency::default() };
+        assert_eq!(named(idempotency.problems()), ["idempotency.ttl"]);
+        let similar = Similar { threshold_percent: 101, ..Similar::default() };
+        assert_eq!(named(similar.problems()), ["similar.threshold_percent"]);
+        let right =
+            [Cache::default().problems(), Idempotency::default().problems(), Similar::default().problems()];
+        assert!(right.concat().is_empty());
+    }
+}
