@@ -48,6 +48,8 @@ pub struct TextRequest {
     pub idempotency_key: Option<String>,
     /// Whether it may be answered with what the same call was answered before.
     pub cache: CacheMode,
+    /// Whom or what it is about: calls with the same go to the same provider, where the route is sticky.
+    pub subject: Option<String>,
 }
 
 impl TextRequest {

@@ -7,7 +7,7 @@ use crate::offline::Offline;
 use crate::ollama::Ollama;
 use crate::openai::OpenAi;
 use crate::provider::Provider;
-use crate::route::{PieceStream, Router};
+use crate::route::{PieceStream, RouteStatus, Router};
 use crate::stages::{StageCounts, Stages};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
@@ -150,6 +150,12 @@ impl Broker {
     #[must_use]
     pub fn providers(&self) -> Vec<ProviderStatus> {
         self.router.status()
+    }
+
+    /// How the order of providers is found where a call names no route, and the routes.
+    #[must_use]
+    pub fn routes(&self) -> (config::Policy, Vec<RouteStatus>) {
+        self.router.routes()
     }
 }
 

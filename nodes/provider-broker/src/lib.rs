@@ -42,6 +42,6 @@ pub use config::Config;
 pub use health::{KeyStatus, ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};
 pub use provider::Provider;
-pub use route::{Piece, PieceStream};
+pub use route::{Piece, PieceStream, RouteStatus, TargetStatus};
 pub use service::Service;
 pub use stages::StageCounts;

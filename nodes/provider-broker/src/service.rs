@@ -1,7 +1,7 @@
 use crate::breaker::{BreakerState, BreakerStatus};
 use crate::broker::Broker;
 use crate::health::{KeyStatus, ProviderStatus};
-use crate::route::Piece;
+use crate::route::{Piece, RouteStatus, TargetStatus};
 use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
@@ -85,6 +85,16 @@ fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
     }
 }
 
+fn route_to_proto(status: RouteStatus) -> v1::ProviderRoute {
+    let target =
+        |TargetStatus { provider, model, weight }| v1::ProviderRouteTarget { provider, model, weight };
+    v1::ProviderRoute {
+        name: status.name,
+        policy: status.policy.as_str().into(),
+        targets: status.targets.into_iter().map(target).collect(),
+    }
+}
+
 fn piece_to_proto(piece: Piece) -> mesh::GenerateStreamResponse {
     let nothing = v1::GenerateStreamResponse::default();
     let response = match piece {
@@ -143,6 +153,8 @@ impl ProviderBrokerService for Service {
         _request: Request<mesh::ListProvidersRequest>,
     ) -> Result<Response<mesh::ListProvidersResponse>, Status> {
         let providers = self.0.providers().into_iter().map(provider_to_proto).collect();
-        Ok(Response::new(mesh::ListProvidersResponse { providers }))
+        let (policy, routes) = self.0.routes();
+        let routes = routes.into_iter().map(route_to_proto).collect();
+        Ok(Response::new(mesh::ListProvidersResponse { providers, policy: policy.as_str().into(), routes }))
     }
 }

@@ -1,5 +1,6 @@
 use super::{duration_from_proto, duration_to_proto};
 use crate::error::{self, Code, Violation};
+use crate::limits;
 use crate::llm::{
     CacheMode, CacheSource, Error, ErrorKind, ImageRequest, Message, ProviderAttempt, Role, Summary,
     TextRequest, Usage,
@@ -34,6 +35,7 @@ pub fn text_request_to_proto(request: &TextRequest) -> v1::GenerateRequest {
         timeout: request.timeout.map(duration_to_proto),
         idempotency_key: request.idempotency_key.clone().unwrap_or_default(),
         cache: cache_mode_to_proto(request.cache).into(),
+        subject: request.subject.clone().unwrap_or_default(),
     }
 }
 
@@ -103,6 +105,9 @@ pub fn text_request_from_proto(request: v1::GenerateRequest) -> Result<TextReque
     if request.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
         bad("temperature".into(), "must be 0 to 2");
     }
+    if request.subject.len() > limits::SUBJECT_BYTES {
+        bad("subject".into(), "must be at most 256 bytes");
+    }
     if request.max_tokens == Some(0) {
         bad("max_tokens".into(), "must be over zero");
     }
@@ -123,6 +128,7 @@ pub fn text_request_from_proto(request: v1::GenerateRequest) -> Result<TextReque
         timeout: timeout.flatten(),
         idempotency_key: some(&request.idempotency_key),
         cache: cache_mode_from_proto(request.cache),
+        subject: some(&request.subject),
     })
 }
 

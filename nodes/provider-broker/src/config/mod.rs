@@ -6,12 +6,14 @@ mod breaker;
 mod key;
 mod problems;
 mod retry;
+mod routing;
 mod span;
 mod stages;
 
 pub use breaker::Breaker;
 pub use key::KeyConfig;
 pub use retry::Retry;
+pub use routing::{Policy, RouteConfig, Routing, Target};
 pub(crate) use span::optional as optional_span;
 pub use stages::{Cache, Idempotency, KindCache, Pattern, Redact, Similar};
 
@@ -158,6 +160,10 @@ impl ProviderConfig {
 pub struct Config {
     /// The providers, in the order they are tried.
     pub providers: Vec<ProviderConfig>,
+    /// In which order they are tried instead, for calls that name no route.
+    pub routing: Routing,
+    /// Names for models of providers.
+    pub routes: Vec<RouteConfig>,
     /// How much may be asked of them: of all together, of one, of one of its models.
     pub limits: Vec<Limit>,
     /// The longest one attempt at a text may take; for a stream, until its first piece.
@@ -199,6 +205,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             providers: vec![ProviderConfig::offline()],
+            routing: Routing::default(),
+            routes: Vec::new(),
             limits: Vec::new(),
             attempt_timeout: Duration::from_secs(30),
             total_timeout: Duration::from_secs(60),
@@ -318,6 +326,10 @@ impl Config {
         for (key, problem) in
             [self.cache.problems(), self.idempotency.problems(), self.similar.problems()].concat()
         {
+            bad(key, problem);
+        }
+        let routing = self.routing.problems(&self.providers);
+        for (key, problem) in [routing, routing::route_problems(&self.routes, &self.providers)].concat() {
             bad(key, problem);
         }
         if self.offline_latency > limits::TIMEOUT {

@@ -116,6 +116,8 @@ struct Course {
     deadline: Instant,
     /// How many tokens it will take, as far as can be told.
     estimate: u32,
+    /// Whether each candidate has the model that a route names.
+    routed: bool,
     failures: Failures,
     pipeline: Span,
 }
@@ -123,6 +125,12 @@ struct Course {
 impl Course {
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether another provider could answer. One that does not have the model ends a call, as the next would answer with
+    /// another one than was asked for; but a route names other models.
+    const fn allows_fallback(&self, kind: ErrorKind) -> bool {
+        kind.allows_fallback() || self.routed && matches!(kind, ErrorKind::ModelNotFound)
     }
 
     /// The time that is kept back; a tenth of what the call has at most.
@@ -157,19 +165,20 @@ enum After {
 }
 
 impl Router {
-    /// Tries the candidates until one answers.
+    /// Tries the candidates until one answers. `call` is given the model, where a route names it.
     pub(super) async fn attempt_all<'a, T>(
         &'a self,
         operation: Operation,
         candidates: Candidates,
         limits: Limits,
-        call: impl Fn(&'a dyn Provider) -> BoxFuture<'a, Result<T, Error>>,
+        call: impl Fn(&'a dyn Provider, Option<&str>) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<Won<T>, Error> {
         let mut course = Course {
             operation,
             limits,
             deadline: Instant::now() + limits.total.min(limits::TIMEOUT),
             estimate: candidates.estimate,
+            routed: candidates.routed,
             failures: Failures::new(self.providers.len(), candidates.pinned),
             pipeline: self.begin(operation),
         };
@@ -196,7 +205,7 @@ impl Router {
         course: &mut Course,
         candidate: Candidate,
         rest: &[Candidate],
-        call: &impl Fn(&'a dyn Provider) -> BoxFuture<'a, Result<T, Error>>,
+        call: &impl Fn(&'a dyn Provider, Option<&str>) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<Won<T>, Lost> {
         let limits = course.limits;
         let reserve = if rest.iter().any(Candidate::local) { course.reserve() } else { Duration::ZERO };
@@ -227,7 +236,9 @@ impl Router {
             let mut open =
                 span.take().unwrap_or_else(|| operation.call(&self.tracer, &candidate, &course.pipeline));
             let version = key.version();
-            let error = match sending.during(timeout(budget, call(ring.with(place_of_key)))).await {
+            let call = call(ring.with(place_of_key), course.routed.then_some(candidate.model.as_str()));
+            let call = self.routes.timed(candidate.index, &candidate.model, call);
+            let error = match sending.during(timeout(budget, call)).await {
                 Ok(Ok(value)) => {
                     let (provider, model) = (&candidate.name, &candidate.model);
                     tracing::debug!(provider, key = key.id(), model, "provider answered");
@@ -265,7 +276,7 @@ impl Router {
                         None => After::Leave,
                     },
                 };
-            let fallback = error.kind.allows_fallback();
+            let fallback = course.allows_fallback(error.kind);
             if matches!(after, After::Leave) {
                 over(&mut open, key);
                 failed(&mut open, &error);

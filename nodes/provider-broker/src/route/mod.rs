@@ -1,6 +1,6 @@
 //! Which provider a call goes to, for how long, and what happens when it fails.
 //!
-//! Candidates are tried in the configured order, each within the attempt's timeout and all within the
+//! Candidates are tried in the order that a policy puts them into (see [`policy`]), each within the attempt's timeout and all within the
 //! call's. One whose breaker is open is left out, and one for which a limit leaves no room: no call touches it. The next is tried if the failure allows
 //! it. Of one that has several keys, a key that fails for its own sake (rejected, spent, limited) is followed by the next
 //! key before the next provider is tried. Only the last one that is left is tried again, for what may pass, and within its budget of retries:
@@ -8,13 +8,16 @@
 
 mod attempt;
 mod failures;
+mod policy;
 mod retry;
+mod routes;
 mod spans;
 mod staged;
 mod stream;
 mod turn;
 
 pub(crate) use retry::Counts as RetryCounts;
+pub use routes::{RouteStatus, TargetStatus};
 pub use stream::{Piece, PieceStream};
 
 use crate::admission::{self, Admission};
@@ -28,7 +31,9 @@ use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextR
 use callboard_ports::Clock;
 use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_runtime::mesh;
+use futures::FutureExt as _;
 use retry::Retries;
+use routes::Routes;
 use spans::Operation;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +70,7 @@ pub(crate) struct Router {
     health: Health,
     breakers: Arc<Board>,
     retries: Retries,
+    routes: Routes,
     admission: Admission,
     timeouts: Timeouts,
     tracer: Tracer,
@@ -90,6 +96,10 @@ struct Candidate {
     adapter: Adapter,
     /// How many keys it has.
     keys: usize,
+    /// Its share of the calls, for policies that look at it.
+    weight: u32,
+    /// How many tokens its model takes, if that is known.
+    context: Option<u32>,
 }
 
 impl Candidate {
@@ -108,6 +118,8 @@ impl Candidate {
 struct Candidates {
     list: Vec<Candidate>,
     pinned: bool,
+    /// Each with the model that a route names: not that of the call, nor the provider's own.
+    routed: bool,
     /// How many tokens the call will take, as far as can be told: of an image nothing is.
     estimate: u32,
 }
@@ -121,6 +133,7 @@ impl Router {
         });
         let breakers = Board::new(config.breaker.clone(), names, deps);
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
+        let routes = Routes::new(config, providers.iter().map(|p| p.name().to_owned()).collect(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
         let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
         Self {
@@ -129,6 +142,7 @@ impl Router {
             health,
             breakers,
             retries,
+            routes,
             admission,
             timeouts,
             tracer,
@@ -161,7 +175,13 @@ impl Router {
     pub(crate) async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
         let candidates = self.text_candidates(request)?;
         let mut won = self
-            .attempt_all(Operation::Chat, candidates, self.text_limits(request), |p| p.text(request))
+            .attempt_all(Operation::Chat, candidates, self.text_limits(request), |p, asked| match asked {
+                None => p.text(request),
+                Some(model) => {
+                    let request = routes::with_model(request, model);
+                    async move { p.text(&request).await }.boxed()
+                }
+            })
             .await?;
         let answer = &won.value;
         let (model, finish_reason, usage) =
@@ -179,8 +199,9 @@ impl Router {
             let what = if request.provider.is_some() { "makes no images" } else { "makes images" };
             return Err(Error::new(ErrorKind::InvalidRequest, format!("{who} {what}: set its image_model")));
         }
+        self.arrange(self.routes.usual(), &mut candidates, None);
         let limits = self.timeouts.image;
-        let mut won = self.attempt_all(Operation::Image, candidates, limits, |p| p.image(request)).await?;
+        let mut won = self.attempt_all(Operation::Image, candidates, limits, |p, _| p.image(request)).await?;
         let (model, usage) = (won.value.model.clone(), won.value.usage);
         won.settle(usage).await;
         let (image, summary) = won.finish(self, model, "stop".into(), usage);
@@ -193,13 +214,23 @@ impl Router {
     }
 
     fn text_candidates(&self, request: &TextRequest) -> Result<Candidates, Error> {
+        let prompt = request.messages.iter().map(|m| m.content.len()).sum();
+        let estimate = admission::estimate(prompt, request.max_tokens);
+        let named = request.model.as_deref().and_then(|model| self.routes.named(model));
+        if let Some(route) = named {
+            let mut candidates =
+                Candidates { estimate, ..self.on_route(route, request.provider.as_deref())? };
+            self.arrange(route.policy, &mut candidates, request.subject.as_deref());
+            return Ok(candidates);
+        }
         let candidates =
             self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
                 (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
                 (Some(model), _) => model.clone(),
             })?;
-        let prompt = request.messages.iter().map(|m| m.content.len()).sum();
-        Ok(Candidates { estimate: admission::estimate(prompt, request.max_tokens), ..candidates })
+        let mut candidates = Candidates { estimate, ..candidates };
+        self.arrange(self.routes.usual(), &mut candidates, request.subject.as_deref());
+        Ok(candidates)
     }
 
     /// The providers a call may go to, with the model it would use at each.
@@ -217,7 +248,8 @@ impl Router {
                 let description = p.describe();
                 let (model, adapter) = (model(&description), description.adapter);
                 let keys = self.rings[index].keys().len();
-                Candidate { index, name: p.name().to_owned(), model, adapter, keys }
+                let weight = self.routes.weight(index);
+                Candidate { index, name: p.name().to_owned(), model, adapter, keys, weight, context: None }
             })
             .collect();
         if let (true, Some(name)) = (list.is_empty(), pin) {
@@ -225,6 +257,6 @@ impl Router {
             let message = format!("no provider is called `{name}`; there are: {}", known.join(", "));
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         }
-        Ok(Candidates { list, pinned: pin.is_some(), estimate: 0 })
+        Ok(Candidates { list, pinned: pin.is_some(), routed: false, estimate: 0 })
     }
 }

@@ -66,6 +66,7 @@ pub(super) fn manner(digest: Digest, scope: &Scope, request: &TextRequest) -> Di
         json,
         provider,
         // These do not change what is answered.
+        subject: _,
         timeout: _,
         idempotency_key: _,
         cache: _,

@@ -10,6 +10,7 @@ mod left;
 mod limits;
 mod offline;
 mod retry;
+mod routes;
 mod routing;
 mod service;
 mod streams;

@@ -30,7 +30,7 @@ use super::Api;
 use crate::config;
 use axum::Router;
 use axum::routing::{get, post};
-use callboard_contracts::mesh::v1::ListProvidersRequest;
+use callboard_contracts::mesh::v1::{ListProvidersRequest, ListProvidersResponse};
 use callboard_contracts::v1;
 use callboard_domain::limits;
 use error::Error;
@@ -99,8 +99,13 @@ impl Endpoint {
 
     /// The providers, in the order they are tried.
     async fn providers(&self) -> Result<Vec<v1::Provider>, Error> {
+        Ok(self.routed().await?.providers)
+    }
+
+    /// The providers, and the routes to them.
+    async fn routed(&self) -> Result<ListProvidersResponse, Error> {
         let answer = self.0.api.deps.broker.list_providers(ListProvidersRequest::default(), LISTED_WITHIN);
-        Ok(answer.await?.providers)
+        Ok(answer.await?)
     }
 
     /// Seconds since 1970.

@@ -3,7 +3,7 @@
 use crate::cli::args::{AlertsArgs, DrainArgs, KindsArgs, LogLevelArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::output::{cluster, json, time};
+use crate::cli::output::{cluster, json, routes, time};
 use callboard_client::v1;
 
 /// The most alerts that are shown.
@@ -54,11 +54,13 @@ pub(super) async fn health(context: &mut Context) -> Result<(), Failure> {
 }
 
 pub(super) async fn providers(context: &mut Context) -> Result<(), Failure> {
-    let providers = context.client.providers().await?;
+    let known = context.client.routed_providers().await?;
     if context.out.is_json() {
-        return context.out.document(&json::Providers::from(&*providers));
+        return context.out.document(&json::Providers::from(&known));
     }
-    context.out.text(&cluster::providers(&providers, time::now(), context.out.palette(), context.out.width()))
+    let (palette, width) = (context.out.palette(), context.out.width());
+    let table = cluster::providers(&known.providers, time::now(), palette, width);
+    context.out.text(&(table + &routes::routes(&known, palette, width)))
 }
 
 pub(super) async fn kinds(context: &mut Context, args: KindsArgs) -> Result<(), Failure> {

@@ -113,6 +113,33 @@ impl<'a> From<&'a [v1::Node]> for Nodes<'a> {
 #[derive(Serialize)]
 pub struct Providers<'a> {
     providers: Vec<Provider<'a>>,
+    policy: Option<&'a str>,
+    routes: Vec<Route<'a>>,
+}
+
+#[derive(Serialize)]
+struct Route<'a> {
+    name: &'a str,
+    policy: &'a str,
+    targets: Vec<Target<'a>>,
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    provider: &'a str,
+    model: Option<&'a str>,
+    weight: u32,
+}
+
+impl<'a> From<&'a v1::ProviderRoute> for Route<'a> {
+    fn from(route: &'a v1::ProviderRoute) -> Self {
+        let target = |t: &'a v1::ProviderRouteTarget| Target {
+            provider: &t.provider,
+            model: set(&t.model),
+            weight: t.weight,
+        };
+        Self { name: &route.name, policy: &route.policy, targets: route.targets.iter().map(target).collect() }
+    }
 }
 
 #[derive(Serialize)]
@@ -181,9 +208,9 @@ impl<'a> From<&'a v1::ProviderBreaker> for Breaker<'a> {
     }
 }
 
-impl<'a> From<&'a [v1::Provider]> for Providers<'a> {
-    fn from(providers: &'a [v1::Provider]) -> Self {
-        let providers = providers.iter().map(|p| Provider {
+impl<'a> From<&'a v1::ListProvidersResponse> for Providers<'a> {
+    fn from(known: &'a v1::ListProvidersResponse) -> Self {
+        let providers = known.providers.iter().map(|p| Provider {
             name: &p.name,
             adapter: &p.adapter,
             base_url: set(&p.base_url),
@@ -197,7 +224,8 @@ impl<'a> From<&'a [v1::Provider]> for Providers<'a> {
             breakers: p.breakers.iter().map(Breaker::from).collect(),
             keys: p.keys.iter().map(Key::from).collect(),
         });
-        Self { providers: providers.collect() }
+        let routes = known.routes.iter().map(Route::from).collect();
+        Self { providers: providers.collect(), policy: set(&known.policy), routes }
     }
 }
 
