@@ -8,7 +8,10 @@ use crate::openai::OpenAi;
 use crate::provider::Provider;
 use crate::route::{PieceStream, Router};
 use callboard_domain::alert::Observation;
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::llm::{
+    EmbeddingRequest, EmbeddingResponse, Error, ErrorKind, ImageRequest, ImageResponse, TextRequest,
+    TextResponse,
+};
 use callboard_domain::{Violation, limits};
 use callboard_ports::{Clock, TokenBuckets, Tracer};
 use std::sync::Arc;
@@ -88,7 +91,7 @@ impl Broker {
     /// # Errors
     /// If no provider answered; the error holds every attempt.
     pub async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
-        check_size(request.messages.iter().map(|m| m.content.len()).sum())?;
+        check_text(request)?;
         self.router.text(request).await
     }
 
@@ -98,7 +101,7 @@ impl Broker {
     /// # Errors
     /// If no provider began to answer.
     pub async fn text_stream(&self, request: &TextRequest) -> Result<PieceStream, Error> {
-        check_size(request.messages.iter().map(|m| m.content.len()).sum())?;
+        check_text(request)?;
         self.router.text_stream(request).await
     }
 
@@ -109,6 +112,15 @@ impl Broker {
     pub async fn image(&self, request: &ImageRequest) -> Result<ImageResponse, Error> {
         check_size(request.prompt.len())?;
         self.router.image(request).await
+    }
+
+    /// Turns texts into vectors, all with one model: see [`EmbeddingRequest::model`].
+    ///
+    /// # Errors
+    /// If no provider made them; the error holds every attempt.
+    pub async fn embed(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
+        check_size(request.inputs.iter().map(String::len).sum())?;
+        self.router.embed(request).await
     }
 
     /// What was counted of each provider, in the order they are tried.
@@ -137,6 +149,20 @@ fn adapter(
         Adapter::Ollama => Arc::new(Ollama::new(provider, env)?),
         Adapter::Offline => Arc::new(Offline::new(&provider.name).with_latency(config.offline_latency)),
     })
+}
+
+fn check_text(request: &TextRequest) -> Result<(), Error> {
+    check_size(request.text_bytes())?;
+    let images = request.messages.iter().map(|message| message.content.images().count()).sum::<usize>();
+    let bytes = request.image_bytes();
+    if images > limits::PROMPT_IMAGES || bytes > limits::PROMPT_IMAGE_BYTES {
+        let (most, most_bytes) = (limits::PROMPT_IMAGES, limits::PROMPT_IMAGE_BYTES);
+        let message = format!(
+            "the messages have {images} images of {bytes} bytes together, {most} of {most_bytes} bytes are allowed"
+        );
+        return Err(Error::new(ErrorKind::InvalidRequest, message));
+    }
+    Ok(())
 }
 
 fn check_size(bytes: usize) -> Result<(), Error> {

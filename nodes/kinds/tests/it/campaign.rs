@@ -59,7 +59,7 @@ async fn the_whole_brief_reaches_both_models_under_stable_keys() {
     stage.run(&brief()).await.unwrap();
     let (text, image) = (&stage.asked_texts()[0], &stage.asked_images()[0]);
     for word in ["Nightlight", "stage managers", "dry", "email", "dims to nothing", "runs for a week"] {
-        assert!(text.messages[1].content.contains(word), "{word}");
+        assert!(text.messages[1].content.text().contains(word), "{word}");
         assert!(image.prompt.contains(word), "{word}");
     }
     assert!(image.prompt.contains("Light for those in the dark"));

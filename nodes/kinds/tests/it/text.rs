@@ -29,7 +29,7 @@ async fn every_field_reaches_the_provider() {
     });
     stage.run(&input).await.unwrap();
     let asked = &stage.asked_texts()[0];
-    let message = |role, text: &str| Message { role, content: text.to_owned() };
+    let message = |role, text: &str| Message { role, content: text.into() };
     assert_eq!(asked.messages, [message(Role::System, "Be brief."), message(Role::User, "Is it on?")]);
     assert_eq!((asked.model.as_deref(), asked.provider.as_deref()), (Some("m"), Some("openai")));
     assert_eq!((asked.max_tokens, asked.temperature, asked.json), (Some(16), Some(0.5), false));

@@ -6,6 +6,8 @@
 //! anybody else is more likely to answer, and asking a provider again that has too much to do makes it worse.
 
 mod attempt;
+mod calls;
+mod embed;
 mod failures;
 mod retry;
 mod spans;
@@ -16,13 +18,16 @@ pub use stream::{Piece, PieceStream};
 
 use crate::admission::{self, Admission};
 use crate::breaker::Board;
-use crate::broker::Deps;
+use crate::broker::{Deps, Jitter};
 use crate::config::{Adapter, Config};
 use crate::health::{Health, ProviderCounts, ProviderStatus};
 use crate::provider::{Description, Provider};
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::llm::{
+    Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, ToolChoice,
+};
 use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_runtime::mesh;
+use calls::CallIds;
 use retry::Retries;
 use spans::Operation;
 use std::sync::Arc;
@@ -61,6 +66,7 @@ pub(crate) struct Router {
     admission: Admission,
     timeouts: Timeouts,
     tracer: Tracer,
+    random: Jitter,
 }
 
 impl std::fmt::Debug for Router {
@@ -109,7 +115,8 @@ impl Router {
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
         let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
-        Self { providers, health, breakers, retries, admission, timeouts, tracer }
+        let random = Arc::clone(&deps.jitter);
+        Self { providers, health, breakers, retries, admission, timeouts, tracer, random }
     }
 
     /// The span of a call on its way through here.
@@ -139,8 +146,11 @@ impl Router {
         let (model, finish_reason, usage) =
             (answer.model.clone(), answer.finish_reason.clone(), answer.usage);
         won.settle(usage).await;
-        let (answer, summary) = won.finish(self, model, finish_reason, usage);
-        Ok(TextResponse { text: answer.text, summary })
+        let (mut answer, summary) = won.finish(self, model, finish_reason, usage);
+        if !answer.tool_calls.is_empty() {
+            CallIds::draw(&self.random).name(&mut answer.tool_calls);
+        }
+        Ok(TextResponse { text: answer.text, tool_calls: answer.tool_calls, summary })
     }
 
     pub(crate) async fn image(&self, request: &ImageRequest) -> Result<ImageResponse, Error> {
@@ -165,13 +175,18 @@ impl Router {
     }
 
     fn text_candidates(&self, request: &TextRequest) -> Result<Candidates, Error> {
-        let candidates =
+        let mut candidates =
             self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
                 (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
                 (Some(model), _) => model.clone(),
             })?;
-        let prompt = request.messages.iter().map(|m| m.content.len()).sum();
-        Ok(Candidates { estimate: admission::estimate(prompt, request.max_tokens), ..candidates })
+        // It calls none, and that it does not must not hide why the others failed.
+        let forced = request.tool_choice.as_ref().is_some_and(ToolChoice::is_forced);
+        if forced && !candidates.list.iter().all(Candidate::local) {
+            candidates.list.retain(|candidate| !candidate.local());
+        }
+        let estimate = admission::estimate(request.text_bytes(), request.max_tokens);
+        Ok(Candidates { estimate, ..candidates })
     }
 
     /// The providers a call may go to, with the model it would use at each.

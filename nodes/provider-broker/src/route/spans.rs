@@ -13,6 +13,8 @@ pub(super) enum Operation {
     Chat,
     /// An image.
     Image,
+    /// Vectors of texts.
+    Embed,
 }
 
 impl Operation {
@@ -20,6 +22,7 @@ impl Operation {
         match self {
             Self::Chat => "chat",
             Self::Image => "generate_image",
+            Self::Embed => "embeddings",
         }
     }
 
@@ -28,6 +31,7 @@ impl Operation {
         match self {
             Self::Chat => "broker chat",
             Self::Image => "broker generate_image",
+            Self::Embed => "broker embeddings",
         }
     }
 

@@ -23,6 +23,7 @@ pub(crate) async fn read(mut stream: PieceStream) -> (String, Result<Summary, Er
                 begin = Some(summary);
             }
             Ok(Piece::Delta(delta)) => text.push_str(&delta),
+            Ok(Piece::ToolCall(piece)) => panic!("no tool was offered: {piece:?}"),
             Ok(Piece::End(summary)) => end = Some(Ok(*summary)),
             Err(error) => end = Some(Err(error)),
         }

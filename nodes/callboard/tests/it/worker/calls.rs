@@ -83,6 +83,10 @@ impl ProviderBrokerService for Broker {
         Err(Status::unimplemented("not in this test"))
     }
 
+    async fn embed(&self, _: Request<v1::EmbedRequest>) -> Result<Response<v1::EmbedResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
     async fn list_providers(
         &self,
         _: Request<v1::ListProvidersRequest>,
