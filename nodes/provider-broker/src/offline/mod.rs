@@ -99,7 +99,10 @@ fn generate(request: &TextRequest) -> Result<ProviderText, Error> {
         // Half a JSON object is of no use, so `max_tokens` does not hold here.
         skeleton::answer(&request.messages, &prompt)
     } else {
-        let whole = text::answer(&prompt);
+        let mut whole = text::answer(&prompt);
+        if let Some(at) = request.stop.iter().filter_map(|stop| whole.find(stop.as_str())).min() {
+            whole.truncate(at);
+        }
         let (text, was_cut) = request.max_tokens.map_or((whole.as_str(), false), |most| cut(&whole, most));
         if was_cut {
             finish_reason = "length";

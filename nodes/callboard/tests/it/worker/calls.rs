@@ -62,7 +62,7 @@ impl ProviderBrokerService for Broker {
         let message = request.get_ref();
         self.note(&request, message.context.clone(), message.fence.clone());
         let summary = Some(api::GenerateSummary::default());
-        let response = Some(api::GenerateResponse { text: "fine".into(), summary });
+        let response = Some(api::GenerateResponse { text: "fine".into(), summary, ..Default::default() });
         Ok(Response::new(v1::GenerateResponse { response }))
     }
 
