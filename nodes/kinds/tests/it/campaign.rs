@@ -113,7 +113,7 @@ async fn no_image_is_made_if_none_is_wanted() {
 async fn offline_answers_make_a_degraded_campaign_of_one_provider() {
     let offline = summary("offline", "offline-template-1");
     let stage = Stage::of("campaign.generate")
-        .text(Ok(TextResponse { text: TEXT.into(), summary: offline.clone() }))
+        .text(Ok(TextResponse { text: TEXT.into(), summary: offline.clone(), ..TextResponse::default() }))
         .image(Ok(ImageResponse { summary: offline, ..picture(png(8, 8), "image/png") }));
     let result = stage.run(&brief()).await.unwrap();
     assert_eq!(result["providers"], json!(["offline"]));

@@ -41,7 +41,11 @@ async fn an_answer_of_the_offline_generator_is_labelled_so_even_if_routing_forgo
     for degraded in [None, Some("no provider is configured".to_owned())] {
         let reason = degraded.clone().unwrap_or("the offline generator answered".to_owned());
         let summary = callboard_sdk::llm::Summary { degraded, ..summary("offline", "offline-template-1") };
-        let stage = Stage::of("text.generate").text(Ok(TextResponse { text: "x".into(), summary }));
+        let stage = Stage::of("text.generate").text(Ok(TextResponse {
+            text: "x".into(),
+            summary,
+            ..TextResponse::default()
+        }));
         let result = stage.run(&json!({"prompt": "Is it on?"})).await.unwrap();
         assert_eq!((&result["offline"], &result["degraded"]), (&json!(true), &json!(true)));
         assert_eq!(result["degraded_reason"], json!(reason));

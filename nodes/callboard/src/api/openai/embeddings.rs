@@ -82,7 +82,8 @@ pub(super) async fn embed(State(endpoint): State<Endpoint>, request: Request) ->
         provider: named.provider,
         ..Default::default()
     };
-    let answer = endpoint.0.api.deps.broker.embed(call, BACKSTOP).await?;
+    let answer = endpoint.0.api.deps.broker.embed(call, BACKSTOP).await;
+    let answer = answer.map_err(|error| Error::from(error).of_input())?;
     let summary = answer.summary.unwrap_or_default();
     let embedding = |(index, embedding): (usize, mesh::Embedding)| Embedding {
         object: "embedding",

@@ -195,6 +195,14 @@ impl Error {
         error
     }
 
+    /// The same of a call that has an input instead of messages.
+    pub(super) fn of_input(mut self) -> Self {
+        if self.0.said.param.as_deref() == Some("messages") {
+            self.0.said.param = Some("input".into());
+        }
+        self
+    }
+
     /// The document, for an event of a stream.
     pub(super) fn document(&self) -> String {
         // An object of texts can always be written.

@@ -14,7 +14,7 @@ async fn a_providers_error_keeps_its_meaning() {
         (Fault::ServerFault { status: 500 }, 502, "server_error", json!("provider_server_fault")),
         (Fault::ConnectionReset { after_bytes: 0 }, 502, "server_error", json!("provider_connection")),
         (Fault::BadKey, 502, "server_error", json!("provider_authentication")),
-        (Fault::ContextTooLong, 400, "invalid_request_error", Value::Null),
+        (Fault::ContextTooLong, 400, "invalid_request_error", json!("context_length_exceeded")),
         (Fault::NoSuchModel, 404, "invalid_request_error", json!("model_not_found")),
         (Fault::ContentFilter, 400, "invalid_request_error", json!("content_filter")),
         (Fault::MalformedJson, 502, "server_error", json!("provider_malformed_answer")),
