@@ -10,7 +10,10 @@ use crate::provider::Provider;
 use crate::route::{PieceStream, Router};
 use crate::stages::{StageCounts, Stages};
 use callboard_domain::alert::Observation;
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::llm::{
+    EmbeddingRequest, EmbeddingResponse, Error, ErrorKind, ImageRequest, ImageResponse, TextRequest,
+    TextResponse,
+};
 use callboard_domain::{Violation, limits};
 use callboard_ports::{Answers, Clock, TokenBuckets, Tracer};
 use std::sync::Arc;
@@ -105,7 +108,7 @@ impl Broker {
     /// # Errors
     /// If no provider answered; the error holds every attempt.
     pub async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
-        check_size(request.messages.iter().map(|m| m.content.len()).sum())?;
+        check_text(request)?;
         self.stages.text(request).await
     }
 
@@ -115,7 +118,7 @@ impl Broker {
     /// # Errors
     /// If no provider began to answer.
     pub async fn text_stream(&self, request: &TextRequest) -> Result<PieceStream, Error> {
-        check_size(request.messages.iter().map(|m| m.content.len()).sum())?;
+        check_text(request)?;
         self.stages.text_stream(request).await
     }
 
@@ -127,6 +130,16 @@ impl Broker {
         check_size(request.prompt.len())?;
         let redacted = self.stages.redacted(request);
         self.router.image(redacted.as_ref().unwrap_or(request)).await
+    }
+
+    /// Turns texts into vectors, all with one model: see [`EmbeddingRequest::model`].
+    ///
+    /// # Errors
+    /// If no provider made them; the error holds every attempt.
+    pub async fn embed(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
+        check_size(request.inputs.iter().map(String::len).sum())?;
+        let redacted = self.stages.redacted_embedding(request);
+        self.router.embed(redacted.as_ref().unwrap_or(request)).await
     }
 
     /// What was counted of each provider, in the order they are tried.
@@ -167,6 +180,20 @@ fn ring(provider: &ProviderConfig, config: &Config, deps: &Deps) -> Result<Ring,
             Ok(Ring::bare(Arc::new(offline), deps))
         }
     }
+}
+
+fn check_text(request: &TextRequest) -> Result<(), Error> {
+    check_size(request.text_bytes())?;
+    let images = request.messages.iter().map(|message| message.content.images().count()).sum::<usize>();
+    let bytes = request.image_bytes();
+    if images > limits::PROMPT_IMAGES || bytes > limits::PROMPT_IMAGE_BYTES {
+        let (most, most_bytes) = (limits::PROMPT_IMAGES, limits::PROMPT_IMAGE_BYTES);
+        let message = format!(
+            "the messages have {images} images of {bytes} bytes together, {most} of {most_bytes} bytes are allowed"
+        );
+        return Err(Error::new(ErrorKind::InvalidRequest, message));
+    }
+    Ok(())
 }
 
 fn check_size(bytes: usize) -> Result<(), Error> {

@@ -75,6 +75,7 @@ fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
         base_url: status.description.base_url,
         text_model: status.description.text_model,
         image_model: status.description.image_model,
+        embedding_model: status.description.embedding_model,
         has_key: status.description.has_key,
         successes: status.successes,
         failures: status.failures,
@@ -92,6 +93,10 @@ fn piece_to_proto(piece: Piece) -> mesh::GenerateStreamResponse {
             v1::GenerateStreamResponse { beginning: Some(convert::summary_to_proto(&summary)), ..nothing }
         }
         Piece::Delta(delta) => v1::GenerateStreamResponse { delta, ..nothing },
+        Piece::ToolCall(piece) => {
+            let tool_call = Some(convert::tool_call_delta_to_proto(piece));
+            v1::GenerateStreamResponse { tool_call, ..nothing }
+        }
         Piece::End(summary) => {
             v1::GenerateStreamResponse { summary: Some(convert::summary_to_proto(&summary)), ..nothing }
         }
@@ -110,7 +115,8 @@ impl ProviderBrokerService for Service {
         let request = text_request(request.into_inner().request)?;
         let answer = self.0.text(&request).await.map_err(|e| convert::error_to_status(&e))?;
         let summary = Some(convert::summary_to_proto(&answer.summary));
-        let response = v1::GenerateResponse { text: answer.text, summary };
+        let tool_calls = answer.tool_calls.into_iter().map(convert::tool_call_to_proto).collect();
+        let response = v1::GenerateResponse { text: answer.text, summary, tool_calls };
         Ok(Response::new(mesh::GenerateResponse { response: Some(response) }))
     }
 
@@ -136,6 +142,15 @@ impl ProviderBrokerService for Service {
             media_type: image.media_type,
             summary,
         }))
+    }
+
+    async fn embed(
+        &self,
+        request: Request<mesh::EmbedRequest>,
+    ) -> Result<Response<mesh::EmbedResponse>, Status> {
+        let request = convert::embedding_request_from_proto(request.into_inner())?;
+        let answer = self.0.embed(&request).await.map_err(|e| convert::error_to_status(&e))?;
+        Ok(Response::new(convert::embeddings_to_proto(answer)))
     }
 
     async fn list_providers(

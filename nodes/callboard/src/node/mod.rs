@@ -43,6 +43,8 @@ use tonic::transport::server::TcpIncoming;
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// The largest message taken: a batch at its limit, and some.
 const MESSAGE_BYTES: usize = 8 << 20;
+/// The largest call to a model: its text, and the images in it.
+const PROMPT_BYTES: usize = callboard_domain::limits::PROMPT_IMAGE_BYTES + (4 << 20);
 /// The most calls at once on one connection.
 const STREAMS: u32 = 4_096;
 
@@ -305,7 +307,7 @@ async fn routes(
     let tasks = TaskServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES);
     let routes = Routes::new(tasks)
         .add_service(ClusterServiceServer::new(api.clone()))
-        .add_service(ProviderServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES))
+        .add_service(ProviderServiceServer::new(api.clone()).max_decoding_message_size(PROMPT_BYTES))
         .add_service(ArtifactServiceServer::new(api.clone()))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)

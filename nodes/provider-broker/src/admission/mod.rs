@@ -130,6 +130,8 @@ impl Debit {
                 | ErrorKind::Overloaded
                 | ErrorKind::Authentication
                 | ErrorKind::InvalidRequest
+                | ErrorKind::ContextTooLong
+                | ErrorKind::Unsupported
                 | ErrorKind::ModelNotFound
         );
         if refused {

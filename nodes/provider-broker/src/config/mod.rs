@@ -38,6 +38,7 @@ const OPENAI: &str = "openai";
 const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
 const OPENAI_TEXT_MODEL: &str = "gpt-4o-mini";
 const OPENAI_IMAGE_MODEL: &str = "gpt-image-1";
+const OPENAI_EMBEDDING_MODEL: &str = "text-embedding-3-small";
 
 /// The wire a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +117,9 @@ pub struct ProviderConfig {
     /// The model for images. It makes none if `None`, and only `openai` can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_model: Option<String>,
+    /// The model for embeddings where a call names none. `anthropic` makes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_model: Option<String>,
 }
 
 impl ProviderConfig {
@@ -148,6 +152,7 @@ impl ProviderConfig {
             keys: Vec::new(),
             text_model: None,
             image_model: None,
+            embedding_model: None,
         }
     }
 }
@@ -230,6 +235,7 @@ impl Config {
                 api_key_env: Some(OPENAI_API_KEY.into()),
                 text_model: Some(OPENAI_TEXT_MODEL.into()),
                 image_model: Some(OPENAI_IMAGE_MODEL.into()),
+                embedding_model: Some(OPENAI_EMBEDDING_MODEL.into()),
                 ..ProviderConfig::openai(OPENAI, base_url)
             };
             config.providers.insert(0, openai);

@@ -7,6 +7,8 @@
 //! anybody else is more likely to answer, and asking a provider again that has too much to do makes it worse.
 
 mod attempt;
+mod calls;
+mod embed;
 mod failures;
 mod retry;
 mod spans;
@@ -19,15 +21,18 @@ pub use stream::{Piece, PieceStream};
 
 use crate::admission::{self, Admission};
 use crate::breaker::Board;
-use crate::broker::Deps;
+use crate::broker::{Deps, Jitter};
 use crate::config::{Adapter, Config};
 use crate::health::{Health, KeyStatus, ProviderCounts, ProviderStatus};
 use crate::keys::{Key, Ring};
 use crate::provider::{Description, Provider};
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::llm::{
+    Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, ToolChoice,
+};
 use callboard_ports::Clock;
 use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_runtime::mesh;
+use calls::CallIds;
 use retry::Retries;
 use spans::Operation;
 use std::sync::Arc;
@@ -69,6 +74,7 @@ pub(crate) struct Router {
     timeouts: Timeouts,
     tracer: Tracer,
     clock: Arc<dyn Clock>,
+    random: Jitter,
 }
 
 impl std::fmt::Debug for Router {
@@ -133,6 +139,7 @@ impl Router {
             timeouts,
             tracer,
             clock: Arc::clone(&deps.clock),
+            random: Arc::clone(&deps.jitter),
         }
     }
 
@@ -167,8 +174,11 @@ impl Router {
         let (model, finish_reason, usage) =
             (answer.model.clone(), answer.finish_reason.clone(), answer.usage);
         won.settle(usage).await;
-        let (answer, summary) = won.finish(self, model, finish_reason, usage);
-        Ok(TextResponse { text: answer.text, summary })
+        let (mut answer, summary) = won.finish(self, model, finish_reason, usage);
+        if !answer.tool_calls.is_empty() {
+            CallIds::draw(&self.random).name(&mut answer.tool_calls);
+        }
+        Ok(TextResponse { text: answer.text, tool_calls: answer.tool_calls, summary })
     }
 
     pub(crate) async fn image(&self, request: &ImageRequest) -> Result<ImageResponse, Error> {
@@ -193,13 +203,18 @@ impl Router {
     }
 
     fn text_candidates(&self, request: &TextRequest) -> Result<Candidates, Error> {
-        let candidates =
+        let mut candidates =
             self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
                 (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
                 (Some(model), _) => model.clone(),
             })?;
-        let prompt = request.messages.iter().map(|m| m.content.len()).sum();
-        Ok(Candidates { estimate: admission::estimate(prompt, request.max_tokens), ..candidates })
+        // It calls none, and that it does not must not hide why the others failed.
+        let forced = request.tool_choice.as_ref().is_some_and(ToolChoice::is_forced);
+        if forced && !candidates.list.iter().all(Candidate::local) {
+            candidates.list.retain(|candidate| !candidate.local());
+        }
+        let estimate = admission::estimate(request.text_bytes(), request.max_tokens);
+        Ok(Candidates { estimate, ..candidates })
     }
 
     /// The providers a call may go to, with the model it would use at each.

@@ -2,9 +2,10 @@
 
 use super::Router;
 use super::attempt::{Won, outcome};
+use super::calls::CallIds;
 use super::spans::{Operation, failed};
 use crate::provider::{Chunk, ChunkStream, Provider};
-use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest};
+use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest, ToolCallDelta};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
@@ -18,6 +19,8 @@ pub enum Piece {
     Begin(Box<Summary>),
     /// More text.
     Delta(String),
+    /// More of what a tool shall do.
+    ToolCall(ToolCallDelta),
     /// The end, and how the answer came about.
     End(Box<Summary>),
 }
@@ -40,6 +43,7 @@ struct Running {
     hurried: bool,
     /// The bytes of text so far.
     bytes: usize,
+    ids: CallIds,
 }
 
 impl Router {
@@ -50,7 +54,8 @@ impl Router {
         let won = self.attempt_all(Operation::Chat, candidates, limits, |p| begin(p, request)).await?;
         let hurried = limits.total < self.timeouts.text.total;
         let begin = Piece::Begin(Box::new(won.beginning()));
-        let running = Running { router: self.clone(), won, deadline, hurried, bytes: 0 };
+        let ids = CallIds::draw(&self.random);
+        let running = Running { router: self.clone(), won, deadline, hurried, bytes: 0, ids };
         let rest = stream::unfold(Some(running), |running| async move { Some(running?.step().await) });
         Ok(stream::iter([Ok(begin)]).chain(rest).boxed())
     }
@@ -80,6 +85,11 @@ impl Running {
             Ok(Chunk::Delta(text)) => {
                 self.bytes += text.len();
                 (Ok(Piece::Delta(text)), Some(self))
+            }
+            Ok(Chunk::ToolCall(mut piece)) => {
+                self.ids.name_piece(&mut piece);
+                self.bytes += piece.arguments.len();
+                (Ok(Piece::ToolCall(piece)), Some(self))
             }
             Ok(Chunk::End { usage, finish_reason, model }) => {
                 self.won.settle(usage).await;

@@ -80,7 +80,7 @@ async fn calls_are_shared_out_by_weight_and_say_which_key_was_used() {
     let pieces: Vec<_> = broker.text_stream(&hello()).await.unwrap().try_collect().await.unwrap();
     let said = pieces.iter().filter_map(|piece| match piece {
         Piece::Begin(summary) | Piece::End(summary) => Some(summary.key.as_str()),
-        Piece::Delta(_) => None,
+        Piece::Delta(_) | Piece::ToolCall(_) => None,
     });
     assert_eq!(said.collect::<Vec<_>>().len(), 2);
     let status = &broker.providers()[0];

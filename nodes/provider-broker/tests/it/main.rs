@@ -4,6 +4,7 @@ mod adapters;
 mod breaker;
 mod cancel;
 mod config;
+mod embeddings;
 mod faults;
 mod keys;
 mod left;

@@ -4,10 +4,14 @@
 use async_trait::async_trait;
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ProviderAttempt, TextRequest, Usage};
+use callboard_domain::llm::{
+    EmbeddingRequest, Error, ErrorKind, ImageRequest, ProviderAttempt, TextRequest, Usage,
+};
 use callboard_ports::token_buckets::{self, Decision, Level, TokenBuckets};
 use callboard_provider_broker::config::{Adapter, Breaker, ProviderConfig, Retry};
-use callboard_provider_broker::provider::{Chunk, ChunkStream, Description, ProviderImage, ProviderText};
+use callboard_provider_broker::provider::{
+    Chunk, ChunkStream, Description, ProviderEmbeddings, ProviderImage, ProviderText,
+};
 use callboard_provider_broker::{Broker, Config, Deps, Offline, Provider};
 use callboard_testkit::{FakeProvider, ManualClock};
 use futures::{StreamExt, stream};
@@ -58,6 +62,7 @@ pub(crate) fn openai(name: &str, fake: &FakeProvider) -> ProviderConfig {
         api_key_env: Some("KEY".into()),
         text_model: Some("fake-text".into()),
         image_model: Some("fake-image".into()),
+        embedding_model: Some("fake-embedding".into()),
         ..ProviderConfig::openai(name, fake.base_url())
     }
 }
@@ -176,6 +181,7 @@ impl Provider for Scripted {
             base_url: "http://scripted".into(),
             text_model: "scripted-text".into(),
             image_model: self.image_model.clone(),
+            embedding_model: "scripted-embedding".into(),
             has_key: false,
         }
     }
@@ -184,7 +190,7 @@ impl Provider for Scripted {
         self.act().await?;
         let model = request.model.clone().unwrap_or_else(|| "scripted-text".into());
         let text = format!("text of {}", self.name);
-        Ok(ProviderText { text, finish_reason: "stop".into(), model, usage: Usage::default() })
+        Ok(ProviderText { text, finish_reason: "stop".into(), model, ..ProviderText::default() })
     }
 
     async fn text_stream(&self, _request: &TextRequest) -> Result<ChunkStream, Error> {
@@ -198,6 +204,12 @@ impl Provider for Scripted {
             Ok(Chunk::Delta("word ".into()))
         };
         Ok(stream::iter(0..1_000).then(chunk).boxed())
+    }
+
+    async fn embed(&self, request: &EmbeddingRequest, model: &str) -> Result<ProviderEmbeddings, Error> {
+        self.act().await?;
+        let vectors = vec![vec![0.5, 0.5]; request.inputs.len()];
+        Ok(ProviderEmbeddings { vectors, model: model.into(), usage: Usage::default() })
     }
 
     async fn image(&self, _request: &ImageRequest) -> Result<ProviderImage, Error> {

@@ -193,7 +193,8 @@ contextual! {
     CancelTasksRequest, DrainRequest, GetLoadRequest,
     GetStatusRequest, DrainNodeRequest, SetLogFilterRequest, WatchEventsRequest,
     ReportRequest,
-    GenerateRequest fence, GenerateStreamRequest fence, GenerateImageRequest fence, ListProvidersRequest,
+    GenerateRequest fence, GenerateStreamRequest fence, GenerateImageRequest fence, EmbedRequest fence,
+    ListProvidersRequest,
 }
 
 #[cfg(test)]

@@ -4,16 +4,18 @@
 //! it says is written as OpenAI would ([`answer`], [`stream`], [`error`]). Around every request is [`watched`]: its
 //! place in a trace, whether it may call ([`keys`]), and what is counted.
 //!
-//! - What the broker cannot carry is refused with the name of the parameter, never dropped.
+//! - What the broker cannot carry is refused with the name of the parameter, never dropped. What only shapes an answer,
+//!   as a seed does, is dropped by providers that have no word for it.
 //! - A stream that did not come to its end is never closed as if it had.
 //! - Nothing is spawned: dropping a request, or its answer, ends the call at the provider.
 //! - No answer and no span holds a key.
 //!
-//! It does not limit what a key may spend, and passes neither tools nor images on: the broker cannot yet.
+//! It does not limit what a key may spend, and runs no tools: it passes on what models and their callers say of them.
 
 mod answer;
 mod body;
 mod chat;
+mod embeddings;
 mod error;
 mod images;
 mod keys;
@@ -39,8 +41,8 @@ use models::Models;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most bytes of a body: what may be asked, and what JSON puts around it.
-const BODY_BYTES: usize = 4 * limits::INPUT_BYTES;
+/// The most bytes of a body: what may be asked, and what JSON and base64 put around it.
+const BODY_BYTES: usize = 4 * limits::INPUT_BYTES + limits::PROMPT_IMAGE_BYTES / 3 * 4;
 /// How long the ProviderBroker may take to say which providers there are.
 const LISTED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -88,6 +90,7 @@ impl Endpoint {
         let watched = axum::middleware::from_fn_with_state(self.clone(), watched::watched);
         Router::new()
             .route("/v1/chat/completions", post(chat::complete))
+            .route("/v1/embeddings", post(embeddings::embed))
             .route("/v1/images/generations", post(images::generate))
             .route("/v1/models", get(models::list))
             .route("/v1/models/{*id}", get(models::one))
