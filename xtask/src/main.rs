@@ -34,6 +34,8 @@ commands:
                  three replicas, real servers, and faults that hit their windows; needs root
   planted        deliberate bugs, each of which a test must find
   bench [ARGS]   measure the embedded node in a release build; ARGS go to the bench
+  bench --gateway [--runs N] [--calls N]
+                 measure the OpenAI-compatible endpoint on a core of its own, beside a bare pass-through
   loadtest [NAME [--duration D] [--rate N] [--keep DIR] [--no-build]]
                  a k6 script against three replicas, with charts; without a name, lists the scripts
   jaeger [--keep] [--no-build]
