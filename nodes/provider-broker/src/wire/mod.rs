@@ -20,9 +20,9 @@ pub(crate) use lines::Lines;
 pub(crate) use model::TextModel;
 pub(crate) use read::{count, document, json_hint, some_text};
 pub(crate) use sse::Events;
-#[cfg(test)]
-pub(crate) use stream::read_all;
 pub(crate) use stream::{Answer, Dialect};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use stream::{read_all, read_parts};
 
 /// The most bytes of a text's answer, and of the text of a stream.
 pub(crate) const TEXT_BYTES: usize = 8 << 20;
