@@ -26,6 +26,9 @@ enum Compared {
     Nothing,
 }
 
+/// One of the latencies of a run.
+type OfRun = fn(&Measured) -> &Took;
+
 /// In milliseconds.
 fn ms(took: &Took, quantile: f64) -> f64 {
     took.value_at_quantile(quantile) as f64 / 1e6
@@ -35,7 +38,7 @@ impl Table {
     /// Takes one run.
     pub(crate) fn add(&mut self, direct: &Measured, floor: &Measured, gateway: &Measured) {
         let all = [direct, floor, gateway];
-        let latencies: [(String, fn(&Measured) -> &Took); 5] = [
+        let latencies: [(String, OfRun); 5] = [
             ("1 caller".into(), |m| &m.one),
             (format!("{CALLERS} callers, paced"), |m| &m.many),
             (format!("{SATURATING} callers, as fast as it goes"), |m| &m.saturated),
