@@ -20,6 +20,9 @@ mod anthropic;
 mod breaker;
 mod broker;
 pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod gemini;
 mod health;
 mod keys;

@@ -158,8 +158,8 @@ pub(crate) struct Parts {
     rpc: RpcMetrics,
     /// What requests the endpoint that speaks OpenAI's API serves.
     http: HttpMetrics,
-    /// The names of its providers; none if it does not call them itself.
-    providers: Option<Vec<String>>,
+    /// Its ProviderBroker, and the names of its providers; none if it does not call them itself.
+    provided: Option<(callboard_provider_broker::Service, Vec<String>)>,
     telemetry: Telemetry,
 }
 
@@ -229,7 +229,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Running, StartError> {
         let options = EndpointOptions {
             config: &config.openai,
             loopback: public_at.ip().is_loopback(),
-            providers: parts.providers.clone(),
+            here: parts.provided.clone(),
             metrics: parts.http.clone(),
         };
         Endpoint::new(&api, options).router()

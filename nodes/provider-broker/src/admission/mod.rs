@@ -23,8 +23,15 @@ const BYTES_A_TOKEN: usize = 4;
 
 /// The limits, and the buckets behind them.
 pub(crate) struct Admission {
-    limits: Vec<Limit>,
+    limits: Vec<Levels>,
     buckets: Arc<dyn TokenBuckets>,
+}
+
+/// A limit, and the names of its buckets: made once, not in every call.
+struct Levels {
+    limit: Limit,
+    requests: Option<Level>,
+    tokens: Option<Level>,
 }
 
 /// A call that passed. Dropped without [`Self::settle`], it has cost what was estimated: what was sent may be billed.
@@ -44,12 +51,15 @@ pub(crate) fn estimate(prompt_bytes: usize, max_tokens: Option<u32>) -> u32 {
 
 impl Admission {
     pub(crate) fn new(limits: Vec<Limit>, buckets: Arc<dyn TokenBuckets>) -> Self {
-        Self { limits, buckets }
+        let levels = |limit: Limit| Levels { requests: limit.requests(), tokens: limit.tokens(), limit };
+        Self { limits: limits.into_iter().map(levels).collect(), buckets }
     }
 
     /// Whether a limit covers one key of a provider alone: the call may then pass over another.
     pub(crate) fn tells_keys_apart(&self, provider: &str) -> bool {
-        self.limits.iter().any(|limit| limit.key.is_some() && limit.provider.as_deref() == Some(provider))
+        self.limits
+            .iter()
+            .any(|Levels { limit, .. }| limit.key.is_some() && limit.provider.as_deref() == Some(provider))
     }
 
     /// Lets a call pass to a provider and a model, over one of its keys.
@@ -63,11 +73,11 @@ impl Admission {
         model: &str,
         estimate: u32,
     ) -> Result<Debit, Error> {
-        let covering = || self.limits.iter().filter(|limit| limit.covers(provider, key, model));
+        let covering = || self.limits.iter().filter(|levels| levels.limit.covers(provider, key, model));
         let permit = Debit {
             buckets: Arc::clone(&self.buckets),
-            requests: covering().filter_map(Limit::requests).collect(),
-            tokens: covering().filter_map(Limit::tokens).collect(),
+            requests: covering().filter_map(|levels| levels.requests.clone()).collect(),
+            tokens: covering().filter_map(|levels| levels.tokens.clone()).collect(),
             estimate,
         };
         self.take(&permit.requests, 1.0).await?;
@@ -83,7 +93,11 @@ impl Admission {
         if levels.is_empty() {
             return Ok(());
         }
-        match self.buckets.take(levels, cost).await {
+        let decided = match self.buckets.take_now(levels, cost) {
+            Some(decided) => decided,
+            None => self.buckets.take(levels, cost).await,
+        };
+        match decided {
             Ok(Decision::Allowed) => Ok(()),
             Ok(Decision::Denied { level, retry_after }) => Err(reached(&level, cost, retry_after)),
             // Without a decision nothing passes: more than the limit may cost money.
@@ -147,7 +161,11 @@ impl Debit {
         if levels.is_empty() || cost == 0.0 {
             return;
         }
-        if let Err(error) = self.buckets.settle(levels, cost).await {
+        let settled = match self.buckets.settle_now(levels, cost) {
+            Some(settled) => settled,
+            None => self.buckets.settle(levels, cost).await,
+        };
+        if let Err(error) = settled {
             tracing::warn!(%error, "what a call cost cannot be settled");
         }
     }

@@ -106,3 +106,14 @@ impl Provider for Gemini {
         embeddings.await.map_err(|e| self.client.clean(e))
     }
 }
+
+/// Its parsers, for whoever tries any bytes on them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) const fn parsers() -> crate::fuzz::Parsers {
+    crate::fuzz::Parsers {
+        text: response::text,
+        others: &[],
+        refusal: PROTOCOL.refusal,
+        stream: crate::wire::read_parts::<stream::Contents>,
+    }
+}

@@ -107,3 +107,14 @@ impl Provider for Ollama {
         embeddings.await.map_err(|e| self.client.clean(e))
     }
 }
+
+/// Its parsers, for whoever tries any bytes on them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) const fn parsers() -> crate::fuzz::Parsers {
+    crate::fuzz::Parsers {
+        text: response::text,
+        others: &[|body| response::models(body).is_ok()],
+        refusal: PROTOCOL.refusal,
+        stream: crate::wire::read_parts::<stream::Chat>,
+    }
+}

@@ -125,3 +125,14 @@ impl Provider for OpenAi {
         embeddings.await.map_err(|e| self.client.clean(e))
     }
 }
+
+/// Its parsers, for whoever tries any bytes on them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) const fn parsers() -> crate::fuzz::Parsers {
+    crate::fuzz::Parsers {
+        text: response::text,
+        others: &[|body| response::image(body, "m").is_ok(), |body| response::models(body).is_ok()],
+        refusal: PROTOCOL.refusal,
+        stream: crate::wire::read_parts::<stream::Chunks>,
+    }
+}

@@ -21,9 +21,9 @@ pub(crate) use lines::Lines;
 pub(crate) use model::TextModel;
 pub(crate) use read::{count, document, json_hint, some_text};
 pub(crate) use sse::Events;
-#[cfg(test)]
-pub(crate) use stream::read_all;
 pub(crate) use stream::{Answer, Dialect};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use stream::{read_all, read_parts};
 pub(crate) use tools::{object, raw, tool_name, unsupported, whole};
 
 /// The most bytes of a text's answer, and of the text of a stream.

@@ -152,6 +152,9 @@ impl<D: Dialect> Assembly<D> {
         for event in events {
             self.event(&event)?;
         }
+        if self.answer.done {
+            return Ok(());
+        }
         decoded.map_err(|_| Error::new(ErrorKind::MalformedAnswer, "a line of the stream is too long"))
     }
 
@@ -244,9 +247,24 @@ pub(super) fn of_whole(answer: ProviderText) -> ChunkStream {
 }
 
 /// What comes of a body, and why it failed if it did.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read_all<D: Dialect>(body: &[u8]) -> (Vec<Chunk>, Option<Error>) {
+    read_parts::<D>(&mut std::iter::once(body))
+}
+
+/// The same of a body that comes in parts. As of a connection, nothing is read after the end of the answer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_parts<D: Dialect>(parts: &mut dyn Iterator<Item = &[u8]>) -> (Vec<Chunk>, Option<Error>) {
     let mut assembly = Assembly::<D>::new("m".into());
-    let failed = assembly.push(body).and_then(|()| assembly.close(None)).err();
+    let mut failed = None;
+    for part in parts {
+        failed = assembly.push(part).err();
+        if failed.is_some() || assembly.answer.done {
+            break;
+        }
+    }
+    if failed.is_none() && !assembly.answer.done {
+        failed = assembly.close(None).err();
+    }
     (assembly.answer.ready.into(), failed)
 }

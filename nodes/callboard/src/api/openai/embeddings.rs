@@ -4,7 +4,6 @@ use super::answer;
 use super::error::Error;
 use super::request::parse;
 use super::{Endpoint, body};
-use crate::api::providers::BACKSTOP;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
@@ -82,8 +81,7 @@ pub(super) async fn embed(State(endpoint): State<Endpoint>, request: Request) ->
         provider: named.provider,
         ..Default::default()
     };
-    let answer = endpoint.0.api.deps.broker.embed(call, BACKSTOP).await;
-    let answer = answer.map_err(|error| Error::from(error).of_input())?;
+    let answer = endpoint.0.broker.embed(call).await.map_err(Error::of_input)?;
     let summary = answer.summary.unwrap_or_default();
     let embedding = |(index, embedding): (usize, mesh::Embedding)| Embedding {
         object: "embedding",

@@ -8,12 +8,10 @@ use super::Endpoint;
 use super::answer::{self, Usage, finish_reason};
 use super::error::Error;
 use super::request::StreamOptions;
-use crate::api::providers::BACKSTOP;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
-use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::v1;
 use callboard_runtime::mesh::GenerateStream;
 use futures::stream::{self, Stream, StreamExt as _};
@@ -29,8 +27,7 @@ pub(super) async fn open(
     options: StreamOptions,
 ) -> Result<Response, Error> {
     let asked = request.model.clone();
-    let call = mesh::GenerateStreamRequest { request: Some(request), ..Default::default() };
-    let mut pieces = endpoint.0.api.deps.broker.generate_stream(call, BACKSTOP).await?;
+    let mut pieces = endpoint.0.broker.text_stream(request).await?;
     let mut first = next(&mut pieces).await?;
     // A broker of a version before does not say who answers before the end.
     let beginning = first.beginning.take();

@@ -121,7 +121,7 @@ pub(super) async fn build(
     let (broker, providers) =
         start_broker(&system, &shells, config, deps, &reporter, tracer, cluster.as_deref())?;
     let names = || config.broker.providers.iter().map(|provider| provider.name.clone()).collect();
-    let provider_names = providers.is_some().then(names);
+    let provided = providers.clone().map(|broker| (callboard_provider_broker::Service::new(broker), names()));
 
     // The supervisor's state comes first: the worker tells it when its session has ended.
     let (session, session_now) = watch::channel(None);
@@ -352,7 +352,7 @@ pub(super) async fn build(
         metrics,
         rpc,
         http,
-        providers: provider_names,
+        provided,
         backends,
         cluster,
         worker: worker_client,
