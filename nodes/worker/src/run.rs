@@ -47,7 +47,7 @@ enum End {
 /// Runs an attempt. What it calls, and what is logged meanwhile, is named as the attempt's.
 pub(crate) async fn run(engine: Arc<Engine>, claimed: Claimed, hold: Hold, sent: Option<TraceContext>) {
     let span = begin(&engine, &claimed, &hold, sent);
-    let cause = cause(&hold, span.context());
+    let cause = cause(&hold, &claimed.task.spec.namespace, span.context());
     cause.scope(attempt(engine, claimed, hold, span)).await;
 }
 
@@ -209,9 +209,9 @@ async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold) -> End {
     }
 }
 
-/// What the calls of an attempt carry: its span in the trace of its task, and the attempt as their fence. The
+/// What the calls of an attempt carry: its span in the trace of its task, its namespace, and the attempt as their fence. The
 /// request that caused them is the attempt, named `task/attempt`.
-fn cause(hold: &Hold, place: TraceContext) -> mesh::Context {
+fn cause(hold: &Hold, namespace: &str, place: TraceContext) -> mesh::Context {
     let Attempt { task_id, number } = hold.attempt;
     mesh::Context {
         request_id: format!("{task_id}/{number}"),
@@ -222,6 +222,7 @@ fn cause(hold: &Hold, place: TraceContext) -> mesh::Context {
             task_id: task_id.to_string(),
             attempt: number,
         }),
+        namespace: namespace.to_owned(),
     }
 }
 

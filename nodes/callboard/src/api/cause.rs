@@ -51,7 +51,7 @@ pub(super) fn of_request(headers: &HeaderMap, own: TraceContext) -> Context {
         request_id: id.map_or_else(|| format!("{:016x}", own.span_id()), str::to_owned),
         traceparent: Some(parent.unwrap_or(own).to_string()),
         tracestate: said.tracestate.filter(|_| parent.is_some()),
-        fence: None,
+        ..Context::default()
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
         let (parent, state) = (Some(PARENT.to_owned()), Some("a=b".to_owned()));
         assert_eq!(
             said,
-            Context { request_id: "r1".into(), traceparent: parent, tracestate: state, fence: None }
+            Context { request_id: "r1".into(), traceparent: parent, tracestate: state, ..Context::default() }
         );
     }
 

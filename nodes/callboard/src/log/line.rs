@@ -116,6 +116,7 @@ mod tests {
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
             tracestate: None,
             fence: Some(Fence { session_id: "s".into(), task_id: "01a2".into(), attempt: 3 }),
+            namespace: String::new(),
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Context {
     pub tracestate: Option<String>,
     /// The attempt that calls, if one does.
     pub fence: Option<v1::Fence>,
+    /// Whose call it is; empty if nobody said. Never read from metadata: whoever calls from outside does not choose it.
+    pub namespace: String,
 }
 
 tokio::task_local! {
@@ -60,14 +62,16 @@ impl Context {
             traceparent: read(TRACEPARENT, TRACEPARENT_BYTES),
             tracestate: read(TRACESTATE, TRACESTATE_BYTES),
             fence: None,
+            namespace: String::new(),
         }
     }
 
-    /// The same with the request id of a message, if it has one.
+    /// The same with the request id and the namespace of a message, if it has them.
     #[must_use]
     pub fn with_call(mut self, call: Option<&v1::CallContext>) -> Self {
         if let Some(call) = call {
             self.request_id.clone_from(&call.request_id);
+            self.namespace.clone_from(&call.namespace);
         }
         self
     }
@@ -123,6 +127,9 @@ impl Caller {
         let call = message.context_mut().get_or_insert_default();
         if call.caller.is_empty() {
             call.caller = self.name.as_ref().into();
+        }
+        if call.namespace.is_empty() {
+            call.namespace = current.namespace;
         }
         if call.request_id.is_empty() {
             call.request_id = if current.request_id.is_empty() {
@@ -192,7 +199,12 @@ mod tests {
         let mut incoming = MetadataMap::new();
         incoming.insert(TRACEPARENT, PARENT.parse().unwrap());
         incoming.insert(TRACESTATE, "a=b".parse().unwrap());
-        let cause = v1::CallContext { request_id: "r1".into(), caller: "a".into() };
+        let call = |caller: &str| v1::CallContext {
+            request_id: "r1".into(),
+            caller: caller.into(),
+            namespace: "lab".into(),
+        };
+        let cause = call("a");
         let context = Context::from_metadata(&incoming).with_call(Some(&cause));
         let made = context.scope(async {
             let mut request = tonic::Request::new(v1::GetLoadRequest::default());
@@ -202,8 +214,7 @@ mod tests {
         let made = made.await;
         assert_eq!(made.metadata().get(TRACEPARENT).unwrap(), PARENT);
         assert_eq!(made.metadata().get(TRACESTATE).unwrap(), "a=b");
-        let expected = v1::CallContext { request_id: "r1".into(), caller: "b".into() };
-        assert_eq!(made.get_ref().context, Some(expected));
+        assert_eq!(made.get_ref().context, Some(call("b")));
     }
 
     #[test]
@@ -217,7 +228,7 @@ mod tests {
             ids.push(request.into_inner().context.unwrap().request_id);
         }
         assert_eq!(ids, ["b-0", "b-1"]);
-        let set = v1::CallContext { request_id: "mine".into(), caller: "c".into() };
+        let set = v1::CallContext { request_id: "mine".into(), caller: "c".into(), namespace: "n".into() };
         let mut request = tonic::Request::new(v1::GetLoadRequest { context: Some(set.clone()) });
         caller.sign(&mut request);
         assert_eq!(request.get_ref().context, Some(set));

@@ -27,7 +27,7 @@ pub(super) async fn watched(State(endpoint): State<Endpoint>, request: Request, 
     let mut span = tracer.start(|| format!("{method} {}", route.name()), Kind::Server, said);
     span.set_with("http.request.method", || method.to_string());
     span.set("http.route", route.name());
-    let context = cause::of_request(request.headers(), span.context()).at(span.context());
+    let mut context = cause::of_request(request.headers(), span.context()).at(span.context());
     let id = HeaderValue::from_str(&context.request_id);
     let mut answer = match endpoint.0.access.check(request.headers()) {
         Ok(key) => {
@@ -35,6 +35,7 @@ pub(super) async fn watched(State(endpoint): State<Endpoint>, request: Request, 
                 span.set_with("callboard.key.name", || key.name.clone());
                 if !key.namespace.is_empty() {
                     span.set_with("callboard.namespace", || key.namespace.clone());
+                    context.namespace.clone_from(&key.namespace);
                 }
             }
             context.scope(next.run(request)).await

@@ -175,7 +175,10 @@ async fn a_handlers_calls_carry_the_trace_of_its_task_and_its_attempt() {
             assert_eq!(fence.session_id, stage.session.to_string());
             assert_eq!(fence.task_id, ids[0].to_string());
             let request_id = format!("{}/{}", ids[0], fence.attempt);
-            assert_eq!(*context, v1::CallContext { request_id, caller: "a".into() });
+            assert_eq!(
+                *context,
+                v1::CallContext { request_id, caller: "a".into(), namespace: "default".into() }
+            );
             assert!(deadline);
         }
         // Each call is caused by its attempt's span, and that by the task's.
