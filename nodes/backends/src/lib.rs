@@ -8,6 +8,7 @@
 
 pub mod artifacts;
 pub mod handoff;
+pub mod ledger;
 pub mod locks;
 pub mod logs;
 pub mod redis_link;

@@ -1,12 +1,13 @@
 //! How the providers fare: counters for the list, and the alert that all of them are down.
 
+use crate::accounts::QuotaStatus;
 use crate::breaker::{BreakerState, BreakerStatus, Standing};
 use crate::broker::Observe;
 use crate::provider::{Description, Provider};
 use crate::route::RetryCounts;
-use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
+use callboard_domain::{Money, Timestamp};
 use callboard_ports::Clock;
 use callboard_ports::metrics::{Distribution, Histogram, SLOW};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,10 @@ pub struct ProviderStatus {
     pub last_error: Option<(ErrorKind, Timestamp)>,
     /// How the breakers of its models stand, by name; at most 64, of models that were called.
     pub breakers: Vec<BreakerStatus>,
+    /// How its quotas stand, over all nodes.
+    pub quotas: Vec<QuotaStatus>,
+    /// What was spent at it today, in UTC and by all nodes; `None` if no prices are configured.
+    pub spent_today: Option<Money>,
 }
 
 /// What was counted of a provider since the start.
@@ -56,6 +61,10 @@ pub struct ProviderCounts {
     pub retries: u64,
     /// How many were not, as too many had been.
     pub retries_refused: u64,
+    /// How its quotas stand, over all nodes.
+    pub quotas: Vec<QuotaStatus>,
+    /// What was spent at it by this node, by model: at most 65, those past the first 64 together as `other`.
+    pub costs: Vec<(String, Money)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -147,6 +156,8 @@ impl Health {
             trips,
             retries: retries.made,
             retries_refused: retries.refused,
+            quotas: Vec::new(),
+            costs: Vec::new(),
         })
     }
 
@@ -164,6 +175,8 @@ impl Health {
             failures: counters.failures,
             last_error: counters.last_error,
             breakers,
+            quotas: Vec::new(),
+            spent_today: None,
         }
     }
 

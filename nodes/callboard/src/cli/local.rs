@@ -108,6 +108,7 @@ fn providers(config: &Config) -> Check {
         tracer: callboard_ports::Tracer::default(),
         jitter: Arc::new(|| 0.0),
         buckets: Arc::new(callboard_backends::token_buckets::embedded::TokenBuckets::default()),
+        ledger: Arc::new(callboard_ports::ledger::Absent),
     };
     match Broker::new(&config.broker, &deps) {
         Ok(_) => {

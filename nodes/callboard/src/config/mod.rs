@@ -393,10 +393,31 @@ mod tests {
         for (section, value) in keys.data().unwrap().remove(&figment::Profile::Default).unwrap() {
             for (key, _) in value.into_dict().unwrap() {
                 let key = format!("{section}.{key}");
-                let commented = ["broker.providers", "broker.limits", "openai.keys"].contains(&key.as_str());
+                let commented = DEFAULT.contains(&format!("\n# [[{key}]]\n"));
                 assert!(commented || file.contains(&key), "{key} is missing");
             }
         }
+    }
+
+    /// How many keys something has that are set.
+    fn keys(section: impl serde::Serialize) -> usize {
+        figment::value::Value::serialize(section).unwrap().into_dict().unwrap().len()
+    }
+
+    /// What stands in the file as a comment is right, too, and nothing that exists is missing there.
+    #[test]
+    fn what_the_default_file_says_of_prices_quotas_and_budgets_holds() {
+        let begins = DEFAULT.find("# [[broker.limits]]").unwrap();
+        let lines = DEFAULT[begins..].lines().filter_map(|line| line.strip_prefix("# "));
+        let text: String = lines
+            .filter(|line| line.starts_with("[[") || line.contains(" = "))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let providers = "[[broker.providers]]\nname = \"openai\"\nadapter = \"openai\"\n";
+        let config = with_file(&format!("{providers}{text}")).unwrap();
+        let broker::Config { limits, quotas, prices, budgets, .. } = &config.broker;
+        assert_eq!((keys(&limits[0]), keys(&quotas[0]), keys(&budgets[0])), (6, 5, 2));
+        assert_eq!((keys(&prices[0]), keys(&prices[1])), (4, 2));
     }
 
     #[test]

@@ -76,6 +76,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("cannot open the store")]
     Store(#[from] sqlite::OpenError),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] callboard_backends::ledger::sqlite::OpenError),
     /// The store of the cluster cannot be opened.
     #[error("cannot open the store of the cluster")]
     Postgres(#[from] postgres::OpenError),
@@ -152,6 +155,8 @@ pub(crate) struct Parts {
     left: watch::Receiver<Option<Leave>>,
     pub(crate) actors: Actors,
     metrics: Arc<Metrics>,
+    /// What calls models, if it is hosted here.
+    broker: Option<Arc<callboard_provider_broker::Broker>>,
     /// What calls are served.
     rpc: RpcMetrics,
     /// What requests the endpoint that speaks OpenAI's API serves.
@@ -387,6 +392,11 @@ impl Running {
         parts.ended.cancel();
         parts.tracker.close();
         let _ = tokio::time::timeout(CLOSE_WITHIN, parts.tracker.wait()).await;
+        if let Some(broker) = parts.broker
+            && let Err(error) = broker.exchange().await
+        {
+            tracing::warn!(%error, "the last of what was used of quotas and budgets is not written down");
+        }
         (parts.backends.close_store)().await;
         if let Some(otlp) = parts.telemetry.otlp {
             // It waits for its thread, for a moment: a collector that is away holds nothing up.

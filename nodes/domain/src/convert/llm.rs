@@ -1,8 +1,9 @@
 use super::{duration_from_proto, duration_to_proto};
 use crate::error::{self, Code, Violation};
 use crate::llm::{
-    Error, ErrorKind, ImageRequest, Message, ProviderAttempt, Role, Summary, TextRequest, Usage,
+    Cost, Error, ErrorKind, ImageRequest, Message, ProviderAttempt, Role, Summary, TextRequest, Usage,
 };
+use crate::money::Money;
 use callboard_contracts::{mesh, v1};
 use std::time::Duration;
 use tonic_types::StatusExt;
@@ -164,6 +165,9 @@ pub fn summary_to_proto(summary: &Summary) -> v1::GenerateSummary {
         attempts: summary.attempts.iter().map(attempt_to_proto).collect(),
         degraded: summary.degraded.is_some(),
         degraded_reason: summary.degraded.clone().unwrap_or_default(),
+        cost_picodollars: summary.cost.as_ref().map(|cost| cost.amount.picodollars()),
+        prices_version: summary.cost.as_ref().map(|cost| cost.prices_version.clone()).unwrap_or_default(),
+        usage_estimated: summary.usage_estimated,
     }
 }
 
@@ -177,6 +181,11 @@ pub fn summary_from_proto(summary: v1::GenerateSummary) -> Summary {
         usage: Usage { input_tokens: summary.input_tokens, output_tokens: summary.output_tokens },
         attempts: summary.attempts.into_iter().map(attempt_from_proto).collect(),
         degraded: summary.degraded.then_some(summary.degraded_reason),
+        cost: summary.cost_picodollars.map(|amount| Cost {
+            amount: Money::from_picodollars(amount),
+            prices_version: summary.prices_version,
+        }),
+        usage_estimated: summary.usage_estimated,
     }
 }
 

@@ -16,6 +16,7 @@
 
 pub mod artifacts;
 pub mod handoff;
+pub mod ledger;
 pub mod locks;
 pub mod outbox;
 pub mod store;

@@ -2,16 +2,21 @@
 //!
 //! It never holds a key, only where to find one.
 
+mod accounts;
 mod breaker;
+pub(crate) mod money;
 mod problems;
 mod retry;
 mod span;
 
 pub use breaker::Breaker;
+pub(crate) use money::optional as optional_money;
 pub use retry::Retry;
 pub(crate) use span::optional as optional_span;
 
+use crate::accounts::{Budget, Quota};
 use crate::admission::Limit;
+use crate::cost::Price;
 use callboard_domain::{Violation, limits};
 use problems::provider_problems;
 use serde::{Deserialize, Serialize};
@@ -151,6 +156,14 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// How much may be asked of them: of all together, of one, of one of its models.
     pub limits: Vec<Limit>,
+    /// How much may be asked of each in an hour or a day.
+    pub quotas: Vec<Quota>,
+    /// What models cost.
+    pub prices: Vec<Price>,
+    /// What the table of prices is called in answers.
+    pub prices_version: String,
+    /// How much namespaces may spend.
+    pub budgets: Vec<Budget>,
     /// The longest one attempt at a text may take; for a stream, until its first piece.
     #[serde(with = "span")]
     pub attempt_timeout: Duration,
@@ -181,6 +194,10 @@ impl Default for Config {
         Self {
             providers: vec![ProviderConfig::offline()],
             limits: Vec::new(),
+            quotas: Vec::new(),
+            prices: Vec::new(),
+            prices_version: String::new(),
+            budgets: Vec::new(),
             attempt_timeout: Duration::from_secs(30),
             total_timeout: Duration::from_secs(60),
             image_attempt_timeout: Duration::from_secs(120),
@@ -263,11 +280,13 @@ impl Config {
             if limit.provider.as_ref().is_some_and(|name| !names(name)) {
                 bad(field("provider"), "must name one of the providers");
             }
-            let covers = |limit: &Limit| (limit.provider.clone(), limit.model.clone());
+            let covers =
+                |limit: &Limit| (limit.namespace.clone(), limit.provider.clone(), limit.model.clone());
             if self.limits[..i].iter().any(|other| covers(other) == covers(limit)) {
                 bad(field("provider"), "has a limit for the same already");
             }
         }
+        self.accounts_problems(&mut |field, description| bad(field, description));
         for (name, span) in [
             ("attempt_timeout", self.attempt_timeout),
             ("total_timeout", self.total_timeout),

@@ -3,12 +3,14 @@
 use super::failures::Failures;
 use super::spans::{Operation, failed};
 use super::{Candidate, Candidates, Limits, Router};
+use crate::accounts::{Bill, DEFAULT_NAMESPACE};
 use crate::admission::Debit;
 use crate::breaker::{Outcome, Permit};
 use crate::provider::Provider;
 use callboard_domain::limits;
-use callboard_domain::llm::{Error, ErrorKind, ProviderAttempt, Summary, Usage};
+use callboard_domain::llm::{Cost, Error, ErrorKind, ProviderAttempt, Summary, Usage};
 use callboard_ports::trace::Span;
+use callboard_runtime::mesh;
 use futures::future::BoxFuture;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -30,14 +32,22 @@ pub(super) struct Won<T> {
     pub(super) permit: Permit,
     /// Of the limits, until it is known what the call took.
     debit: Option<Debit>,
+    /// Of quotas and budgets; the same.
+    pub(super) bill: Bill,
+    cost: Option<Cost>,
+    usage_estimated: bool,
 }
 
 impl<T> Won<T> {
-    /// What the call took counts against the limits.
-    pub(super) async fn settle(&mut self, usage: Usage) {
+    /// What the call took counts against the limits, the quotas and the budget: of this model, and so many bytes of text.
+    /// Answers the tokens, estimated if the provider counted none.
+    pub(super) async fn settle(&mut self, model: &str, usage: Usage, bytes: usize) -> Usage {
+        let taken = self.bill.answered(model, usage, bytes);
+        (self.cost, self.usage_estimated) = (taken.cost, taken.estimated);
         if let Some(debit) = self.debit.take() {
-            debit.settle(usage).await;
+            debit.settle(taken.usage).await;
         }
+        taken.usage
     }
 
     pub(super) fn attempt(&self, model: &str, error: Option<(ErrorKind, String)>) -> ProviderAttempt {
@@ -84,6 +94,8 @@ impl<T> Won<T> {
             usage,
             attempts,
             degraded: self.degraded,
+            cost: self.cost,
+            usage_estimated: self.usage_estimated,
         };
         (self.value, summary)
     }
@@ -106,11 +118,21 @@ struct Course {
     estimate: u32,
     failures: Failures,
     pipeline: Span,
+    /// Whose call it is.
+    namespace: String,
+    /// What it is charged; none once it is answered.
+    bill: Option<Bill>,
 }
 
 impl Course {
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// An attempt at a candidate begins.
+    fn charge(&mut self, candidate: &Candidate) -> Result<(), Error> {
+        let begin = |bill: &mut Bill| bill.begin(candidate.index, &candidate.model, candidate.local());
+        self.bill.as_mut().map_or(Ok(()), begin)
     }
 
     /// The time that is kept back; a tenth of what the call has at most.
@@ -128,6 +150,12 @@ enum Lost {
 }
 
 impl Router {
+    /// Opens the bill of a call.
+    fn bill(&self, namespace: &str, candidates: &Candidates) -> Result<Bill, Error> {
+        let list = candidates.list.iter().map(|c| (c.index, c.model.as_str(), c.local()));
+        self.accounts.open(namespace, list, candidates.expected, candidates.images)
+    }
+
     /// Tries the candidates until one answers.
     pub(super) async fn attempt_all<'a, T>(
         &'a self,
@@ -136,13 +164,19 @@ impl Router {
         limits: Limits,
         call: impl Fn(&'a dyn Provider) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<Won<T>, Error> {
+        let mut pipeline = self.begin(operation);
+        let namespace = Some(mesh::current().namespace).filter(|name| !name.is_empty());
+        let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let bill = self.bill(&namespace, &candidates).inspect_err(|error| failed(&mut pipeline, error))?;
         let mut course = Course {
             operation,
             limits,
+            namespace,
+            bill: Some(bill),
             deadline: Instant::now() + limits.total.min(limits::TIMEOUT),
             estimate: candidates.estimate,
             failures: Failures::new(self.providers.len(), candidates.pinned),
-            pipeline: self.begin(operation),
+            pipeline,
         };
         let mut rest = candidates.list.into_iter();
         while let Some(candidate) = rest.next() {
@@ -189,11 +223,17 @@ impl Router {
                 }
                 Err(_) => break,
             };
-            let debit = self.admission.admit(&candidate.name, &candidate.model, course.estimate).await;
+            // Dropped, the permit of the breaker is somebody else's.
+            if let Err(spent) = course.charge(&candidate) {
+                course.failures.limited(&candidate, spent);
+                break;
+            }
+            let Course { namespace, estimate, .. } = &course;
+            let debit = self.admission.admit(namespace, &candidate.name, &candidate.model, *estimate).await;
             let debit = match debit {
                 Ok(debit) => debit,
-                // Dropped, the permit of the breaker is somebody else's.
                 Err(reached) => {
+                    course.bill.as_mut().into_iter().for_each(Bill::undo);
                     course.failures.limited(&candidate, reached);
                     break;
                 }
@@ -210,7 +250,11 @@ impl Router {
                     let degraded = course.failures.degraded(&candidate);
                     let failed = std::mem::take(&mut course.failures.attempts);
                     let debit = Some(debit);
+                    let Some(bill) = course.bill.take() else { return Err(Lost::Over) };
                     return Ok(Won {
+                        bill,
+                        cost: None,
+                        usage_estimated: false,
                         value,
                         candidate,
                         started,
@@ -227,6 +271,7 @@ impl Router {
             // A provider is not to blame for a call that gave it much less time than it may take.
             let cut_short = error.kind == ErrorKind::Timeout && budget < limits.attempt / 2;
             permit.settle(outcome(&error, cut_short));
+            course.bill.as_mut().into_iter().for_each(|bill| bill.failed(error.kind));
             debit.failed(error.kind).await;
             self.health.failure(candidate.index, error.kind);
             let pause = self.pause(course, &candidate, rest, &error, tries);

@@ -14,13 +14,17 @@ mod stream;
 pub(crate) use retry::Counts as RetryCounts;
 pub use stream::{Piece, PieceStream};
 
+use crate::accounts::Accounts;
 use crate::admission::{self, Admission};
 use crate::breaker::Board;
 use crate::broker::Deps;
 use crate::config::{Adapter, Config};
+use crate::cost;
 use crate::health::{Health, ProviderCounts, ProviderStatus};
 use crate::provider::{Description, Provider};
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::llm::{
+    Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, Usage,
+};
 use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_runtime::mesh;
 use retry::Retries;
@@ -59,6 +63,7 @@ pub(crate) struct Router {
     breakers: Arc<Board>,
     retries: Retries,
     admission: Admission,
+    accounts: Arc<Accounts>,
     timeouts: Timeouts,
     tracer: Tracer,
 }
@@ -95,6 +100,10 @@ struct Candidates {
     pinned: bool,
     /// How many tokens the call will take, as far as can be told: of an image nothing is.
     estimate: u32,
+    /// The same, of the prompt and of the answer.
+    expected: Usage,
+    /// How many images it makes.
+    images: u32,
 }
 
 impl Router {
@@ -105,11 +114,12 @@ impl Router {
         deps: &Deps,
     ) -> Self {
         let names = providers.iter().map(|p| p.name().to_owned());
-        let breakers = Board::new(config.breaker.clone(), names, deps);
+        let breakers = Board::new(config.breaker.clone(), names.clone(), deps);
+        let accounts = Arc::new(Accounts::new(names.collect(), config, deps));
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
         let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
-        Self { providers, health, breakers, retries, admission, timeouts, tracer }
+        Self { providers, health, breakers, retries, admission, accounts, timeouts, tracer }
     }
 
     /// The span of a call on its way through here.
@@ -117,16 +127,25 @@ impl Router {
         self.tracer.start(|| operation.pipeline(), Kind::Internal, mesh::current().trace())
     }
 
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     pub(crate) fn counts(&self) -> Vec<ProviderCounts> {
         let counts = |(i, p): (usize, &Arc<dyn Provider>)| {
-            self.health.counts(i, p.name(), self.breakers.standing(i), self.retries.counts(i))
+            let counts =
+                self.health.counts(i, p.name(), self.breakers.standing(i), self.retries.counts(i))?;
+            Some(ProviderCounts { quotas: self.accounts.quotas(i), costs: self.accounts.costs(i), ..counts })
         };
         self.providers.iter().enumerate().filter_map(counts).collect()
     }
 
     pub(crate) fn status(&self) -> Vec<ProviderStatus> {
-        let status =
-            |(i, p): (usize, &Arc<dyn Provider>)| self.health.status(i, &**p, self.breakers.status(i));
+        let status = |(i, p): (usize, &Arc<dyn Provider>)| {
+            let status = self.health.status(i, &**p, self.breakers.status(i));
+            let (quotas, spent_today) = (self.accounts.quotas(i), self.accounts.spent_today(i));
+            ProviderStatus { quotas, spent_today, ..status }
+        };
         self.providers.iter().enumerate().map(status).collect()
     }
 
@@ -138,7 +157,8 @@ impl Router {
         let answer = &won.value;
         let (model, finish_reason, usage) =
             (answer.model.clone(), answer.finish_reason.clone(), answer.usage);
-        won.settle(usage).await;
+        let bytes = answer.text.len();
+        let usage = won.settle(&model, usage, bytes).await;
         let (answer, summary) = won.finish(self, model, finish_reason, usage);
         Ok(TextResponse { text: answer.text, summary })
     }
@@ -152,9 +172,11 @@ impl Router {
             return Err(Error::new(ErrorKind::InvalidRequest, format!("{who} {what}: set its image_model")));
         }
         let limits = self.timeouts.image;
+        let expected = Usage { input_tokens: cost::tokens_of(request.prompt.len()), ..Usage::default() };
+        let candidates = Candidates { expected, images: 1, ..candidates };
         let mut won = self.attempt_all(Operation::Image, candidates, limits, |p| p.image(request)).await?;
         let (model, usage) = (won.value.model.clone(), won.value.usage);
-        won.settle(usage).await;
+        let usage = won.settle(&model, usage, 0).await;
         let (image, summary) = won.finish(self, model, "stop".into(), usage);
         Ok(ImageResponse { data: image.data, media_type: image.media_type, summary })
     }
@@ -171,7 +193,10 @@ impl Router {
                 (Some(model), _) => model.clone(),
             })?;
         let prompt = request.messages.iter().map(|m| m.content.len()).sum();
-        Ok(Candidates { estimate: admission::estimate(prompt, request.max_tokens), ..candidates })
+        let estimate = admission::estimate(prompt, request.max_tokens);
+        let output_tokens = admission::estimate(0, request.max_tokens);
+        let expected = Usage { input_tokens: cost::tokens_of(prompt), output_tokens };
+        Ok(Candidates { estimate, expected, ..candidates })
     }
 
     /// The providers a call may go to, with the model it would use at each.
@@ -196,6 +221,6 @@ impl Router {
             let message = format!("no provider is called `{name}`; there are: {}", known.join(", "));
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         }
-        Ok(Candidates { list, pinned: pin.is_some(), estimate: 0 })
+        Ok(Candidates { list, pinned: pin.is_some(), estimate: 0, expected: Usage::default(), images: 0 })
     }
 }

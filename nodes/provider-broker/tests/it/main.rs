@@ -6,6 +6,7 @@ mod cancel;
 mod config;
 mod faults;
 mod limits;
+mod money;
 mod offline;
 mod retry;
 mod routing;

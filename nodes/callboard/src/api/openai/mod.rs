@@ -9,7 +9,7 @@
 //! - Nothing is spawned: dropping a request, or its answer, ends the call at the provider.
 //! - No answer and no span holds a key.
 //!
-//! It does not limit what a key may spend, and passes neither tools nor images on: the broker cannot yet.
+//! What a key may spend is the broker's to say: the namespace of a key goes with its calls. It passes neither tools nor images on: the broker cannot yet.
 
 mod answer;
 mod body;
