@@ -1,4 +1,5 @@
 //! Costs, quotas and budgets.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use crate::support::{
     Act, Memory, NOW, Scripted, Seen, deps, hello, openai, outline, picture, plain, scripted_with,
@@ -388,9 +389,11 @@ async fn without_the_ledger_each_node_goes_on_with_what_it_knows() {
     let nodes = [0.1, 0.2].map(|name| bench(&config, &[&a], &ledger, name));
     let keep = |node: &Bench| {
         let broker = node.broker.clone();
-        tokio::spawn(async move { broker.keep_accounts().await })
+        async move { broker.keep_accounts().await }
     };
-    let kept = [keep(&nodes[0]), keep(&nodes[1])];
+    let mut kept = tokio::task::JoinSet::new();
+    kept.spawn(keep(&nodes[0]));
+    kept.spawn(keep(&nodes[1]));
     for _ in 0..3 {
         nodes[0].broker.text(&hello()).await.unwrap();
     }
@@ -407,7 +410,7 @@ async fn without_the_ledger_each_node_goes_on_with_what_it_knows() {
     ledger.away.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(nodes.each_ref().map(|node| node.quota().used), [7, 7], "nothing was lost");
-    kept.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(kept);
 }
 
 #[tokio::test]
