@@ -10,6 +10,7 @@ pub use content::{Content, Image, ImageSource, Part};
 pub use embedding::{EmbeddingRequest, EmbeddingResponse};
 pub use tools::{OutputSchema, Tool, ToolCall, ToolCallDelta, ToolChoice, ToolResult};
 
+use crate::money::Money;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -134,6 +135,15 @@ pub struct Usage {
     pub output_tokens: u32,
 }
 
+/// What a call cost, by the configured prices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// How much.
+    pub amount: Money,
+    /// The version of the price table; empty if it has none.
+    pub prices_version: String,
+}
+
 /// One attempt at one provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderAttempt {
@@ -168,6 +178,10 @@ pub struct Summary {
     pub from_cache: Option<CacheSource>,
     /// Why the answer is not what the first provider would have given, if it is not.
     pub degraded: Option<String>,
+    /// What the answer cost; `None` if its model has no price.
+    pub cost: Option<Cost>,
+    /// Whether the tokens are an estimate, as the provider counted none.
+    pub usage_estimated: bool,
 }
 
 /// A generated text.

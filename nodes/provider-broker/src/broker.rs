@@ -1,3 +1,4 @@
+use crate::accounts::BudgetStatus;
 use crate::anthropic::Anthropic;
 use crate::config::{self, Adapter, Config, ProviderConfig};
 use crate::gemini::Gemini;
@@ -15,7 +16,8 @@ use callboard_domain::llm::{
     TextResponse,
 };
 use callboard_domain::{Violation, limits};
-use callboard_ports::{Answers, Clock, TokenBuckets, Tracer};
+use callboard_ports::ledger;
+use callboard_ports::{Answers, Clock, Ledger, TokenBuckets, Tracer};
 use std::sync::Arc;
 
 /// Takes what the broker observed, for the alerts. It must not block.
@@ -44,12 +46,14 @@ pub struct Deps {
     pub buckets: Arc<dyn TokenBuckets>,
     /// The answers that the nodes of a cluster share; none for a node by itself.
     pub answers: Option<Arc<dyn Answers>>,
+    /// Where quotas and budgets are summed up: this node's, or the cluster's.
+    pub ledger: Arc<dyn Ledger>,
 }
 
 /// Answers calls for texts and images through the configured providers.
 ///
-/// A call for a text passes the stages first: see `stages`. What comes later goes here: quotas and budgets before the router
-/// is called, accounting after it. Limits are part of the route: one that is reached sends a call on to the next provider.
+/// A call for a text passes the stages first: see `stages`. Limits and quotas are part of the route: one that is reached
+/// sends a call on to the next provider. So are budgets: no call that reaches a provider is made without.
 pub struct Broker {
     router: Arc<Router>,
     stages: Arc<Stages<Router>>,
@@ -157,6 +161,33 @@ impl Broker {
     /// Forgets the answers in the exact cache: those to one kind of task, or all.
     pub fn clear_cache(&self, kind: Option<&str>) {
         self.stages.clear_cache(kind);
+    }
+
+    /// How the budgets stand, in their order.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<BudgetStatus> {
+        self.router.accounts().budgets()
+    }
+
+    /// Makes a provider's quotas as if nothing of them had been used, on every node once it has heard of it. Answers
+    /// whether there is such a provider.
+    pub fn reset_quota(&self, provider: &str) -> bool {
+        self.router.accounts().reset_quota(provider)
+    }
+
+    /// Exchanges what is counted with the ledger once. Before the first time, what was used before this process began is
+    /// not known here.
+    ///
+    /// # Errors
+    /// If the ledger does not answer; what was counted is kept for the next time.
+    pub async fn exchange(&self) -> Result<(), ledger::Error> {
+        self.router.accounts().exchange().await
+    }
+
+    /// The same over and over, and tells what becomes of quotas and budgets. Never ends: whoever starts the broker runs it
+    /// for as long as it is used.
+    pub async fn keep_accounts(&self) {
+        self.router.accounts().run().await;
     }
 
     /// The providers, in the order they are tried, and how they fare.

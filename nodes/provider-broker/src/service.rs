@@ -1,3 +1,4 @@
+use crate::accounts::{BudgetStatus, QuotaStatus};
 use crate::breaker::{BreakerState, BreakerStatus};
 use crate::broker::Broker;
 use crate::health::{KeyStatus, ProviderStatus};
@@ -6,7 +7,7 @@ use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
 use callboard_domain::llm::{ErrorKind, TextRequest};
-use callboard_domain::{Code, convert, error};
+use callboard_domain::{Code, Money, convert, error};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
@@ -67,6 +68,26 @@ fn key_to_proto(status: KeyStatus) -> v1::ProviderKey {
     }
 }
 
+fn quota_to_proto(status: QuotaStatus) -> v1::ProviderQuota {
+    v1::ProviderQuota {
+        name: status.name(),
+        used: status.used,
+        limit: status.limit,
+        resets_at: Some(convert::time_to_proto(status.resets)),
+        spent_at: status.spent_at.map(convert::time_to_proto),
+    }
+}
+
+fn budget_to_proto(status: BudgetStatus) -> v1::Budget {
+    v1::Budget {
+        namespace: status.namespace,
+        spent_picodollars: status.spent.picodollars(),
+        limit_picodollars: status.limit.picodollars(),
+        resets_at: Some(convert::time_to_proto(status.resets)),
+        spent_at: status.spent_at.map(convert::time_to_proto),
+    }
+}
+
 fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
     let (kind, at) = status.last_error.unzip();
     v1::Provider {
@@ -83,6 +104,8 @@ fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
         last_error_at: at.map(convert::time_to_proto),
         breakers: status.breakers.into_iter().map(breaker_to_proto).collect(),
         keys: status.keys.into_iter().map(key_to_proto).collect(),
+        quotas: status.quotas.into_iter().map(quota_to_proto).collect(),
+        spent_today_picodollars: status.spent_today.map(Money::picodollars),
     }
 }
 
@@ -161,7 +184,8 @@ impl Service {
     #[must_use]
     pub fn list(&self) -> mesh::ListProvidersResponse {
         let providers = self.0.providers().into_iter().map(provider_to_proto).collect();
-        mesh::ListProvidersResponse { providers }
+        let budgets = self.0.budgets().into_iter().map(budget_to_proto).collect();
+        mesh::ListProvidersResponse { providers, budgets }
     }
 }
 

@@ -78,6 +78,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("cannot open the store")]
     Store(#[from] sqlite::OpenError),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] callboard_backends::ledger::sqlite::OpenError),
     /// The store of the cluster cannot be opened.
     #[error("cannot open the store of the cluster")]
     Postgres(#[from] postgres::OpenError),
@@ -154,6 +157,8 @@ pub(crate) struct Parts {
     left: watch::Receiver<Option<Leave>>,
     pub(crate) actors: Actors,
     metrics: Arc<Metrics>,
+    /// What calls models, if it is hosted here.
+    broker: Option<Arc<callboard_provider_broker::Broker>>,
     /// What calls are served.
     rpc: RpcMetrics,
     /// What requests the endpoint that speaks OpenAI's API serves.
@@ -389,6 +394,11 @@ impl Running {
         parts.ended.cancel();
         parts.tracker.close();
         let _ = tokio::time::timeout(CLOSE_WITHIN, parts.tracker.wait()).await;
+        if let Some(broker) = parts.broker
+            && let Err(error) = broker.exchange().await
+        {
+            tracing::warn!(%error, "the last of what was used of quotas and budgets is not written down");
+        }
         (parts.backends.close_store)().await;
         if let Some(otlp) = parts.telemetry.otlp {
             // It waits for its thread, for a moment: a collector that is away holds nothing up.

@@ -3,9 +3,10 @@ use super::{duration_from_proto, duration_to_proto};
 use crate::error::{self, Code, Violation};
 use crate::limits;
 use crate::llm::{
-    CacheMode, CacheSource, Error, ErrorKind, ImageRequest, ProviderAttempt, Summary, TextRequest,
+    CacheMode, CacheSource, Cost, Error, ErrorKind, ImageRequest, ProviderAttempt, Summary, TextRequest,
     TextResponse, Usage,
 };
+use crate::money::Money;
 use callboard_contracts::{mesh, v1};
 use std::time::Duration;
 use tonic_types::StatusExt;
@@ -237,6 +238,9 @@ pub fn summary_to_proto(summary: &Summary) -> v1::GenerateSummary {
             Some(CacheSource::Similar(percent)) => percent.into(),
             _ => 0,
         },
+        cost_picodollars: summary.cost.as_ref().map(|cost| cost.amount.picodollars()),
+        prices_version: summary.cost.as_ref().map(|cost| cost.prices_version.clone()).unwrap_or_default(),
+        usage_estimated: summary.usage_estimated,
     }
 }
 
@@ -252,6 +256,11 @@ pub fn summary_from_proto(summary: v1::GenerateSummary) -> Summary {
         attempts: summary.attempts.into_iter().map(attempt_from_proto).collect(),
         degraded: summary.degraded.then_some(summary.degraded_reason),
         from_cache: cache_source_from_proto(summary.from_cache, summary.similarity_percent),
+        cost: summary.cost_picodollars.map(|amount| Cost {
+            amount: Money::from_picodollars(amount),
+            prices_version: summary.prices_version,
+        }),
+        usage_estimated: summary.usage_estimated,
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! It never holds a key, only where to find one.
 
+mod accounts;
 mod breaker;
 mod key;
+pub(crate) mod money;
 mod problems;
 mod retry;
 mod span;
@@ -11,11 +13,14 @@ mod stages;
 
 pub use breaker::Breaker;
 pub use key::KeyConfig;
+pub(crate) use money::optional as optional_money;
 pub use retry::Retry;
 pub(crate) use span::optional as optional_span;
 pub use stages::{Cache, Idempotency, KindCache, Pattern, Redact, Similar};
 
+use crate::accounts::{Budget, Quota};
 use crate::admission::Limit;
+use crate::cost::Price;
 use callboard_domain::{Violation, limits};
 use key::is_name;
 use problems::provider_problems;
@@ -165,6 +170,14 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// How much may be asked of them: of all together, of one, of one of its models.
     pub limits: Vec<Limit>,
+    /// How much may be asked of each in an hour or a day.
+    pub quotas: Vec<Quota>,
+    /// What models cost.
+    pub prices: Vec<Price>,
+    /// What the table of prices is called in answers.
+    pub prices_version: String,
+    /// How much namespaces may spend.
+    pub budgets: Vec<Budget>,
     /// The longest one attempt at a text may take; for a stream, until its first piece.
     #[serde(with = "span")]
     pub attempt_timeout: Duration,
@@ -205,6 +218,10 @@ impl Default for Config {
         Self {
             providers: vec![ProviderConfig::offline()],
             limits: Vec::new(),
+            quotas: Vec::new(),
+            prices: Vec::new(),
+            prices_version: String::new(),
+            budgets: Vec::new(),
             attempt_timeout: Duration::from_secs(30),
             total_timeout: Duration::from_secs(60),
             image_attempt_timeout: Duration::from_secs(120),
@@ -302,11 +319,15 @@ impl Config {
             {
                 bad(field("key"), "must name one of the provider's keys");
             }
-            let covers = |limit: &Limit| (limit.provider.clone(), limit.key.clone(), limit.model.clone());
+            let covers = |limit: &Limit| {
+                let Limit { namespace, provider, key, model, .. } = limit;
+                (namespace.clone(), provider.clone(), key.clone(), model.clone())
+            };
             if self.limits[..i].iter().any(|other| covers(other) == covers(limit)) {
                 bad(field("provider"), "has a limit for the same already");
             }
         }
+        self.accounts_problems(&mut |field, description| bad(field, description));
         for (name, span) in [
             ("attempt_timeout", self.attempt_timeout),
             ("total_timeout", self.total_timeout),

@@ -7,8 +7,9 @@ use super::spans::Operation;
 use super::{Candidate, Candidates, Limits, Router};
 use crate::admission;
 use crate::config::Adapter;
+use crate::cost;
 use crate::provider::{Provider, ProviderEmbeddings};
-use callboard_domain::llm::{EmbeddingRequest, EmbeddingResponse, Error, ErrorKind};
+use callboard_domain::llm::{EmbeddingRequest, EmbeddingResponse, Error, ErrorKind, Usage};
 use futures::FutureExt;
 
 impl Router {
@@ -19,7 +20,7 @@ impl Router {
         let call = |provider| embed(provider, request, &model).boxed();
         let mut won = self.attempt_all(Operation::Embed, candidates, limits, call).await?;
         let (model, usage) = (won.value.model.clone(), won.value.usage);
-        won.settle(usage).await;
+        let usage = won.settle(&model, usage, 0).await;
         let (answer, summary) = won.finish(self, model, "stop".into(), usage);
         Ok(EmbeddingResponse { vectors: answer.vectors, summary })
     }
@@ -50,7 +51,9 @@ impl Router {
             return Err(Error::new(ErrorKind::Unsupported, format!("{who} {what}: set its embedding_model")));
         };
         let bytes = request.inputs.iter().map(String::len).sum();
-        Ok((Candidates { list, estimate: admission::estimate(bytes, Some(0)), ..candidates }, model))
+        let estimate = admission::estimate(bytes, Some(0));
+        let expected = Usage { input_tokens: cost::tokens_of(bytes), output_tokens: 0 };
+        Ok((Candidates { list, estimate, expected, ..candidates }, model))
     }
 }
 

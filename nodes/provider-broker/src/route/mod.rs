@@ -8,6 +8,7 @@
 
 mod attempt;
 mod calls;
+mod course;
 mod embed;
 mod failures;
 mod retry;
@@ -19,15 +20,17 @@ mod turn;
 pub(crate) use retry::Counts as RetryCounts;
 pub use stream::{Piece, PieceStream};
 
+use crate::accounts::Accounts;
 use crate::admission::{self, Admission};
 use crate::breaker::Board;
 use crate::broker::{Deps, Jitter};
 use crate::config::{Adapter, Config};
+use crate::cost;
 use crate::health::{Health, KeyStatus, ProviderCounts, ProviderStatus};
 use crate::keys::{Key, Ring};
 use crate::provider::{Description, Provider};
 use callboard_domain::llm::{
-    Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, ToolChoice,
+    Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, ToolChoice, Usage,
 };
 use callboard_ports::Clock;
 use callboard_ports::trace::{Kind, Span, Tracer};
@@ -71,6 +74,7 @@ pub(crate) struct Router {
     breakers: Arc<Board>,
     retries: Retries,
     admission: Admission,
+    accounts: Arc<Accounts>,
     timeouts: Timeouts,
     tracer: Tracer,
     clock: Arc<dyn Clock>,
@@ -116,6 +120,10 @@ struct Candidates {
     pinned: bool,
     /// How many tokens the call will take, as far as can be told: of an image nothing is.
     estimate: u32,
+    /// The same, of the prompt and of the answer.
+    expected: Usage,
+    /// How many images it makes.
+    images: u32,
 }
 
 impl Router {
@@ -126,6 +134,8 @@ impl Router {
             (ring.any().name().to_owned(), keys.collect())
         });
         let breakers = Board::new(config.breaker.clone(), names, deps);
+        let accounts =
+            Arc::new(Accounts::new(providers.iter().map(|p| p.name().to_owned()).collect(), config, deps));
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
         let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
@@ -136,6 +146,7 @@ impl Router {
             breakers,
             retries,
             admission,
+            accounts,
             timeouts,
             tracer,
             clock: Arc::clone(&deps.clock),
@@ -148,9 +159,15 @@ impl Router {
         self.tracer.start(|| operation.pipeline(), Kind::Internal, mesh::current().trace())
     }
 
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     pub(crate) fn counts(&self) -> Vec<ProviderCounts> {
         let counts = |(i, p): (usize, &Arc<dyn Provider>)| {
-            self.health.counts(i, p.name(), self.breakers.standing(i), self.retries.counts(i))
+            let counts =
+                self.health.counts(i, p.name(), self.breakers.standing(i), self.retries.counts(i))?;
+            Some(ProviderCounts { quotas: self.accounts.quotas(i), costs: self.accounts.costs(i), ..counts })
         };
         self.providers.iter().enumerate().filter_map(counts).collect()
     }
@@ -160,7 +177,9 @@ impl Router {
             let breakers = self.breakers.status(i);
             let keys = ring.keys().filter(|key| !key.id().is_empty());
             let keys = keys.map(|key| KeyStatus::of(key, &breakers, &*self.clock)).collect();
-            self.health.status(i, &**ring.any(), breakers, keys)
+            let status = self.health.status(i, &**ring.any(), breakers, keys);
+            let (quotas, spent_today) = (self.accounts.quotas(i), self.accounts.spent_today(i));
+            ProviderStatus { quotas, spent_today, ..status }
         };
         self.rings.iter().enumerate().map(status).collect()
     }
@@ -173,7 +192,9 @@ impl Router {
         let answer = &won.value;
         let (model, finish_reason, usage) =
             (answer.model.clone(), answer.finish_reason.clone(), answer.usage);
-        won.settle(usage).await;
+        let arguments: usize = answer.tool_calls.iter().map(|call| call.arguments.len()).sum();
+        let bytes = answer.text.len() + arguments;
+        let usage = won.settle(&model, usage, bytes).await;
         let (mut answer, summary) = won.finish(self, model, finish_reason, usage);
         if !answer.tool_calls.is_empty() {
             CallIds::draw(&self.random).name(&mut answer.tool_calls);
@@ -190,9 +211,11 @@ impl Router {
             return Err(Error::new(ErrorKind::InvalidRequest, format!("{who} {what}: set its image_model")));
         }
         let limits = self.timeouts.image;
+        let expected = Usage { input_tokens: cost::tokens_of(request.prompt.len()), ..Usage::default() };
+        let candidates = Candidates { expected, images: 1, ..candidates };
         let mut won = self.attempt_all(Operation::Image, candidates, limits, |p| p.image(request)).await?;
         let (model, usage) = (won.value.model.clone(), won.value.usage);
-        won.settle(usage).await;
+        let usage = won.settle(&model, usage, 0).await;
         let (image, summary) = won.finish(self, model, "stop".into(), usage);
         Ok(ImageResponse { data: image.data, media_type: image.media_type, summary })
     }
@@ -213,8 +236,11 @@ impl Router {
         if forced && !candidates.list.iter().all(Candidate::local) {
             candidates.list.retain(|candidate| !candidate.local());
         }
-        let estimate = admission::estimate(request.text_bytes(), request.max_tokens);
-        Ok(Candidates { estimate, ..candidates })
+        let prompt = request.text_bytes();
+        let estimate = admission::estimate(prompt, request.max_tokens);
+        let output_tokens = admission::estimate(0, request.max_tokens);
+        let expected = Usage { input_tokens: cost::tokens_of(prompt), output_tokens };
+        Ok(Candidates { estimate, expected, ..candidates })
     }
 
     /// The providers a call may go to, with the model it would use at each.
@@ -240,6 +266,6 @@ impl Router {
             let message = format!("no provider is called `{name}`; there are: {}", known.join(", "));
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         }
-        Ok(Candidates { list, pinned: pin.is_some(), estimate: 0 })
+        Ok(Candidates { list, pinned: pin.is_some(), estimate: 0, expected: Usage::default(), images: 0 })
     }
 }

@@ -5,7 +5,7 @@ use super::attempt::{Won, outcome};
 use super::calls::CallIds;
 use super::spans::{Operation, failed};
 use crate::provider::{Chunk, ChunkStream, Provider};
-use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest, ToolCallDelta};
+use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest, ToolCallDelta, Usage};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
@@ -84,19 +84,25 @@ impl Running {
         match self.next().await {
             Ok(Chunk::Delta(text)) => {
                 self.bytes += text.len();
+                self.won.bill.streamed(self.bytes);
                 (Ok(Piece::Delta(text)), Some(self))
             }
             Ok(Chunk::ToolCall(mut piece)) => {
                 self.ids.name_piece(&mut piece);
                 self.bytes += piece.arguments.len();
+                self.won.bill.streamed(self.bytes);
                 (Ok(Piece::ToolCall(piece)), Some(self))
             }
             Ok(Chunk::End { usage, finish_reason, model }) => {
-                self.won.settle(usage).await;
+                let usage = self.won.settle(&model, usage, self.bytes).await;
                 let (_, summary) = self.won.finish(&self.router, model, finish_reason, usage);
                 (Ok(Piece::End(Box::new(summary))), None)
             }
-            Err(error) => (Err(self.fail(error)), None),
+            Err(error) => {
+                // What came is billed, and nobody counted it.
+                self.won.settle("", Usage::default(), self.bytes).await;
+                (Err(self.fail(error)), None)
+            }
         }
     }
 

@@ -60,9 +60,9 @@ fn ways(attempts: &[ProviderAttempt]) -> Vec<String> {
     attempts.iter().map(of).collect()
 }
 
-/// The defaults, without retries.
+/// The defaults, without retries. Calls that ask the same are several here.
 fn once() -> Config {
-    Config { retry: Retry { max: 0, ..Retry::default() }, ..Config::default() }
+    Config { retry: Retry { max: 0, ..Retry::default() }, single_flight: false, ..Config::default() }
 }
 
 #[tokio::test]

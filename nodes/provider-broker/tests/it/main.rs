@@ -9,6 +9,7 @@ mod faults;
 mod keys;
 mod left;
 mod limits;
+mod money;
 mod offline;
 mod retry;
 mod routing;

@@ -7,6 +7,7 @@ use callboard_domain::alert::Observation;
 use callboard_domain::llm::{
     EmbeddingRequest, Error, ErrorKind, ImageRequest, ProviderAttempt, TextRequest, Usage,
 };
+use callboard_ports::ledger::{self, Balance, Ledger};
 use callboard_ports::token_buckets::{self, Decision, Level, TokenBuckets};
 use callboard_provider_broker::config::{Adapter, Breaker, ProviderConfig, Retry};
 use callboard_provider_broker::provider::{
@@ -52,6 +53,7 @@ pub(crate) fn deps() -> (Deps, Seen) {
         jitter: Arc::new(|| 0.0),
         buckets: Arc::new(Buckets::default()),
         answers: None,
+        ledger: Arc::new(Memory::default()),
     };
     (deps, seen)
 }
@@ -273,6 +275,43 @@ impl TokenBuckets for Buckets {
 
     async fn settle(&self, levels: &[Level], cost: f64) -> Result<(), token_buckets::Error> {
         self.debit(levels, cost, f64::NEG_INFINITY);
+        Ok(())
+    }
+}
+
+/// A ledger that lasts as long as the test.
+#[derive(Default)]
+pub(crate) struct Memory {
+    totals: Mutex<HashMap<(String, String), (u64, i64)>>,
+    /// Whether it cannot be reached.
+    pub(crate) away: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait]
+impl Ledger for Memory {
+    async fn exchange(
+        &self,
+        source: &str,
+        number: u64,
+        own: &[Balance],
+        read: &[String],
+    ) -> Result<Vec<i64>, ledger::Error> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(ledger::Error::Unavailable("away".into()));
+        }
+        let mut totals = self.totals.lock().unwrap();
+        for Balance { account, total, .. } in own {
+            let held = totals.entry((account.clone(), source.to_owned())).or_default();
+            if held.0 < number {
+                *held = (number, *total);
+            }
+        }
+        let sum =
+            |account: &String| totals.iter().filter(|((of, _), _)| of == account).map(|(_, (_, t))| t).sum();
+        Ok(read.iter().map(sum).collect())
+    }
+
+    async fn forget(&self, _now: Timestamp) -> Result<(), ledger::Error> {
         Ok(())
     }
 }

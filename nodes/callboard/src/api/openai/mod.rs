@@ -11,7 +11,8 @@
 //! - Nothing is spawned: dropping a request, or its answer, ends the call at the provider.
 //! - No answer and no span holds a key.
 //!
-//! It does not limit what a key may spend, and runs no tools: it passes on what models and their callers say of them.
+//! What a key may spend is the broker's to say: the namespace of a key goes with its calls. It runs no tools: it passes on
+//! what models and their callers say of them.
 
 mod answer;
 mod body;

@@ -3,7 +3,7 @@
 use crate::cli::args::{AlertsArgs, DrainArgs, KindsArgs, LogLevelArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::output::{cluster, json, time};
+use crate::cli::output::{cluster, json, money, time};
 use callboard_client::v1;
 
 /// The most alerts that are shown.
@@ -54,11 +54,13 @@ pub(super) async fn health(context: &mut Context) -> Result<(), Failure> {
 }
 
 pub(super) async fn providers(context: &mut Context) -> Result<(), Failure> {
-    let providers = context.client.providers().await?;
+    let v1::ListProvidersResponse { providers, budgets } = context.client.list_providers().await?;
     if context.out.is_json() {
-        return context.out.document(&json::Providers::from(&*providers));
+        return context.out.document(&json::Providers::new(&providers, &budgets));
     }
-    context.out.text(&cluster::providers(&providers, time::now(), context.out.palette(), context.out.width()))
+    let now = time::now();
+    let table = cluster::providers(&providers, now, context.out.palette(), context.out.width());
+    context.out.text(&(table + &money::used(&providers, &budgets, now)))
 }
 
 pub(super) async fn kinds(context: &mut Context, args: KindsArgs) -> Result<(), Failure> {

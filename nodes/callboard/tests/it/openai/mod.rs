@@ -1,6 +1,7 @@
 //! The endpoint that speaks OpenAI's API, over HTTP, with a provider on the wire.
 
 mod answers;
+mod budgets;
 mod cached;
 mod clients;
 mod embeddings;
