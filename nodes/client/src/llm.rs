@@ -21,21 +21,19 @@ impl Client {
     /// # Errors
     /// That the server could not be reached in time.
     pub async fn providers(&self) -> Result<Vec<v1::Provider>, Error> {
-        Ok(self.routed_providers().await?.providers)
+        Ok(self.list_providers().await?.providers)
     }
 
-    /// The providers, and the routes to them.
+    /// The same, how the budgets stand, and the routes.
     ///
     /// # Errors
     /// That the server could not be reached in time.
-    pub async fn routed_providers(&self) -> Result<v1::ListProvidersResponse, Error> {
+    pub async fn list_providers(&self) -> Result<v1::ListProvidersResponse, Error> {
         let message = v1::ListProvidersRequest {};
-        let response = self
-            .call(Repeat::Safe, message, async |channel, request| {
-                service(channel).list_providers(request).await
-            })
-            .await?;
-        Ok(response)
+        self.call(Repeat::Safe, message, async |channel, request| {
+            service(channel).list_providers(request).await
+        })
+        .await
     }
 
     /// Generates a text. It costs, so it is repeated only if it certainly did not run.

@@ -80,5 +80,6 @@ calls! {
     generate(v1::GenerateRequest) -> v1::GenerateResponse;
     generate_stream(v1::GenerateStreamRequest) -> Stream;
     generate_image(v1::GenerateImageRequest) -> v1::GenerateImageResponse;
+    embed(v1::EmbedRequest) -> v1::EmbedResponse;
     list_providers(v1::ListProvidersRequest) -> v1::ListProvidersResponse;
 }

@@ -1,13 +1,14 @@
 //! How the providers fare: counters for the list, and the alert that all of them are down.
 
+use crate::accounts::QuotaStatus;
 use crate::breaker::{BreakerState, BreakerStatus, Standing};
 use crate::broker::Observe;
 use crate::keys::Key;
 use crate::provider::{Description, Provider};
 use crate::route::RetryCounts;
-use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
+use callboard_domain::{Money, Timestamp};
 use callboard_ports::Clock;
 use callboard_ports::metrics::{Distribution, Histogram, SLOW};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +40,10 @@ pub struct ProviderStatus {
     pub breakers: Vec<BreakerStatus>,
     /// Its keys, in their order.
     pub keys: Vec<KeyStatus>,
+    /// How its quotas stand, over all nodes.
+    pub quotas: Vec<QuotaStatus>,
+    /// What was spent at it today, in UTC and by all nodes; `None` if no prices are configured.
+    pub spent_today: Option<Money>,
 }
 
 /// A key of a provider and how it fares; never the key itself.
@@ -98,6 +103,10 @@ pub struct ProviderCounts {
     pub retries: u64,
     /// How many were not, as too many had been.
     pub retries_refused: u64,
+    /// How its quotas stand, over all nodes.
+    pub quotas: Vec<QuotaStatus>,
+    /// What was spent at it by this node, by model: at most 65, those past the first 64 together as `other`.
+    pub costs: Vec<(String, Money)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -189,6 +198,8 @@ impl Health {
             trips,
             retries: retries.made,
             retries_refused: retries.refused,
+            quotas: Vec::new(),
+            costs: Vec::new(),
         })
     }
 
@@ -208,6 +219,8 @@ impl Health {
             last_error: counters.last_error,
             breakers,
             keys,
+            quotas: Vec::new(),
+            spent_today: None,
         }
     }
 

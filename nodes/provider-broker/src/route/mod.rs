@@ -7,6 +7,9 @@
 //! anybody else is more likely to answer, and asking a provider again that has too much to do makes it worse.
 
 mod attempt;
+mod calls;
+mod course;
+mod embed;
 mod failures;
 mod policy;
 mod retry;
@@ -20,17 +23,22 @@ pub(crate) use retry::Counts as RetryCounts;
 pub use routes::{RouteStatus, TargetStatus};
 pub use stream::{Piece, PieceStream};
 
+use crate::accounts::Accounts;
 use crate::admission::{self, Admission};
 use crate::breaker::Board;
-use crate::broker::Deps;
+use crate::broker::{Deps, Jitter};
 use crate::config::{Adapter, Config};
+use crate::cost;
 use crate::health::{Health, KeyStatus, ProviderCounts, ProviderStatus};
 use crate::keys::{Key, Ring};
 use crate::provider::{Description, Provider};
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::llm::{
+    Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, ToolChoice, Usage,
+};
 use callboard_ports::Clock;
 use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_runtime::mesh;
+use calls::CallIds;
 use futures::FutureExt as _;
 use retry::Retries;
 use routes::Routes;
@@ -72,9 +80,11 @@ pub(crate) struct Router {
     retries: Retries,
     routes: Routes,
     admission: Admission,
+    accounts: Arc<Accounts>,
     timeouts: Timeouts,
     tracer: Tracer,
     clock: Arc<dyn Clock>,
+    random: Jitter,
 }
 
 impl std::fmt::Debug for Router {
@@ -122,6 +132,10 @@ struct Candidates {
     routed: bool,
     /// How many tokens the call will take, as far as can be told: of an image nothing is.
     estimate: u32,
+    /// The same, of the prompt and of the answer.
+    expected: Usage,
+    /// How many images it makes.
+    images: u32,
 }
 
 impl Router {
@@ -132,6 +146,8 @@ impl Router {
             (ring.any().name().to_owned(), keys.collect())
         });
         let breakers = Board::new(config.breaker.clone(), names, deps);
+        let accounts =
+            Arc::new(Accounts::new(providers.iter().map(|p| p.name().to_owned()).collect(), config, deps));
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
         let routes = Routes::new(config, providers.iter().map(|p| p.name().to_owned()).collect(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
@@ -144,9 +160,11 @@ impl Router {
             retries,
             routes,
             admission,
+            accounts,
             timeouts,
             tracer,
             clock: Arc::clone(&deps.clock),
+            random: Arc::clone(&deps.jitter),
         }
     }
 
@@ -155,9 +173,15 @@ impl Router {
         self.tracer.start(|| operation.pipeline(), Kind::Internal, mesh::current().trace())
     }
 
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     pub(crate) fn counts(&self) -> Vec<ProviderCounts> {
         let counts = |(i, p): (usize, &Arc<dyn Provider>)| {
-            self.health.counts(i, p.name(), self.breakers.standing(i), self.retries.counts(i))
+            let counts =
+                self.health.counts(i, p.name(), self.breakers.standing(i), self.retries.counts(i))?;
+            Some(ProviderCounts { quotas: self.accounts.quotas(i), costs: self.accounts.costs(i), ..counts })
         };
         self.providers.iter().enumerate().filter_map(counts).collect()
     }
@@ -167,7 +191,9 @@ impl Router {
             let breakers = self.breakers.status(i);
             let keys = ring.keys().filter(|key| !key.id().is_empty());
             let keys = keys.map(|key| KeyStatus::of(key, &breakers, &*self.clock)).collect();
-            self.health.status(i, &**ring.any(), breakers, keys)
+            let status = self.health.status(i, &**ring.any(), breakers, keys);
+            let (quotas, spent_today) = (self.accounts.quotas(i), self.accounts.spent_today(i));
+            ProviderStatus { quotas, spent_today, ..status }
         };
         self.rings.iter().enumerate().map(status).collect()
     }
@@ -186,9 +212,14 @@ impl Router {
         let answer = &won.value;
         let (model, finish_reason, usage) =
             (answer.model.clone(), answer.finish_reason.clone(), answer.usage);
-        won.settle(usage).await;
-        let (answer, summary) = won.finish(self, model, finish_reason, usage);
-        Ok(TextResponse { text: answer.text, summary })
+        let arguments: usize = answer.tool_calls.iter().map(|call| call.arguments.len()).sum();
+        let bytes = answer.text.len() + arguments;
+        let usage = won.settle(&model, usage, bytes).await;
+        let (mut answer, summary) = won.finish(self, model, finish_reason, usage);
+        if !answer.tool_calls.is_empty() {
+            CallIds::draw(&self.random).name(&mut answer.tool_calls);
+        }
+        Ok(TextResponse { text: answer.text, tool_calls: answer.tool_calls, summary })
     }
 
     pub(crate) async fn image(&self, request: &ImageRequest) -> Result<ImageResponse, Error> {
@@ -199,11 +230,13 @@ impl Router {
             let what = if request.provider.is_some() { "makes no images" } else { "makes images" };
             return Err(Error::new(ErrorKind::InvalidRequest, format!("{who} {what}: set its image_model")));
         }
-        self.arrange(self.routes.usual(), &mut candidates, None);
         let limits = self.timeouts.image;
+        let expected = Usage { input_tokens: cost::tokens_of(request.prompt.len()), ..Usage::default() };
+        let mut candidates = Candidates { expected, images: 1, ..candidates };
+        self.arrange(self.routes.usual(), &mut candidates, None);
         let mut won = self.attempt_all(Operation::Image, candidates, limits, |p, _| p.image(request)).await?;
         let (model, usage) = (won.value.model.clone(), won.value.usage);
-        won.settle(usage).await;
+        let usage = won.settle(&model, usage, 0).await;
         let (image, summary) = won.finish(self, model, "stop".into(), usage);
         Ok(ImageResponse { data: image.data, media_type: image.media_type, summary })
     }
@@ -214,23 +247,31 @@ impl Router {
     }
 
     fn text_candidates(&self, request: &TextRequest) -> Result<Candidates, Error> {
-        let prompt = request.messages.iter().map(|m| m.content.len()).sum();
-        let estimate = admission::estimate(prompt, request.max_tokens);
         let named = request.model.as_deref().and_then(|model| self.routes.named(model));
-        if let Some(route) = named {
-            let mut candidates =
-                Candidates { estimate, ..self.on_route(route, request.provider.as_deref())? };
-            self.arrange(route.policy, &mut candidates, request.subject.as_deref());
-            return Ok(candidates);
+        let (policy, mut candidates) = match named {
+            Some(route) => (route.policy, self.on_route(route, request.provider.as_deref())?),
+            None => (self.routes.usual(), self.by_model(request)?),
+        };
+        // It calls none, and that it does not must not hide why the others failed.
+        let forced = request.tool_choice.as_ref().is_some_and(ToolChoice::is_forced);
+        if forced && !candidates.list.iter().all(Candidate::local) {
+            candidates.list.retain(|candidate| !candidate.local());
         }
-        let candidates =
-            self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
-                (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
-                (Some(model), _) => model.clone(),
-            })?;
-        let mut candidates = Candidates { estimate, ..candidates };
-        self.arrange(self.routes.usual(), &mut candidates, request.subject.as_deref());
+        let prompt = request.text_bytes();
+        let estimate = admission::estimate(prompt, request.max_tokens);
+        let output_tokens = admission::estimate(0, request.max_tokens);
+        let expected = Usage { input_tokens: cost::tokens_of(prompt), output_tokens };
+        let mut candidates = Candidates { estimate, expected, ..candidates };
+        self.arrange(policy, &mut candidates, request.subject.as_deref());
         Ok(candidates)
+    }
+
+    /// Where a call goes that names no route.
+    fn by_model(&self, request: &TextRequest) -> Result<Candidates, Error> {
+        self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
+            (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
+            (Some(model), _) => model.clone(),
+        })
     }
 
     /// The providers a call may go to, with the model it would use at each.
@@ -257,6 +298,7 @@ impl Router {
             let message = format!("no provider is called `{name}`; there are: {}", known.join(", "));
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         }
-        Ok(Candidates { list, pinned: pin.is_some(), routed: false, estimate: 0 })
+        let expected = Usage::default();
+        Ok(Candidates { list, pinned: pin.is_some(), routed: false, estimate: 0, expected, images: 0 })
     }
 }

@@ -2,9 +2,10 @@
 
 use super::policy::{self, Choice, Facts, PeakEwma};
 use super::{Candidate, Candidates, Router};
+use crate::accounts::Accounts;
 use crate::broker::{Deps, Jitter};
 use crate::config::{Adapter, Config, Policy};
-use callboard_domain::llm::{Error, ErrorKind, TextRequest};
+use callboard_domain::llm::{Error, ErrorKind, TextRequest, Usage};
 use callboard_runtime::mesh;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -125,7 +126,7 @@ impl Routes {
         let answer = call.await;
         clock.say(|average, began, now| match &answer {
             Ok(_) => average.answered(now - began, now),
-            Err(error) if is_of_the_call(error.kind) => average.end(),
+            Err(error) if error.kind.is_of_the_call() => average.end(),
             Err(_) => average.failed(now - began, now),
         });
         answer
@@ -143,8 +144,8 @@ impl Routes {
     }
 
     /// Puts candidates into the order of a policy.
-    pub(super) fn arrange(&self, policy: Policy, candidates: &mut Candidates, subject: &str) {
-        let list = &mut candidates.list;
+    fn arrange(&self, policy: Policy, candidates: &mut Candidates, subject: &str, accounts: &Accounts) {
+        let Candidates { list, estimate, expected, images, .. } = candidates;
         if policy == Policy::Priority || list.len() < 2 {
             return;
         }
@@ -152,9 +153,11 @@ impl Routes {
         let facts = Facts {
             draw: &*self.jitter,
             slowness: &|place| list.get(place).and_then(|c| self.slowness(c.index, &c.model)),
-            cost: &|_| None,
+            cost: &|place| {
+                list.get(place).and_then(|c| accounts.price(c.index, &c.model, *expected, *images))
+            },
             subject,
-            tokens: candidates.estimate,
+            tokens: *estimate,
         };
         let order = policy::order(policy, &choices, &facts);
         let mut rest: Vec<_> = std::mem::take(list).into_iter().map(Some).collect();
@@ -184,11 +187,6 @@ fn make_room(latencies: &mut HashMap<String, PeakEwma>) {
     {
         latencies.remove(&oldest);
     }
-}
-
-/// Whether a failure says nothing of how fast a provider is.
-const fn is_of_the_call(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::InvalidRequest | ErrorKind::ModelNotFound | ErrorKind::ContentFiltered)
 }
 
 /// A call that is under way. Dropped, it was given up: it has run out of its time, or its caller has gone.
@@ -260,7 +258,8 @@ impl Router {
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         };
         let pinned = list.iter().all(|candidate| candidate.index == first.index);
-        Ok(Candidates { list, pinned, routed: true, estimate: 0 })
+        let expected = Usage::default();
+        Ok(Candidates { list, pinned, routed: true, estimate: 0, expected, images: 0 })
     }
 
     /// Puts candidates into the order of a policy. A call that names no subject has that of the task that makes it: its kind;
@@ -270,9 +269,11 @@ impl Router {
             (Policy::Sticky, None) => {
                 let mesh::Context { namespace, kind, .. } = mesh::current();
                 let subject = if kind.is_empty() { namespace } else { format!("{namespace}\n{kind}") };
-                self.routes.arrange(policy, candidates, &subject);
+                self.routes.arrange(policy, candidates, &subject, &self.accounts);
             }
-            (_, subject) => self.routes.arrange(policy, candidates, subject.unwrap_or_default()),
+            (_, subject) => {
+                self.routes.arrange(policy, candidates, subject.unwrap_or_default(), &self.accounts);
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Named routes, and the order in which a policy has providers tried.
 
 use crate::support::{Act, Scripted, deps, hello, outline, picture, plain};
+use callboard_domain::Money;
 use callboard_domain::llm::{ErrorKind, TextRequest};
 use callboard_provider_broker::config::{Breaker, Policy, RouteConfig, Routing, Target};
-use callboard_provider_broker::{Broker, Config, Offline, Piece, Provider};
+use callboard_provider_broker::{Broker, Config, Offline, Piece, Price, Provider};
 use futures::TryStreamExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -212,6 +213,37 @@ async fn what_takes_too_few_tokens_is_tried_after_the_others() {
         broker.text(&request).await.unwrap().summary.provider
     };
     assert_eq!((ask(50).await.as_str(), ask(200).await.as_str()), ("a", "b"));
+}
+
+#[tokio::test]
+async fn the_cheapest_for_the_call_is_first_and_what_has_no_price_last() {
+    let [a, b, c] = three();
+    let price = |provider: &str, input: &str, output: &str| Price {
+        model: "m".into(),
+        provider: Some(provider.into()),
+        input_per_million: Money::parse(input),
+        output_per_million: Money::parse(output),
+        ..Price::default()
+    };
+    let targets = ["a", "b", "c"].map(|name| target(name, Some("m"))).to_vec();
+    let config = Config {
+        routes: vec![route("batch", Policy::Cheapest, targets)],
+        // One is cheap to read, the other to write.
+        prices: vec![price("b", "10", "1"), price("c", "1", "10")],
+        prices_version: "2026-11".into(),
+        ..plain()
+    };
+    let broker = broker(&config, &[&a, &b, &c]);
+    let ask = async |prompt: usize, tokens: u32| {
+        let request = TextRequest::prompt("x".repeat(prompt));
+        let request = TextRequest { model: Some("batch".into()), max_tokens: Some(tokens), ..request };
+        broker.text(&request).await.unwrap().summary.provider
+    };
+    assert_eq!((ask(40_000, 10).await.as_str(), ask(40, 1_000).await.as_str()), ("c", "b"));
+    for provider in [&b, &c] {
+        provider.set(Act::Fail(ErrorKind::Overloaded));
+    }
+    assert_eq!(ask(40, 1_000).await, "a");
 }
 
 #[tokio::test]

@@ -89,12 +89,12 @@ impl Endpoint {
         if !models.aliases.contains_key(AUTO) {
             listed.push(model(AUTO.into(), OURS));
         }
-        let known = self.routed().await?;
+        let known = self.0.broker.listed().await?;
         let routes = known.routes.iter().filter(|route| !models.aliases.contains_key(&route.name));
         listed.extend(routes.map(|route| model(route.name.clone(), OURS)));
         for provider in known.providers {
-            let v1::Provider { name, text_model, image_model, .. } = &provider;
-            for own in [text_model, image_model].into_iter().filter(|own| !own.is_empty()) {
+            let v1::Provider { name, text_model, image_model, embedding_model, .. } = &provider;
+            for own in [text_model, image_model, embedding_model].into_iter().filter(|own| !own.is_empty()) {
                 let id = format!("{name}/{own}");
                 if listed.iter().all(|model| model.id != id) {
                     listed.push(model(id, name));

@@ -3,7 +3,7 @@
 use crate::cli::args::{AlertsArgs, DrainArgs, KindsArgs, LogLevelArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::output::{cluster, json, routes, time};
+use crate::cli::output::{cluster, json, money, routes, time};
 use callboard_client::v1;
 
 /// The most alerts that are shown.
@@ -54,13 +54,14 @@ pub(super) async fn health(context: &mut Context) -> Result<(), Failure> {
 }
 
 pub(super) async fn providers(context: &mut Context) -> Result<(), Failure> {
-    let known = context.client.routed_providers().await?;
+    let known = context.client.list_providers().await?;
     if context.out.is_json() {
         return context.out.document(&json::Providers::from(&known));
     }
-    let (palette, width) = (context.out.palette(), context.out.width());
-    let table = cluster::providers(&known.providers, time::now(), palette, width);
-    context.out.text(&(table + &routes::routes(&known, palette, width)))
+    let (now, palette, width) = (time::now(), context.out.palette(), context.out.width());
+    let table = cluster::providers(&known.providers, now, palette, width);
+    let used = money::used(&known.providers, &known.budgets, now);
+    context.out.text(&(table + &used + &routes::routes(&known, palette, width)))
 }
 
 pub(super) async fn kinds(context: &mut Context, args: KindsArgs) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use super::singletons::Singletons;
 use crate::config::{Config, Role};
 use callboard_alert as alert;
 use callboard_backends::token_buckets::embedded;
-use callboard_ports::{Answers, Store, TokenBuckets, Tracer};
+use callboard_ports::{Answers, Ledger, Store, TokenBuckets, Tracer};
 use callboard_provider_broker as broker;
 use callboard_runtime::actor::{self, Address, Behaviour};
 use callboard_runtime::mesh::{AlertClient, AlertService, BrokerClient, BrokerService, Route};
@@ -174,6 +174,15 @@ pub(super) fn expire_alerts(alerts: Address<alert::Alert>) -> supervisor::Reconc
 type HostedBroker =
     (Hosted<broker::ProviderBroker, BrokerService, BrokerClient>, Option<Arc<broker::Broker>>);
 
+/// What a ProviderBroker shares with the rest of its node.
+pub(super) struct BrokerParts<'a> {
+    /// Takes what it observes.
+    pub(super) reporter: &'a alert::Reporter,
+    pub(super) tracer: &'a Tracer,
+    /// What quotas and budgets are summed up in.
+    pub(super) ledger: Arc<dyn Ledger>,
+}
+
 /// Starts the ProviderBroker, unless the role is left to other nodes: then no provider key is read here. With it comes
 /// what it guards, to be counted.
 pub(super) fn start_broker(
@@ -181,10 +190,10 @@ pub(super) fn start_broker(
     shells: &Shells,
     config: &Config,
     deps: &Deps,
-    reporter: &alert::Reporter,
-    tracer: &Tracer,
+    parts: BrokerParts<'_>,
     cluster: Option<&Cluster>,
 ) -> Result<HostedBroker, StartError> {
+    let BrokerParts { reporter, tracer, ledger } = parts;
     if let Some(cluster) = cluster.filter(|_| !config.node.roles.contains(&Role::ProviderBroker)) {
         return Ok((Hosted { address: None, service: None, client: cluster.peers.brokers() }, None));
     }
@@ -201,6 +210,7 @@ pub(super) fn start_broker(
         jitter: Arc::new(rand::random::<f64>),
         buckets,
         answers: cluster.map(|cluster| cluster.answers.clone() as Arc<dyn Answers>),
+        ledger,
     };
     let state = broker::Broker::new(&config.broker, &broker_deps)?;
     let service = broker::Service::new(Arc::clone(&state));

@@ -10,6 +10,7 @@ mod sticky;
 pub(super) use latency::PeakEwma;
 
 use crate::config::Policy;
+use callboard_domain::Money;
 
 /// A candidate, as a policy sees it.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +31,7 @@ pub(super) struct Facts<'a> {
     /// How slow a candidate is, by its place; `None` if nobody knows yet.
     pub(super) slowness: &'a dyn Fn(usize) -> Option<f64>,
     /// What the call would cost with a candidate, by its place; `None` if nobody knows.
-    pub(super) cost: &'a dyn Fn(usize) -> Option<i128>,
+    pub(super) cost: &'a dyn Fn(usize) -> Option<Money>,
     /// What calls have in common that should go to the same candidate; empty: nothing.
     pub(super) subject: &'a str,
     /// How many tokens the call needs, about; zero if nothing can be told.
@@ -49,7 +50,9 @@ pub(super) fn order(policy: Policy, choices: &[Choice<'_>], facts: &Facts<'_>) -
         Policy::Weighted => weighted(&mut places, weight, facts.draw),
         Policy::LeastLatency => least_latency(&mut places, facts),
         Policy::Cheapest => {
-            places.sort_by_cached_key(|place| (facts.cost)(*place).map_or((true, 0), |cost| (false, cost)));
+            places.sort_by_cached_key(|place| {
+                (facts.cost)(*place).map_or((true, Money::default()), |cost| (false, cost))
+            });
         }
         // Without a subject nothing speaks for one of them, but the weights.
         Policy::Sticky if facts.subject.is_empty() => weighted(&mut places, weight, facts.draw),

@@ -1,4 +1,5 @@
 use super::*;
+use callboard_domain::Money;
 use proptest::prelude::*;
 use std::cell::Cell;
 
@@ -18,6 +19,10 @@ impl Source {
 const ALL: [Policy; 5] =
     [Policy::Priority, Policy::Weighted, Policy::LeastLatency, Policy::Cheapest, Policy::Sticky];
 const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+fn dollars(amount: u32) -> Money {
+    Money::parse(&amount.to_string()).unwrap()
+}
 
 fn choices(weights: &[u32]) -> Vec<Choice<'static>> {
     let choice = |(weight, provider): (&u32, &'static str)| Choice {
@@ -49,7 +54,7 @@ proptest! {
         local in any::<u8>(),
         contexts in any::<u8>(),
         known in any::<u8>(),
-        costs in prop::collection::vec(0_i128..3, 8),
+        costs in prop::collection::vec(0_u32..3, 8),
         seed in any::<u64>(),
         subject in "[a-c]{0,3}",
         edge in prop::option::of(prop::sample::select(vec![0.0, 1.0])),
@@ -64,8 +69,8 @@ proptest! {
         let knows = |place: usize| known >> place & 1 == 1;
         let facts = Facts {
             draw: &draw,
-            slowness: &|place| knows(place).then_some(costs[place] as f64),
-            cost: &|place| knows(place).then_some(costs[place]),
+            slowness: &|place| knows(place).then_some(f64::from(costs[place])),
+            cost: &|place| knows(place).then(|| dollars(costs[place])),
             subject: &subject,
             tokens: 100,
         };
@@ -198,7 +203,7 @@ fn the_cheapest_that_is_known_is_first_and_what_is_too_small_last() {
         let facts = Facts {
             draw: &|| panic!("nothing is drawn"),
             slowness: &|_| None,
-            cost: &|place| costs[place],
+            cost: &|place| costs[place].map(dollars),
             subject: "",
             tokens,
         };
