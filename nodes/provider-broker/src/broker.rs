@@ -1,6 +1,7 @@
 use crate::accounts::BudgetStatus;
 use crate::anthropic::Anthropic;
 use crate::config::{self, Adapter, Config, ProviderConfig};
+use crate::experiment::{ExperimentStatus, Experiments, Part};
 use crate::gemini::Gemini;
 use crate::health::{Health, ProviderCounts, ProviderStatus};
 use crate::keys::Ring;
@@ -57,6 +58,7 @@ pub struct Deps {
 pub struct Broker {
     router: Arc<Router>,
     stages: Arc<Stages<Router>>,
+    experiments: Arc<Experiments>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -104,7 +106,7 @@ impl Broker {
         let health = Health::new(rings.len(), deps.clock.clone(), deps.observe.clone());
         let router = Arc::new(Router::new(rings, health, config, deps));
         let stages = Stages::new(Arc::clone(&router), config, deps.answers.clone());
-        Arc::new(Self { router, stages })
+        Arc::new(Self { router, stages, experiments: Experiments::new(config) })
     }
 
     /// Generates a text.
@@ -113,7 +115,10 @@ impl Broker {
     /// If no provider answered; the error holds every attempt.
     pub async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
         check_text(request)?;
-        self.stages.text(request).await
+        match self.experiments.part(request) {
+            None => self.stages.text(request).await,
+            Some(Part { request, counted }) => counted.text(self.stages.text(&request).await),
+        }
     }
 
     /// Generates a text as a stream. Before the first piece a failing provider is replaced by the next;
@@ -123,7 +128,10 @@ impl Broker {
     /// If no provider began to answer.
     pub async fn text_stream(&self, request: &TextRequest) -> Result<PieceStream, Error> {
         check_text(request)?;
-        self.stages.text_stream(request).await
+        match self.experiments.part(request) {
+            None => self.stages.text_stream(request).await,
+            Some(Part { request, counted }) => counted.stream(self.stages.text_stream(&request).await),
+        }
     }
 
     /// Generates an image.
@@ -144,6 +152,17 @@ impl Broker {
         check_size(request.inputs.iter().map(String::len).sum())?;
         let redacted = self.stages.redacted_embedding(request);
         self.router.embed(redacted.as_ref().unwrap_or(request)).await
+    }
+
+    /// The experiments, and what came of their arms on this node.
+    #[must_use]
+    pub fn experiments(&self) -> Vec<ExperimentStatus> {
+        self.experiments.status()
+    }
+
+    /// Says how good an answer of an arm was, in whatever unit; higher is better. Returns whether there is such an arm.
+    pub fn score(&self, experiment: &str, arm: &str, score: f64) -> bool {
+        self.experiments.score(experiment, arm, score)
     }
 
     /// What was counted of each provider, in the order they are tried.

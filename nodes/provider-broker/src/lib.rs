@@ -22,6 +22,7 @@ mod breaker;
 mod broker;
 pub mod config;
 mod cost;
+mod experiment;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -48,6 +49,7 @@ pub use breaker::{BreakerState, BreakerStatus};
 pub use broker::{Broker, Deps, Env, Jitter, Observe};
 pub use config::Config;
 pub use cost::Price;
+pub use experiment::{ArmStatus, ExperimentStatus, Moments, Tally};
 pub use health::{KeyStatus, ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};
 pub use provider::Provider;

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod breaker;
+mod experiment;
 mod key;
 pub(crate) mod money;
 mod problems;
@@ -13,6 +14,7 @@ mod span;
 mod stages;
 
 pub use breaker::Breaker;
+pub use experiment::{ArmConfig, Experiment, Subject};
 pub use key::KeyConfig;
 pub(crate) use money::optional as optional_money;
 pub use retry::Retry;
@@ -174,6 +176,8 @@ pub struct Config {
     pub routing: Routing,
     /// Names for models of providers.
     pub routes: Vec<RouteConfig>,
+    /// Names that lead one way or another, by share.
+    pub experiments: Vec<Experiment>,
     /// How much may be asked of them: of all together, of one, of one of its models.
     pub limits: Vec<Limit>,
     /// How much may be asked of each in an hour or a day.
@@ -225,6 +229,7 @@ impl Default for Config {
             providers: vec![ProviderConfig::offline()],
             routing: Routing::default(),
             routes: Vec::new(),
+            experiments: Vec::new(),
             limits: Vec::new(),
             quotas: Vec::new(),
             prices: Vec::new(),
@@ -356,7 +361,9 @@ impl Config {
             bad(key, problem);
         }
         let routing = self.routing.problems(&self.providers);
-        for (key, problem) in [routing, routing::route_problems(&self.routes, &self.providers)].concat() {
+        let experiments = experiment::experiment_problems(&self.experiments, &self.routes, &self.providers);
+        let routes = routing::route_problems(&self.routes, &self.providers);
+        for (key, problem) in [routing, routes, experiments].concat() {
             bad(key, problem);
         }
         if self.offline_latency > limits::TIMEOUT {

@@ -160,6 +160,10 @@ impl Router {
         call: impl Fn(&'a dyn Provider, Option<&str>) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<Won<T>, Error> {
         let mut pipeline = self.begin(operation);
+        if let Some(trial) = &candidates.trial {
+            pipeline.set_with("callboard.experiment", || trial.experiment.clone());
+            pipeline.set_with("callboard.experiment.arm", || trial.arm.clone());
+        }
         let namespace = Some(mesh::current().namespace).filter(|name| !name.is_empty());
         let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let bill = self.bill(&namespace, &candidates).inspect_err(|error| failed(&mut pipeline, error))?;

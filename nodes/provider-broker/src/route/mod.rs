@@ -19,6 +19,7 @@ mod staged;
 mod stream;
 mod turn;
 
+pub(crate) use policy::arm_score;
 pub(crate) use retry::Counts as RetryCounts;
 pub use routes::{RouteStatus, TargetStatus};
 pub use stream::{Piece, PieceStream};
@@ -33,7 +34,7 @@ use crate::health::{Health, KeyStatus, ProviderCounts, ProviderStatus};
 use crate::keys::{Key, Ring};
 use crate::provider::{Description, Provider};
 use callboard_domain::llm::{
-    Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, ToolChoice, Usage,
+    Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, ToolChoice, Trial, Usage,
 };
 use callboard_ports::Clock;
 use callboard_ports::trace::{Kind, Span, Tracer};
@@ -136,6 +137,8 @@ struct Candidates {
     expected: Usage,
     /// How many images it makes.
     images: u32,
+    /// The arm of an experiment.
+    trial: Option<Trial>,
 }
 
 impl Router {
@@ -261,7 +264,8 @@ impl Router {
         let estimate = admission::estimate(prompt, request.max_tokens);
         let output_tokens = admission::estimate(0, request.max_tokens);
         let expected = Usage { input_tokens: cost::tokens_of(prompt), output_tokens };
-        let mut candidates = Candidates { estimate, expected, ..candidates };
+        let trial = request.trial.clone();
+        let mut candidates = Candidates { estimate, expected, trial, ..candidates };
         self.arrange(policy, &mut candidates, request.subject.as_deref());
         Ok(candidates)
     }
@@ -299,6 +303,14 @@ impl Router {
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         }
         let expected = Usage::default();
-        Ok(Candidates { list, pinned: pin.is_some(), routed: false, estimate: 0, expected, images: 0 })
+        Ok(Candidates {
+            list,
+            pinned: pin.is_some(),
+            routed: false,
+            estimate: 0,
+            expected,
+            images: 0,
+            trial: None,
+        })
     }
 }

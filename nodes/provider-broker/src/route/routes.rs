@@ -259,7 +259,7 @@ impl Router {
         };
         let pinned = list.iter().all(|candidate| candidate.index == first.index);
         let expected = Usage::default();
-        Ok(Candidates { list, pinned, routed: true, estimate: 0, expected, images: 0 })
+        Ok(Candidates { list, pinned, routed: true, estimate: 0, expected, images: 0, trial: None })
     }
 
     /// Puts candidates into the order of a policy. A call that names no subject has that of the task that makes it: its kind;

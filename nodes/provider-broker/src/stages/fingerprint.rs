@@ -91,6 +91,7 @@ pub(super) fn manner(digest: Digest, scope: &Scope, request: &TextRequest) -> Di
         provider,
         // These do not change what is answered.
         subject: _,
+        trial: _,
         timeout: _,
         idempotency_key: _,
         cache: _,

@@ -5,6 +5,7 @@ mod breaker;
 mod cancel;
 mod config;
 mod embeddings;
+mod experiments;
 mod faults;
 mod keys;
 mod left;

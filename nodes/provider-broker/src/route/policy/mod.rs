@@ -8,6 +8,7 @@ mod latency;
 mod sticky;
 
 pub(super) use latency::PeakEwma;
+pub(crate) use sticky::arm_score;
 
 use crate::config::Policy;
 use callboard_domain::Money;

@@ -4,7 +4,7 @@ use super::{Choice, arrival};
 use sha2::{Digest as _, Sha256};
 
 /// A number from 0 to 1 that is the same for the same texts, always and everywhere.
-pub(in crate::route) fn hash(purpose: &str, texts: &[&str]) -> f64 {
+fn hash(purpose: &str, texts: &[&str]) -> f64 {
     let mut digest = Sha256::new_with_prefix(purpose);
     for text in texts {
         digest.update((text.len() as u64).to_le_bytes());
@@ -13,6 +13,11 @@ pub(in crate::route) fn hash(purpose: &str, texts: &[&str]) -> f64 {
     let first = digest.finalize().iter().take(8).fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
     // As many bits as a fraction has.
     (first >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// The score of an arm of an experiment for a subject: the lowest has it.
+pub(crate) fn arm_score(experiment: &str, arm: &str, share: u32, subject: &str) -> f64 {
+    arrival(hash("callboard experiment 1", &[experiment, arm, subject]), share)
 }
 
 /// Rendezvous hashing with weights: each candidate has a score for the subject, and the best are first. Without one of them
