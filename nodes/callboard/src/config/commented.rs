@@ -16,7 +16,8 @@ fn what_the_default_file_says_of_prices_quotas_and_budgets_holds() {
         .filter(|line| line.starts_with("[[") || line.contains(" = "))
         .map(|line| format!("{line}\n"))
         .collect();
-    let providers = "[[broker.providers]]\nname = \"openai\"\nadapter = \"openai\"\n";
+    let providers = "[[broker.providers]]\nname = \"openai\"\nadapter = \"openai\"\n\
+        [[broker.providers.keys]]\nid = \"team-a\"\nenv = \"A\"\n";
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, format!("{providers}{text}")).unwrap();

@@ -2,7 +2,9 @@
 
 use super::{DEFAULT, Overrides, load};
 use callboard_provider_broker::Limit;
-use callboard_provider_broker::config::{KeyConfig, Policy, ProviderConfig, RouteConfig, Target};
+use callboard_provider_broker::config::{
+    ArmConfig, Experiment, KeyConfig, Policy, ProviderConfig, RouteConfig, Subject, Target,
+};
 use figment::Provider;
 use figment::providers::Serialized;
 use std::time::Duration;
@@ -45,6 +47,11 @@ fn the_default_file_shows_every_key_of_a_provider_its_keys_and_a_limit() {
     let target = Target { provider: "a".into(), model: some(), weight: 1, context_tokens: Some(1) };
     let policy = Some(Policy::Weighted);
     let route = RouteConfig { name: "a".into(), policy, providers: Vec::new() };
+    let arm = ArmConfig { route: some(), provider: some(), model: some(), ..ArmConfig::default() };
+    let experiment = Experiment { name: "a".into(), subject: Subject::Task, arms: Vec::new() };
+    for name in [names(&arm), names(&experiment)].concat() {
+        assert!(DEFAULT.contains(&format!("{name} = ")), "{name} is missing");
+    }
     let all = [names(&key), names(&provider), names(&limit), names(&target), names(&route)].concat();
     assert!(all.len() > 15, "{all:?}");
     for name in all {

@@ -138,6 +138,16 @@ Examples:
   callboard providers")]
 pub struct ProvidersArgs {}
 
+/// The arguments of `experiments`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  callboard experiments
+  callboard experiments --output json | jq '.experiments[].arms[] | {name, success_chance}'
+
+What is shown was counted by the node that answers, since it started.")]
+pub struct ExperimentsArgs {}
+
 /// The arguments of `kinds`.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -5,8 +5,8 @@ mod local;
 mod tasks;
 
 pub use cluster::{
-    AlertsArgs, DoctorArgs, DrainArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs, NodesArgs,
-    ProvidersArgs, TopArgs,
+    AlertsArgs, DoctorArgs, DrainArgs, ExperimentsArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs,
+    NodesArgs, ProvidersArgs, TopArgs,
 };
 pub use local::{
     CertsArgs, CertsCommand, CertsInitArgs, CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, KeysArgs,
@@ -135,6 +135,8 @@ pub enum Remote {
     Health(HealthArgs),
     /// List the LLM providers in the order they are tried.
     Providers(ProvidersArgs),
+    /// Show experiments: what came of each arm, and whether they differ.
+    Experiments(ExperimentsArgs),
     /// List the task kinds, or show one with its schemas.
     Kinds(KindsArgs),
     /// List the alerts.

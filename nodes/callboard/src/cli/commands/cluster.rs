@@ -3,7 +3,7 @@
 use crate::cli::args::{AlertsArgs, DrainArgs, KindsArgs, LogLevelArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::output::{cluster, json, money, routes, time};
+use crate::cli::output::{cluster, experiments, json, money, routes, time};
 use callboard_client::v1;
 
 /// The most alerts that are shown.
@@ -62,6 +62,14 @@ pub(super) async fn providers(context: &mut Context) -> Result<(), Failure> {
     let table = cluster::providers(&known.providers, now, palette, width);
     let used = money::used(&known.providers, &known.budgets, now);
     context.out.text(&(table + &used + &routes::routes(&known, palette, width)))
+}
+
+pub(super) async fn experiments(context: &mut Context) -> Result<(), Failure> {
+    let list = context.client.list_providers().await?.experiments;
+    if context.out.is_json() {
+        return context.out.document(&json::Experiments::from(&*list));
+    }
+    context.out.text(&experiments::experiments(&list, context.out.palette(), context.out.width()))
 }
 
 pub(super) async fn kinds(context: &mut Context, args: KindsArgs) -> Result<(), Failure> {

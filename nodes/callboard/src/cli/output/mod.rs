@@ -3,6 +3,7 @@
 pub mod certs;
 pub mod cluster;
 pub mod doctor;
+pub mod experiments;
 pub mod json;
 pub mod keys;
 pub mod money;
