@@ -17,7 +17,7 @@ fn what_the_default_file_says_of_prices_quotas_and_budgets_holds() {
         .map(|line| format!("{line}\n"))
         .collect();
     let providers = "[[broker.providers]]\nname = \"openai\"\nadapter = \"openai\"\n\
-        [[broker.providers.keys]]\nid = \"team-a\"\nenv = \"A\"\n";
+                     [[broker.providers.keys]]\nid = \"team-a\"\nenv = \"KEY\"\n";
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, format!("{providers}{text}")).unwrap();

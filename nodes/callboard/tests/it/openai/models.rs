@@ -2,7 +2,7 @@
 
 use super::{Bench, ask, header, provider, refusal};
 use callboard::config::Alias;
-use callboard_provider_broker::config::{Policy, RouteConfig, Target};
+use callboard_provider_broker::config::{ArmConfig, Experiment, Policy, RouteConfig, Subject, Target};
 use callboard_testkit::FakeProvider;
 use serde_json::{Value, json};
 
@@ -70,6 +70,14 @@ async fn a_route_is_listed_and_leads_to_its_models() {
             let providers = vec![target("second", "small"), target("main", "tiny")];
             let policy = Some(Policy::Sticky);
             config.broker.routes.push(RouteConfig { name: "cheap".into(), policy, providers });
+            let arm = |name: &str, share| ArmConfig {
+                name: name.into(),
+                share,
+                route: Some("cheap".into()),
+                ..ArmConfig::default()
+            };
+            let arms = vec![arm("now", 0), arm("new", 1)];
+            config.broker.experiments.push(Experiment { name: "trial".into(), subject: Subject::User, arms });
             config
                 .openai
                 .models
@@ -79,7 +87,7 @@ async fn a_route_is_listed_and_leads_to_its_models() {
     .await;
     let list: Value = bench.get("models").await.json().await.unwrap();
     let ids: Vec<_> = list["data"].as_array().unwrap().iter().map(|model| model["id"].clone()).collect();
-    assert!(ids.contains(&json!("cheap")), "{ids:?}");
+    assert!(ids.contains(&json!("cheap")) && ids.contains(&json!("trial")), "{ids:?}");
     assert_eq!(bench.get("models/cheap").await.status(), 200);
     let of = async |model: &str, user: &str| {
         let mut body = ask(model);
@@ -87,6 +95,9 @@ async fn a_route_is_listed_and_leads_to_its_models() {
         let response = bench.chat(&body).await;
         header(&response, "x-callboard-model").to_owned()
     };
+    let mut body = ask("trial");
+    body["user"] = json!("anna");
+    assert_eq!(header(&bench.chat(&body).await, "x-callboard-experiment"), "trial; new");
     let mut models = std::collections::BTreeSet::new();
     for user in 0..12 {
         let user = format!("user-{user}");
