@@ -81,4 +81,6 @@ calls! {
     generate_stream(v1::GenerateStreamRequest) -> Stream;
     generate_image(v1::GenerateImageRequest) -> v1::GenerateImageResponse;
     list_providers(v1::ListProvidersRequest) -> v1::ListProvidersResponse;
+    administer(v1::AdministerRequest) -> v1::AdministerResponse;
+    tell_records(v1::TellRecordsRequest) -> v1::TellRecordsResponse;
 }

@@ -8,6 +8,7 @@ use crate::ollama::Ollama;
 use crate::openai::OpenAi;
 use crate::provider::Provider;
 use crate::route::{PieceStream, Router};
+use crate::shared::{Records, Sharing};
 use crate::stages::{StageCounts, Stages};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
@@ -41,6 +42,8 @@ pub struct Deps {
     pub buckets: Arc<dyn TokenBuckets>,
     /// The answers that the nodes of a cluster share; none for a node by itself.
     pub answers: Option<Arc<dyn Answers>>,
+    /// Where what is learned of providers is kept, and told to other nodes. Without it, it is forgotten at the end.
+    pub sharing: Option<Sharing>,
 }
 
 /// Answers calls for texts and images through the configured providers.
@@ -48,8 +51,13 @@ pub struct Deps {
 /// A call for a text passes the stages first: see `stages`. What comes later goes here: quotas and budgets before the router
 /// is called, accounting after it. Limits are part of the route: one that is reached sends a call on to the next provider.
 pub struct Broker {
-    router: Arc<Router>,
-    stages: Arc<Stages<Router>>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) stages: Arc<Stages<Router>>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) sharing: Option<Sharing>,
+    pub(crate) jitter: Jitter,
+    /// Held while an admin changes something.
+    pub(crate) changing: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -95,9 +103,11 @@ impl Broker {
 
     fn with_rings(config: &Config, rings: Vec<Ring>, deps: &Deps) -> Arc<Self> {
         let health = Health::new(rings.len(), deps.clock.clone(), deps.observe.clone());
-        let router = Arc::new(Router::new(rings, health, config, deps));
+        let records = Records::new(Arc::clone(&deps.clock));
+        let router = Arc::new(Router::new(rings, health, config, &records, deps));
         let stages = Stages::new(Arc::clone(&router), config, deps.answers.clone());
-        Arc::new(Self { router, stages })
+        let (sharing, jitter) = (deps.sharing.clone(), Arc::clone(&deps.jitter));
+        Arc::new(Self { router, stages, records, sharing, jitter, changing: tokio::sync::Mutex::default() })
     }
 
     /// Generates a text.

@@ -4,7 +4,7 @@ use crate::breaker::{BreakerState, BreakerStatus, Standing};
 use crate::broker::Observe;
 use crate::keys::Key;
 use crate::provider::{Description, Provider};
-use crate::route::RetryCounts;
+use crate::route::{RetryCounts, Switched};
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
@@ -39,6 +39,14 @@ pub struct ProviderStatus {
     pub breakers: Vec<BreakerStatus>,
     /// Its keys, in their order.
     pub keys: Vec<KeyStatus>,
+    /// Its place in the configuration, counted from 1.
+    pub place: usize,
+    /// That no calls go to it, if an admin has switched it off.
+    pub switch: Option<Switched>,
+    /// That an admin has made it the first that is tried, if so.
+    pub primary: Option<Switched>,
+    /// How many calls are at it now.
+    pub in_flight: u32,
 }
 
 /// A key of a provider and how it fares; never the key itself.
@@ -208,6 +216,10 @@ impl Health {
             last_error: counters.last_error,
             breakers,
             keys,
+            place: index + 1,
+            switch: None,
+            primary: None,
+            in_flight: 0,
         }
     }
 

@@ -15,6 +15,7 @@
 //! It does not validate what a model wrote, nor cache or price calls yet; [`Broker`] says where those will go.
 
 mod actor;
+mod admin;
 mod admission;
 mod anthropic;
 mod breaker;
@@ -30,11 +31,13 @@ pub mod provider;
 mod route;
 mod secret;
 mod service;
+mod shared;
 mod stages;
 mod window;
 mod wire;
 
 pub use actor::{ActorService, ProviderBroker};
+pub use admin::Said;
 pub use admission::{Limit, PREFIX as LIMITS};
 pub use breaker::{BreakerState, BreakerStatus};
 pub use broker::{Broker, Deps, Env, Jitter, Observe};
@@ -42,6 +45,7 @@ pub use config::Config;
 pub use health::{KeyStatus, ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};
 pub use provider::Provider;
-pub use route::{Piece, PieceStream};
+pub use route::{Piece, PieceStream, SwitchState, Switched};
 pub use service::Service;
+pub use shared::{Sharing, Tell};
 pub use stages::StageCounts;

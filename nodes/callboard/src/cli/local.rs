@@ -109,6 +109,7 @@ fn providers(config: &Config) -> Check {
         jitter: Arc::new(|| 0.0),
         buckets: Arc::new(callboard_backends::token_buckets::embedded::TokenBuckets::default()),
         answers: None,
+        sharing: None,
     };
     match Broker::new(&config.broker, &deps) {
         Ok(_) => {

@@ -7,8 +7,8 @@ mod task;
 
 pub use alert::{alert_to_proto, observation_from_proto, observation_to_proto};
 pub use llm::{
-    error_from_status, error_to_status, image_request_from_proto, image_request_to_proto, summary_from_proto,
-    summary_to_proto, text_request_from_proto, text_request_to_proto,
+    attempt_to_proto, error_from_status, error_to_status, image_request_from_proto, image_request_to_proto,
+    summary_from_proto, summary_to_proto, text_request_from_proto, text_request_to_proto,
 };
 pub use task::{event_to_proto, kind_to_proto, state_from_proto, state_to_proto, task_to_proto};
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail on them")]
 
+mod provider_record;
+
 use callboard_domain::{
     Command, Happening, Lifecycle, Outcome, Progress, Refused, RetryPolicy, SessionId, State, TaskError,
     Timestamp, limits,

@@ -19,6 +19,7 @@ pub mod artifacts;
 pub mod handoff;
 pub mod locks;
 pub mod outbox;
+pub mod provider_records;
 pub mod store;
 pub mod token_buckets;
 

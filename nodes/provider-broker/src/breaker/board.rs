@@ -17,9 +17,11 @@
 use super::machine::{Breaker, BreakerState, Change, Outcome, Pass, Refusal, View};
 use crate::broker::{Deps, Jitter, Observe};
 use crate::config::Breaker as Rules;
+use crate::shared::Records;
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
+use callboard_domain::provider_record::{Subject, Topic};
 use callboard_ports::Clock;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -169,6 +171,7 @@ pub(crate) struct Board {
     rules: Rules,
     /// In the order of the configuration.
     providers: Vec<Provider>,
+    records: Arc<Records>,
     clock: Arc<dyn Clock>,
     observe: Observe,
     jitter: Jitter,
@@ -179,6 +182,7 @@ impl Board {
     pub(crate) fn new(
         rules: Rules,
         providers: impl Iterator<Item = (String, Vec<String>)>,
+        records: Arc<Records>,
         deps: &Deps,
     ) -> Arc<Self> {
         let provider = |(name, keys): (String, Vec<String>)| {
@@ -188,6 +192,7 @@ impl Board {
         Arc::new(Self {
             rules,
             providers: providers.map(provider).collect(),
+            records,
             clock: Arc::clone(&deps.clock),
             observe: Arc::clone(&deps.observe),
             jitter: Arc::clone(&deps.jitter),
@@ -244,9 +249,83 @@ impl Board {
     pub(crate) fn replaced(&self, provider: usize, key: usize) {
         let Some((name, mut state)) = self.state(provider) else { return };
         let Some(models) = state.keys.get_mut(key) else { return };
-        models.breakers.values_mut().for_each(|entry| entry.breaker.reset());
+        for (model, entry) in &mut models.breakers {
+            entry.breaker.reset();
+            self.records.closed(&self.subject(provider, Some(key), model));
+        }
         tracing::info!(provider = name, key = self.id(provider, key), "key replaced");
         self.report_closed(provider, &mut state, "its key was replaced");
+    }
+
+    /// Closes every breaker of a provider, and has every node do so.
+    pub(crate) fn close(&self, provider: usize) {
+        let Some((name, mut state)) = self.state(provider) else { return };
+        state.all_mut().for_each(|entry| entry.breaker.reset());
+        // Those too that only others know.
+        for record in self.records.of(Topic::Breaker).iter().filter(|record| record.subject.provider == name)
+        {
+            self.records.closed(&record.subject);
+        }
+        self.report_closed(provider, &mut state, "an admin closed it");
+    }
+
+    /// Does what is known of a breaker, which may be news from another node.
+    pub(crate) fn adopt(&self, subject: &Subject) {
+        let Some(provider) = self.providers.iter().position(|of| of.name == subject.provider) else { return };
+        let Some((name, mut state)) = self.state(provider) else { return };
+        let key =
+            self.providers.get(provider).and_then(|of| of.keys.iter().position(|id| *id == subject.key));
+        let models = match key {
+            Some(key) => state.keys.get_mut(key),
+            None if subject.key.is_empty() => Some(&mut state.provider),
+            None => None,
+        };
+        // Looked at under the lock: what this node has learned meanwhile is in there.
+        let (Some(models), Some(record)) = (models, self.records.get(subject)) else { return };
+        let (now, wall) = (Instant::now(), self.clock.now());
+        let model = subject.model.as_str();
+        if record.epoch % 2 == 0 {
+            let tripped = models.breakers.get_mut(model).filter(|entry| entry.breaker.is_tripped());
+            if let Some(entry) = tripped {
+                entry.breaker.reset();
+                tracing::info!(
+                    provider = name,
+                    key = subject.key,
+                    model,
+                    "breaker closed, as another node says"
+                );
+                self.report_closed(provider, &mut state, "it answers again, as another node says");
+            }
+            return;
+        }
+        let cause = ErrorKind::from_reason(&record.value).unwrap_or(ErrorKind::ServerFault);
+        // Nobody's clock, and no other node's configuration, leaves a provider out for longer than this one's allows.
+        let left = record.until.since(wall).min(self.rules.max_cool_down);
+        if left.is_zero() && wall.since(record.until) > self.rules.max_cool_down {
+            return;
+        }
+        let breaker = models.of(model, &self.rules, now);
+        let was_open = breaker.is_tripped();
+        breaker.adopt(cause, now + left, record.cool_down.min(self.rules.max_cool_down), now);
+        if !was_open {
+            let (cause, left) = (cause.reason(), whole_seconds(left));
+            tracing::warn!(
+                provider = name,
+                key = subject.key,
+                model,
+                cause,
+                left,
+                "breaker open, as another node says"
+            );
+        }
+        // Whoever found out has reported it; that it is over, whoever finds that out.
+        state.reported = true;
+    }
+
+    fn subject(&self, provider: usize, key: Option<usize>, model: &str) -> Subject {
+        let name = self.providers.get(provider).map_or("", |of| &of.name);
+        let key = key.map_or("", |key| self.id(provider, key));
+        Subject { key: key.to_owned(), model: model.to_owned(), ..Subject::of(Topic::Breaker, name) }
     }
 
     /// How a provider stands.
@@ -334,6 +413,10 @@ impl Board {
                 let cause = view.cause.map_or("", ErrorKind::reason);
                 let left = view.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
                 let cool_down = whole_seconds(left);
+                if let Some(kind) = view.cause {
+                    let until = self.clock.now().after(left);
+                    self.records.opened(self.subject(provider, key, model), kind, until, breaker.cool_down());
+                }
                 state.trips += 1;
                 state.reported = true;
                 tracing::warn!(provider = of.name, key = id, model, cause, cool_down, "breaker opened");
@@ -346,6 +429,7 @@ impl Board {
             }
             Some(Change::Closed) => {
                 tracing::info!(provider = of.name, key = id, model, "breaker closed");
+                self.records.closed(&self.subject(provider, key, model));
                 self.report_closed(provider, state, "it answers again");
             }
             None => {}

@@ -170,7 +170,7 @@ impl Router {
             limits,
             deadline: Instant::now() + limits.total.min(limits::TIMEOUT),
             estimate: candidates.estimate,
-            failures: Failures::new(self.providers.len(), candidates.pinned),
+            failures: Failures::new(self.providers.len() - candidates.off, candidates.off, candidates.pinned),
             pipeline: self.begin(operation),
         };
         let mut rest = candidates.list.into_iter();

@@ -12,10 +12,13 @@ mod retry;
 mod spans;
 mod staged;
 mod stream;
+mod switches;
+mod test;
 mod turn;
 
 pub(crate) use retry::Counts as RetryCounts;
 pub use stream::{Piece, PieceStream};
+pub use switches::{SwitchState, Switched};
 
 use crate::admission::{self, Admission};
 use crate::breaker::Board;
@@ -24,7 +27,9 @@ use crate::config::{Adapter, Config};
 use crate::health::{Health, KeyStatus, ProviderCounts, ProviderStatus};
 use crate::keys::{Key, Ring};
 use crate::provider::{Description, Provider};
+use crate::shared::Records;
 use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::provider_record::{Subject, Topic};
 use callboard_ports::Clock;
 use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_runtime::mesh;
@@ -32,6 +37,7 @@ use retry::Retries;
 use spans::Operation;
 use std::sync::Arc;
 use std::time::Duration;
+use switches::Switches;
 
 /// How long a call may take.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +70,7 @@ pub(crate) struct Router {
     rings: Vec<Ring>,
     health: Health,
     breakers: Arc<Board>,
+    switches: Switches,
     retries: Retries,
     admission: Admission,
     timeouts: Timeouts,
@@ -108,18 +115,28 @@ impl Candidate {
 struct Candidates {
     list: Vec<Candidate>,
     pinned: bool,
+    /// How many get no calls, as an admin has switched them off.
+    off: usize,
     /// How many tokens the call will take, as far as can be told: of an image nothing is.
     estimate: u32,
 }
 
 impl Router {
-    pub(crate) fn new(rings: Vec<Ring>, health: Health, config: &Config, deps: &Deps) -> Self {
+    pub(crate) fn new(
+        rings: Vec<Ring>,
+        health: Health,
+        config: &Config,
+        records: &Arc<Records>,
+        deps: &Deps,
+    ) -> Self {
         let providers: Vec<_> = rings.iter().map(|ring| Arc::clone(ring.any())).collect();
         let names = rings.iter().map(|ring| {
             let keys = ring.keys().map(|key| key.id().to_owned()).filter(|id| !id.is_empty());
             (ring.any().name().to_owned(), keys.collect())
         });
-        let breakers = Board::new(config.breaker.clone(), names, deps);
+        let breakers = Board::new(config.breaker.clone(), names, Arc::clone(records), deps);
+        let names = providers.iter().map(|provider| provider.name().to_owned()).collect();
+        let switches = Switches::new(names, Arc::clone(records));
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
         let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
@@ -128,6 +145,7 @@ impl Router {
             rings,
             health,
             breakers,
+            switches,
             retries,
             admission,
             timeouts,
@@ -149,13 +167,35 @@ impl Router {
     }
 
     pub(crate) fn status(&self) -> Vec<ProviderStatus> {
-        let status = |(i, ring): (usize, &Ring)| {
+        let view = self.switches.view();
+        let status = |i: usize| {
+            let ring = &self.rings[i];
             let breakers = self.breakers.status(i);
             let keys = ring.keys().filter(|key| !key.id().is_empty());
             let keys = keys.map(|key| KeyStatus::of(key, &breakers, &*self.clock)).collect();
-            self.health.status(i, &**ring.any(), breakers, keys)
+            ProviderStatus {
+                place: i + 1,
+                switch: view.off[i].clone(),
+                primary: view.primary.as_ref().filter(|(first, _)| *first == i).map(|(_, by)| by.clone()),
+                in_flight: ring.keys().map(|key| key.in_flight()).sum(),
+                ..self.health.status(i, &**ring.any(), breakers, keys)
+            }
         };
-        self.rings.iter().enumerate().map(status).collect()
+        view.order.iter().copied().map(status).collect()
+    }
+
+    /// Does what is known of a subject, which may be news.
+    pub(crate) fn adopt(&self, subject: &Subject) {
+        match subject.topic {
+            Topic::Breaker => self.breakers.adopt(subject),
+            Topic::Switch | Topic::Primary => self.switches.refresh(),
+            Topic::Cache => {}
+        }
+    }
+
+    /// Closes the breakers of a provider, on every node.
+    pub(crate) fn close_breakers(&self, provider: usize) {
+        self.breakers.close(provider);
     }
 
     pub(crate) async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
@@ -208,10 +248,11 @@ impl Router {
         pin: Option<&str>,
         model: impl Fn(&Description) -> String,
     ) -> Result<Candidates, Error> {
-        let list: Vec<_> = self
-            .providers
+        let view = self.switches.view();
+        let mut list: Vec<_> = view
+            .order
             .iter()
-            .enumerate()
+            .map(|index| (*index, &self.providers[*index]))
             .filter(|(_, p)| pin.is_none_or(|name| name == p.name()))
             .map(|(index, p)| {
                 let description = p.describe();
@@ -225,6 +266,14 @@ impl Router {
             let message = format!("no provider is called `{name}`; there are: {}", known.join(", "));
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         }
-        Ok(Candidates { list, pinned: pin.is_some(), estimate: 0 })
+        let off = view.off.iter().flatten().count();
+        let is_off = |c: &Candidate| view.off.get(c.index).and_then(Option::as_ref);
+        if list.iter().all(|c| is_off(c).is_some()) {
+            let all = list.iter().filter_map(|c| Some(format!("{} is {}", c.name, is_off(c)?.describe())));
+            let message = all.collect::<Vec<_>>().join("; ");
+            return Err(Error::new(ErrorKind::Disabled, message));
+        }
+        list.retain(|c| is_off(c).is_none());
+        Ok(Candidates { list, pinned: pin.is_some(), off, estimate: 0 })
     }
 }

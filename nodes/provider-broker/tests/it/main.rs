@@ -1,8 +1,10 @@
 //! The broker against a provider that is real on the wire, and against scripted ones where time matters.
 
 mod adapters;
+mod admin;
 mod breaker;
 mod cancel;
+mod cluster;
 mod config;
 mod faults;
 mod keys;
@@ -12,6 +14,7 @@ mod offline;
 mod retry;
 mod routing;
 mod service;
+mod shared;
 mod streams;
 mod support;
 mod wire;

@@ -48,6 +48,7 @@ pub(crate) fn deps() -> (Deps, Seen) {
         jitter: Arc::new(|| 0.0),
         buckets: Arc::new(Buckets::default()),
         answers: None,
+        sharing: None,
     };
     (deps, seen)
 }

@@ -194,6 +194,7 @@ contextual! {
     GetStatusRequest, DrainNodeRequest, SetLogFilterRequest, WatchEventsRequest,
     ReportRequest,
     GenerateRequest fence, GenerateStreamRequest fence, GenerateImageRequest fence, ListProvidersRequest,
+    AdministerRequest, TellRecordsRequest,
 }
 
 #[cfg(test)]

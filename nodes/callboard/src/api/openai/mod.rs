@@ -24,6 +24,7 @@ mod stream;
 mod watched;
 mod wishes;
 
+pub(super) use keys::{bearer, find};
 pub use metrics::{HttpMetrics, RouteRead};
 
 use super::Api;

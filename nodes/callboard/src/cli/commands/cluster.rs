@@ -1,4 +1,4 @@
-//! `nodes`, `providers`, `kinds`, `alerts`.
+//! `nodes`, `kinds`, `alerts`.
 
 use crate::cli::args::{AlertsArgs, DrainArgs, KindsArgs, LogLevelArgs};
 use crate::cli::context::Context;
@@ -51,14 +51,6 @@ pub(super) async fn health(context: &mut Context) -> Result<(), Failure> {
     } else {
         Err(Failure::Task("the node does not serve".to_owned()))
     }
-}
-
-pub(super) async fn providers(context: &mut Context) -> Result<(), Failure> {
-    let providers = context.client.providers().await?;
-    if context.out.is_json() {
-        return context.out.document(&json::Providers::from(&*providers));
-    }
-    context.out.text(&cluster::providers(&providers, time::now(), context.out.palette(), context.out.width()))
 }
 
 pub(super) async fn kinds(context: &mut Context, args: KindsArgs) -> Result<(), Failure> {

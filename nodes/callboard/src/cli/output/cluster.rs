@@ -1,5 +1,6 @@
 //! Nodes, providers, kinds, alerts and generated texts, for a person.
 
+use super::providers::{overrides, switched};
 use super::style::{Paint, Palette, clean, clean_lines, word};
 use super::table::{Cell, Table, pairs};
 use super::tasks::payload;
@@ -109,7 +110,13 @@ pub fn providers(
             }
             _ => provider.last_error.clone(),
         };
-        let (state, paint) = standing(state(provider));
+        let (state, paint) = match switched(provider) {
+            Some((state, paint)) => (state, paint),
+            None => {
+                let (state, paint) = standing(state(provider));
+                (state.to_owned(), paint)
+            }
+        };
         table.row(vec![
             Cell::new(&provider.name, Paint::Strong),
             Cell::new(state, paint),
@@ -125,6 +132,7 @@ pub fn providers(
     }
     let mut out = table.render(palette, width);
     for provider in providers {
+        out.push_str(&overrides(provider, now));
         let open = provider.breakers.iter().filter(|b| standing(b.state()).1 != Paint::Good);
         open.for_each(|breaker| out.push_str(&left_out(provider, breaker, now)));
         for key in &provider.keys {

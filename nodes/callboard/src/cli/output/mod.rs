@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod json;
 pub mod keys;
 pub mod progress;
+pub mod providers;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod style;

@@ -7,7 +7,7 @@ use callboard_backends::artifacts::folder;
 use callboard_backends::handoff::embedded;
 use callboard_backends::store::{postgres, sqlite};
 use callboard_ports::store::CommitObserver;
-use callboard_ports::{Artifacts, Handoff, Store, Tracer};
+use callboard_ports::{Artifacts, Handoff, ProviderRecords, Store, Tracer};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub(in crate::node) type Close = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Se
 pub(in crate::node) struct Backends {
     /// The truth.
     pub(in crate::node) store: Arc<dyn Store>,
+    /// What is kept of providers.
+    pub(in crate::node) records: Arc<dyn ProviderRecords>,
     /// Where tasks come from.
     pub(in crate::node) handoff: Arc<dyn Handoff>,
     /// Images and large results.
@@ -51,6 +53,7 @@ impl Backends {
         let (closing_handoff, closing_store) = (Arc::clone(&brokered), store.clone());
         let backends = Self {
             store: store.clone(),
+            records: store.clone(),
             handoff: brokered.handoff.clone(),
             artifacts: Arc::new(store.artifacts()),
             close_handoff: Box::new(move || Box::pin(async move { closing_handoff.close().await })),
@@ -73,6 +76,7 @@ impl Backends {
         Store::observe(&*store, observer);
         let (closing_handoff, closing_store) = (handoff.clone(), store.clone());
         Ok(Self {
+            records: store.clone(),
             store,
             handoff,
             artifacts: Arc::new(artifacts),

@@ -118,8 +118,21 @@ pub(super) async fn build(
     let (reporter, observations) = alert::Reporter::new();
     loops.spawn(alert::report_loop(observations, alerts.client.clone()));
     loops.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
-    let (broker, providers) =
-        start_broker(&system, &shells, config, deps, &reporter, tracer, cluster.as_deref())?;
+    let (broker, providers) = start_broker(
+        &system,
+        &shells,
+        config,
+        deps,
+        &reporter,
+        tracer,
+        cluster.as_deref(),
+        backends.records.clone(),
+    )?;
+    if let Some(providers) = &providers {
+        // Before any call: what is switched off is not called.
+        providers.recall().await;
+        loops.spawn(providers.clone().keep());
+    }
     let names = || config.broker.providers.iter().map(|provider| provider.name.clone()).collect();
     let provider_names = providers.is_some().then(names);
 
@@ -320,6 +333,7 @@ pub(super) async fn build(
         }),
         node: info,
         waiting_tasks: config.limits.waiting_tasks,
+        keys: config.openai.keys.clone(),
         stopping: stopping.clone(),
         tracker: tracker.clone(),
     });

@@ -76,6 +76,8 @@ hosted! {
     generate_stream(v1::GenerateStreamRequest) -> GenerateStream;
     generate_image(v1::GenerateImageRequest) -> v1::GenerateImageResponse;
     list_providers(v1::ListProvidersRequest) -> v1::ListProvidersResponse;
+    administer(v1::AdministerRequest) -> v1::AdministerResponse;
+    tell_records(v1::TellRecordsRequest) -> v1::TellRecordsResponse;
 }
 
 #[tonic::async_trait]

@@ -7,7 +7,7 @@ mod cluster;
 mod pretty;
 mod tasks;
 
-pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers};
+pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers, Tested};
 pub use pretty::pretty;
 pub use tasks::{Event, Events, Line, Refusal, Task, Tasks, Update, unreadable};
 

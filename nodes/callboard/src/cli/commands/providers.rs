@@ -1,0 +1,71 @@
+//! `providers`, and what an admin does to them.
+
+use crate::cli::args::{ProvidersArgs, ProvidersCommand, SwitchArgs};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::output::{cluster, json, providers, time};
+use callboard_client::{Error, v1};
+use v1::ProviderSwitchState::{self, Disabled, Draining, Enabled};
+
+pub(super) async fn run(context: &mut Context, args: ProvidersArgs) -> Result<(), Failure> {
+    let client = &context.client;
+    let done = match args.command {
+        None => return list(context).await,
+        Some(ProvidersCommand::Test(args)) => {
+            let request = v1::TestProviderRequest { name: args.name, model: args.model.unwrap_or_default() };
+            let attempt = client.test_provider(request).await?;
+            return tested(context, &attempt);
+        }
+        Some(ProvidersCommand::ClearCache(args)) => {
+            client.clear_cache(args.kind.as_deref()).await?;
+            return context.out.line("forgotten");
+        }
+        Some(ProvidersCommand::Enable(args)) => switch(context, args, Enabled).await?,
+        Some(ProvidersCommand::Disable(args)) => switch(context, args, Disabled).await?,
+        Some(ProvidersCommand::Drain(args)) => switch(context, args, Draining).await?,
+        Some(ProvidersCommand::Primary(SwitchArgs { name, reason })) => {
+            client.set_primary_provider(v1::SetPrimaryProviderRequest { name, reason }).await?
+        }
+        Some(ProvidersCommand::Reset(args)) => {
+            client.reset_provider(v1::ResetProviderRequest { name: args.name }).await?
+        }
+        Some(ProvidersCommand::CloseBreaker(args)) => {
+            client.close_breakers(v1::CloseBreakersRequest { name: args.name }).await?
+        }
+    };
+    show(context, &[done])
+}
+
+async fn list(context: &mut Context) -> Result<(), Failure> {
+    let all = context.client.providers().await?;
+    show(context, &all)
+}
+
+fn show(context: &mut Context, all: &[v1::Provider]) -> Result<(), Failure> {
+    if context.out.is_json() {
+        return context.out.document(&json::Providers::from(all));
+    }
+    let text = cluster::providers(all, time::now(), context.out.palette(), context.out.width());
+    context.out.text(&text)
+}
+
+async fn switch(
+    context: &Context,
+    args: SwitchArgs,
+    state: ProviderSwitchState,
+) -> Result<v1::Provider, Error> {
+    let SwitchArgs { name, reason } = args;
+    let request = v1::SwitchProviderRequest { name, state: state.into(), reason };
+    context.client.switch_provider(request).await
+}
+
+fn tested(context: &mut Context, attempt: &v1::ProviderAttempt) -> Result<(), Failure> {
+    match context.out.is_json() {
+        true => context.out.document(&json::Tested::from(attempt))?,
+        false => context.out.line(&providers::tested(attempt))?,
+    }
+    match attempt.error.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Task(format!("the test of {} failed", attempt.provider))),
+    }
+}
