@@ -7,6 +7,7 @@ mod bench;
 mod checks;
 mod ci;
 mod faults;
+mod fuzz;
 mod jaeger;
 mod loadtest;
 mod openai_clients;
@@ -32,8 +33,12 @@ commands:
                  PostgreSQL, RabbitMQ and Redis on private ports, for a cluster by hand
   faults [--seed N] [--short] [--tasks N]
                  three replicas, real servers, and faults that hit their windows; needs root
+  fuzz [--seconds N] [TARGETS]
+                 any bytes on the parsers of what providers send, each for a minute; needs cargo-fuzz
   planted        deliberate bugs, each of which a test must find
   bench [ARGS]   measure the embedded node in a release build; ARGS go to the bench
+  bench --gateway [--runs N] [--calls N]
+                 measure the OpenAI-compatible endpoint on a core of its own, beside a bare pass-through
   loadtest [NAME [--duration D] [--rate N] [--keep DIR] [--no-build]]
                  a k6 script against three replicas, with charts; without a name, lists the scripts
   jaeger [--keep] [--no-build]
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(&rest),
         "services" => services::run(&rest),
         "faults" => faults::run(&rest),
+        "fuzz" => fuzz::run(&rest),
         "planted" => planted::run(&rest),
         "bench" => bench::run(&rest),
         "loadtest" => loadtest::run(&rest),

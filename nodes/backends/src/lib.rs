@@ -9,6 +9,7 @@
 pub mod answers;
 pub mod artifacts;
 pub mod handoff;
+pub mod ledger;
 pub mod locks;
 pub mod logs;
 pub mod redis_link;

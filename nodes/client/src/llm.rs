@@ -22,13 +22,19 @@ impl Client {
     /// # Errors
     /// That the server could not be reached in time.
     pub async fn providers(&self) -> Result<Vec<v1::Provider>, Error> {
+        Ok(self.list_providers().await?.providers)
+    }
+
+    /// The same, and how the budgets stand.
+    ///
+    /// # Errors
+    /// That the server could not be reached in time.
+    pub async fn list_providers(&self) -> Result<v1::ListProvidersResponse, Error> {
         let message = v1::ListProvidersRequest {};
-        let response = self
-            .call(Repeat::Safe, message, async |channel, request| {
-                service(channel).list_providers(request).await
-            })
-            .await?;
-        Ok(response.providers)
+        self.call(Repeat::Safe, message, async |channel, request| {
+            service(channel).list_providers(request).await
+        })
+        .await
     }
 
     /// Switches a provider off or on, on every node.

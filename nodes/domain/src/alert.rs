@@ -43,7 +43,7 @@ pub struct Rule {
 }
 
 /// The rules of this version.
-pub const RULES: [Rule; 4] = [
+pub const RULES: [Rule; 6] = [
     Rule {
         name: "task_failed",
         severity: Severity::Warning,
@@ -63,6 +63,19 @@ pub const RULES: [Rule; 4] = [
         threshold: 1,
         // Seen again each time it opens again: at least twice an hour.
         quiet: Some(Duration::from_secs(3600)),
+    },
+    // Seen again only as it rises: it is over with its hour or day, which is told, or with the process that would.
+    Rule {
+        name: "provider_quota",
+        severity: Severity::Warning,
+        threshold: 1,
+        quiet: Some(Duration::from_secs(24 * 3600)),
+    },
+    Rule {
+        name: "namespace_budget",
+        severity: Severity::Warning,
+        threshold: 1,
+        quiet: Some(Duration::from_secs(24 * 3600)),
     },
 ];
 

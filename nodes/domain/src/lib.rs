@@ -14,6 +14,7 @@ pub mod kind;
 pub mod lifecycle;
 pub mod limits;
 pub mod llm;
+pub mod money;
 pub mod provider_record;
 pub mod retry;
 pub mod task;
@@ -25,6 +26,8 @@ pub use event::{Event, Happening};
 pub use id::{ArtifactDigest, SessionId, TaskId};
 pub use kind::KindSpec;
 pub use lifecycle::{Attempt, Command, Lifecycle, Outcome, Refused, State};
+
+pub use money::Money;
 pub use provider_record::ProviderRecord;
 pub use retry::RetryPolicy;
 pub use task::{Band, NewTask, Priority, Progress, Spec, Task, TaskError};

@@ -8,6 +8,18 @@ pub const INPUT_BYTES: usize = 1 << 20;
 pub const RESULT_BYTES: usize = 1 << 20;
 /// The most bytes of one artifact.
 pub const ARTIFACT_BYTES: usize = 64 << 20;
+/// The most bytes of the images in the messages of one call to a model, all together.
+pub const PROMPT_IMAGE_BYTES: usize = 16 << 20;
+/// The most images in the messages of one call to a model.
+pub const PROMPT_IMAGES: usize = 64;
+/// The most tools that a call offers to a model, and the most that a model asks for in one answer.
+pub const TOOLS: usize = 128;
+/// The most texts at which an answer ends.
+pub const STOPS: usize = 16;
+/// The most texts of one call for embeddings.
+pub const EMBEDDING_INPUTS: usize = 2_048;
+/// The most numbers of a vector.
+pub const EMBEDDING_DIMENSIONS: u32 = 16_384;
 /// The highest priority. Priorities start at 0.
 pub const PRIORITY_MAX: u8 = 9;
 /// The longest an attempt may take.

@@ -1,9 +1,16 @@
 //! Calls to language and image models, as every provider's adapter sees them.
 
 mod cached;
+mod content;
+mod embedding;
+mod tools;
 
 pub use cached::{CacheMode, CacheSource};
+pub use content::{Content, Image, ImageSource, Part};
+pub use embedding::{EmbeddingRequest, EmbeddingResponse};
+pub use tools::{OutputSchema, Tool, ToolCall, ToolCallDelta, ToolChoice, ToolResult};
 
+use crate::money::Money;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -16,6 +23,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// Tools that the model asked for: each part of the content is a [`ToolResult`].
+    Tool,
 }
 
 /// One message of a conversation.
@@ -24,7 +33,7 @@ pub struct Message {
     /// Who said it.
     pub role: Role,
     /// What was said.
-    pub content: String,
+    pub content: Content,
 }
 
 /// A text to generate.
@@ -38,8 +47,26 @@ pub struct TextRequest {
     pub max_tokens: Option<u32>,
     /// The sampling temperature, 0 to 2.
     pub temperature: Option<f32>,
+    /// Of the likeliest tokens, those are drawn from that make up this share, 0 to 1.
+    pub top_p: Option<f32>,
+    /// The same number asks for the same answer, as far as a provider can.
+    pub seed: Option<i64>,
+    /// How much less likely a token is that has come before, -2 to 2.
+    pub presence_penalty: Option<f32>,
+    /// How much less likely a token is each time it has come before, -2 to 2.
+    pub frequency_penalty: Option<f32>,
+    /// Texts at which the answer ends; they are not part of it.
+    pub stop: Vec<String>,
     /// Ask for one JSON object as the answer.
     pub json: bool,
+    /// Ask for an answer of this form.
+    pub schema: Option<OutputSchema>,
+    /// The tools that the model may ask for.
+    pub tools: Vec<Tool>,
+    /// Whether it shall.
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether it may ask for several at once; as the provider has it if `None`.
+    pub parallel_tool_calls: Option<bool>,
     /// The provider to use, and no other.
     pub provider: Option<String>,
     /// The time over all attempts; the configuration's if `None`.
@@ -54,14 +81,33 @@ impl TextRequest {
     /// A request with one user message.
     #[must_use]
     pub fn prompt(text: impl Into<String>) -> Self {
-        Self { messages: vec![Message { role: Role::User, content: text.into() }], ..Self::default() }
+        Self {
+            messages: vec![Message { role: Role::User, content: Content::Text(text.into()) }],
+            ..Self::default()
+        }
     }
 
     /// Puts instructions before the conversation.
     #[must_use]
     pub fn system(mut self, text: impl Into<String>) -> Self {
-        self.messages.insert(0, Message { role: Role::System, content: text.into() });
+        self.messages.insert(0, Message { role: Role::System, content: Content::Text(text.into()) });
         self
+    }
+
+    /// The bytes of text that a model reads: messages, tools and schema.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let messages: usize = self.messages.iter().map(|message| message.content.text_bytes()).sum();
+        let tool = |tool: &Tool| tool.name.len() + optional(&tool.description) + optional(&tool.parameters);
+        let tools: usize = self.tools.iter().map(tool).sum();
+        messages + tools + self.schema.as_ref().map_or(0, |schema| schema.schema.len())
+    }
+
+    /// The bytes of the images in its messages.
+    #[must_use]
+    pub fn image_bytes(&self) -> usize {
+        self.messages.iter().flat_map(|message| message.content.images()).map(Image::bytes).sum()
     }
 }
 
@@ -89,6 +135,15 @@ pub struct Usage {
     pub output_tokens: u32,
 }
 
+/// What a call cost, by the configured prices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// How much.
+    pub amount: Money,
+    /// The version of the price table; empty if it has none.
+    pub prices_version: String,
+}
+
 /// One attempt at one provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderAttempt {
@@ -113,7 +168,7 @@ pub struct Summary {
     pub key: String,
     /// The model that answered.
     pub model: String,
-    /// Why the model stopped: `stop`, `length`.
+    /// Why the model stopped: `stop`, `length`, `tool_calls`.
     pub finish_reason: String,
     /// The tokens it took; those of the earlier call if it came from a cache.
     pub usage: Usage,
@@ -123,13 +178,19 @@ pub struct Summary {
     pub from_cache: Option<CacheSource>,
     /// Why the answer is not what the first provider would have given, if it is not.
     pub degraded: Option<String>,
+    /// What the answer cost; `None` if its model has no price.
+    pub cost: Option<Cost>,
+    /// Whether the tokens are an estimate, as the provider counted none.
+    pub usage_estimated: bool,
 }
 
 /// A generated text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextResponse {
-    /// The text.
+    /// The text; empty where the model only asks for tools.
     pub text: String,
+    /// What the model would have tools do.
+    pub tool_calls: Vec<ToolCall>,
     /// How it came about.
     pub summary: Summary,
 }
@@ -193,6 +254,10 @@ kinds! {
     Authentication = "PROVIDER_AUTHENTICATION", false;
     /// The request itself is wrong: no provider of the same kind would take it.
     InvalidRequest = "PROVIDER_INVALID_REQUEST", false;
+    /// The prompt is longer than the model takes, alone or with the answer that was asked for.
+    ContextTooLong = "PROVIDER_CONTEXT_TOO_LONG", false;
+    /// The request is right, but this provider has no word for it: another may.
+    Unsupported = "PROVIDER_UNSUPPORTED", false;
     /// The provider does not have the model that was asked for.
     ModelNotFound = "PROVIDER_MODEL_NOT_FOUND", false;
     /// The provider's policy refused the content.
@@ -208,7 +273,20 @@ impl ErrorKind {
     /// next would answer with another model than was asked for.
     #[must_use]
     pub const fn allows_fallback(self) -> bool {
-        !matches!(self, Self::InvalidRequest | Self::ModelNotFound)
+        !matches!(self, Self::InvalidRequest | Self::ModelNotFound | Self::ContextTooLong)
+    }
+
+    /// Whether it says nothing of the provider's health: the call alone is to blame.
+    #[must_use]
+    pub const fn is_of_the_call(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidRequest
+                | Self::ContextTooLong
+                | Self::Unsupported
+                | Self::ModelNotFound
+                | Self::ContentFiltered
+        )
     }
 }
 

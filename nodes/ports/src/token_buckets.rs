@@ -45,4 +45,17 @@ pub trait TokenBuckets: Send + Sync + 'static {
 
     /// Debits what a call really cost beyond its estimate, below zero if need be; a negative cost gives back.
     async fn settle(&self, levels: &[Level], cost: f64) -> Result<(), Error>;
+
+    /// [`Self::take`], where nothing needs to be waited for: it costs no future. `None`: nothing was done, and it must be
+    /// asked in the other way.
+    fn take_now(&self, levels: &[Level], cost: f64) -> Option<Result<Decision, Error>> {
+        let _ = (levels, cost);
+        None
+    }
+
+    /// [`Self::settle`], where nothing needs to be waited for. `None`: nothing was done.
+    fn settle_now(&self, levels: &[Level], cost: f64) -> Option<Result<(), Error>> {
+        let _ = (levels, cost);
+        None
+    }
 }

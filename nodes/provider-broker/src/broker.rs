@@ -1,3 +1,4 @@
+use crate::accounts::BudgetStatus;
 use crate::anthropic::Anthropic;
 use crate::config::{self, Adapter, Config, ProviderConfig};
 use crate::gemini::Gemini;
@@ -11,9 +12,13 @@ use crate::route::{PieceStream, Router};
 use crate::shared::{Records, Sharing};
 use crate::stages::{StageCounts, Stages};
 use callboard_domain::alert::Observation;
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::llm::{
+    EmbeddingRequest, EmbeddingResponse, Error, ErrorKind, ImageRequest, ImageResponse, TextRequest,
+    TextResponse,
+};
 use callboard_domain::{Violation, limits};
-use callboard_ports::{Answers, Clock, TokenBuckets, Tracer};
+use callboard_ports::ledger;
+use callboard_ports::{Answers, Clock, Ledger, TokenBuckets, Tracer};
 use std::sync::Arc;
 
 /// Takes what the broker observed, for the alerts. It must not block.
@@ -44,12 +49,14 @@ pub struct Deps {
     pub answers: Option<Arc<dyn Answers>>,
     /// Where what is learned of providers is kept, and told to other nodes. Without it, it is forgotten at the end.
     pub sharing: Option<Sharing>,
+    /// Where quotas and budgets are summed up: this node's, or the cluster's.
+    pub ledger: Arc<dyn Ledger>,
 }
 
 /// Answers calls for texts and images through the configured providers.
 ///
-/// A call for a text passes the stages first: see `stages`. What comes later goes here: quotas and budgets before the router
-/// is called, accounting after it. Limits are part of the route: one that is reached sends a call on to the next provider.
+/// A call for a text passes the stages first: see `stages`. Limits and quotas are part of the route: one that is reached
+/// sends a call on to the next provider. So are budgets: no call that reaches a provider is made without.
 pub struct Broker {
     pub(crate) router: Arc<Router>,
     pub(crate) stages: Arc<Stages<Router>>,
@@ -115,7 +122,7 @@ impl Broker {
     /// # Errors
     /// If no provider answered; the error holds every attempt.
     pub async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
-        check_size(request.messages.iter().map(|m| m.content.len()).sum())?;
+        check_text(request)?;
         self.stages.text(request).await
     }
 
@@ -125,7 +132,7 @@ impl Broker {
     /// # Errors
     /// If no provider began to answer.
     pub async fn text_stream(&self, request: &TextRequest) -> Result<PieceStream, Error> {
-        check_size(request.messages.iter().map(|m| m.content.len()).sum())?;
+        check_text(request)?;
         self.stages.text_stream(request).await
     }
 
@@ -137,6 +144,16 @@ impl Broker {
         check_size(request.prompt.len())?;
         let redacted = self.stages.redacted(request);
         self.router.image(redacted.as_ref().unwrap_or(request)).await
+    }
+
+    /// Turns texts into vectors, all with one model: see [`EmbeddingRequest::model`].
+    ///
+    /// # Errors
+    /// If no provider made them; the error holds every attempt.
+    pub async fn embed(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
+        check_size(request.inputs.iter().map(String::len).sum())?;
+        let redacted = self.stages.redacted_embedding(request);
+        self.router.embed(redacted.as_ref().unwrap_or(request)).await
     }
 
     /// What was counted of each provider, in the order they are tried.
@@ -154,6 +171,33 @@ impl Broker {
     /// Forgets the answers in the exact cache: those to one kind of task, or all.
     pub fn clear_cache(&self, kind: Option<&str>) {
         self.stages.clear_cache(kind);
+    }
+
+    /// How the budgets stand, in their order.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<BudgetStatus> {
+        self.router.accounts().budgets()
+    }
+
+    /// Makes a provider's quotas as if nothing of them had been used, on every node once it has heard of it. Answers
+    /// whether there is such a provider.
+    pub fn reset_quota(&self, provider: &str) -> bool {
+        self.router.accounts().reset_quota(provider)
+    }
+
+    /// Exchanges what is counted with the ledger once. Before the first time, what was used before this process began is
+    /// not known here.
+    ///
+    /// # Errors
+    /// If the ledger does not answer; what was counted is kept for the next time.
+    pub async fn exchange(&self) -> Result<(), ledger::Error> {
+        self.router.accounts().exchange().await
+    }
+
+    /// The same over and over, and tells what becomes of quotas and budgets. Never ends: whoever starts the broker runs it
+    /// for as long as it is used.
+    pub async fn keep_accounts(&self) {
+        self.router.accounts().run().await;
     }
 
     /// The providers, in the order they are tried, and how they fare.
@@ -177,6 +221,20 @@ fn ring(provider: &ProviderConfig, config: &Config, deps: &Deps) -> Result<Ring,
             Ok(Ring::bare(Arc::new(offline), deps))
         }
     }
+}
+
+fn check_text(request: &TextRequest) -> Result<(), Error> {
+    check_size(request.text_bytes())?;
+    let images = request.messages.iter().map(|message| message.content.images().count()).sum::<usize>();
+    let bytes = request.image_bytes();
+    if images > limits::PROMPT_IMAGES || bytes > limits::PROMPT_IMAGE_BYTES {
+        let (most, most_bytes) = (limits::PROMPT_IMAGES, limits::PROMPT_IMAGE_BYTES);
+        let message = format!(
+            "the messages have {images} images of {bytes} bytes together, {most} of {most_bytes} bytes are allowed"
+        );
+        return Err(Error::new(ErrorKind::InvalidRequest, message));
+    }
+    Ok(())
 }
 
 fn check_size(bytes: usize) -> Result<(), Error> {

@@ -1,13 +1,14 @@
 //! How the providers fare: counters for the list, and the alert that all of them are down.
 
+use crate::accounts::QuotaStatus;
 use crate::breaker::{BreakerState, BreakerStatus, Standing};
 use crate::broker::Observe;
 use crate::keys::Key;
 use crate::provider::{Description, Provider};
 use crate::route::{RetryCounts, Switched};
-use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
+use callboard_domain::{Money, Timestamp};
 use callboard_ports::Clock;
 use callboard_ports::metrics::{Distribution, Histogram, SLOW};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,6 +48,10 @@ pub struct ProviderStatus {
     pub primary: Option<Switched>,
     /// How many calls are at it now.
     pub in_flight: u32,
+    /// How its quotas stand, over all nodes.
+    pub quotas: Vec<QuotaStatus>,
+    /// What was spent at it today, in UTC and by all nodes; `None` if no prices are configured.
+    pub spent_today: Option<Money>,
 }
 
 /// A key of a provider and how it fares; never the key itself.
@@ -106,6 +111,10 @@ pub struct ProviderCounts {
     pub retries: u64,
     /// How many were not, as too many had been.
     pub retries_refused: u64,
+    /// How its quotas stand, over all nodes.
+    pub quotas: Vec<QuotaStatus>,
+    /// What was spent at it by this node, by model: at most 65, those past the first 64 together as `other`.
+    pub costs: Vec<(String, Money)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -197,6 +206,8 @@ impl Health {
             trips,
             retries: retries.made,
             retries_refused: retries.refused,
+            quotas: Vec::new(),
+            costs: Vec::new(),
         })
     }
 
@@ -220,6 +231,8 @@ impl Health {
             switch: None,
             primary: None,
             in_flight: 0,
+            quotas: Vec::new(),
+            spent_today: None,
         }
     }
 

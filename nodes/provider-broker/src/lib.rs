@@ -12,8 +12,9 @@
 //! - A provider that fails over and over is not called: see [`BreakerState`]. Retries are few and budgeted; the
 //!   task's retry policy does the rest.
 //!
-//! It does not validate what a model wrote, nor cache or price calls yet; [`Broker`] says where those will go.
+//! It does not validate what a model wrote, nor cache yet; [`Broker`] says where those will go.
 
+mod accounts;
 mod actor;
 mod admin;
 mod admission;
@@ -21,6 +22,10 @@ mod anthropic;
 mod breaker;
 mod broker;
 pub mod config;
+mod cost;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod gemini;
 mod health;
 mod keys;
@@ -36,12 +41,16 @@ mod stages;
 mod window;
 mod wire;
 
+pub use accounts::{
+    Budget, BudgetStatus, DEFAULT_NAMESPACE, EVERY as EXCHANGED_EVERY, Measure, Quota, QuotaStatus, Span,
+};
 pub use actor::{ActorService, ProviderBroker};
 pub use admin::Said;
 pub use admission::{Limit, PREFIX as LIMITS};
 pub use breaker::{BreakerState, BreakerStatus};
 pub use broker::{Broker, Deps, Env, Jitter, Observe};
 pub use config::Config;
+pub use cost::Price;
 pub use health::{KeyStatus, ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};
 pub use provider::Provider;

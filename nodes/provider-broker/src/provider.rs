@@ -1,17 +1,22 @@
 //! What the router knows of a provider.
 
 use crate::config::Adapter;
+use crate::wire::no_embeddings;
 use async_trait::async_trait;
 use bytes::Bytes;
-use callboard_domain::llm::{Error, ImageRequest, TextRequest, Usage};
+use callboard_domain::llm::{
+    EmbeddingRequest, Error, ImageRequest, TextRequest, ToolCall, ToolCallDelta, Usage,
+};
 use futures::stream::BoxStream;
 
 /// A text as a provider gave it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProviderText {
-    /// The text.
+    /// The text; empty where the model only asks for tools.
     pub text: String,
-    /// Why the model stopped: `stop`, `length`.
+    /// What it would have tools do. An id is empty if the provider gave none.
+    pub tool_calls: Vec<ToolCall>,
+    /// Why the model stopped: `stop`, `length`, `tool_calls`.
     pub finish_reason: String,
     /// The model that wrote it.
     pub model: String,
@@ -32,11 +37,24 @@ pub struct ProviderImage {
     pub usage: Usage,
 }
 
+/// Vectors as a provider gave them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProviderEmbeddings {
+    /// The vectors, one for each text, in their order.
+    pub vectors: Vec<Vec<f32>>,
+    /// The model that made them.
+    pub model: String,
+    /// The tokens it took; zero if the provider did not say.
+    pub usage: Usage,
+}
+
 /// A piece of a streamed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chunk {
     /// More text.
     Delta(String),
+    /// More of what a tool shall do. An id is empty if the provider gave none.
+    ToolCall(ToolCallDelta),
     /// The end; nothing follows it.
     End {
         /// The tokens it took; zero if the provider did not say.
@@ -62,6 +80,8 @@ pub struct Description {
     pub text_model: String,
     /// The model for images; empty if it makes none.
     pub image_model: String,
+    /// The model for embeddings where a call names none; empty if there is none.
+    pub embedding_model: String,
     /// Whether it has a key.
     pub has_key: bool,
 }
@@ -95,4 +115,14 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// Why the provider did not give an image.
     async fn image(&self, request: &ImageRequest) -> Result<ProviderImage, Error>;
+
+    /// Turns texts into vectors, with this model.
+    ///
+    /// # Errors
+    /// Why the provider did not give one for each text; [`ErrorKind::Unsupported`] if it makes none at all.
+    ///
+    /// [`ErrorKind::Unsupported`]: callboard_domain::llm::ErrorKind::Unsupported
+    async fn embed(&self, _request: &EmbeddingRequest, _model: &str) -> Result<ProviderEmbeddings, Error> {
+        Err(no_embeddings())
+    }
 }

@@ -1,3 +1,4 @@
+use crate::accounts::{BudgetStatus, QuotaStatus};
 use crate::admin::Said;
 use crate::breaker::{BreakerState, BreakerStatus};
 use crate::broker::Broker;
@@ -8,7 +9,7 @@ use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
 use callboard_domain::llm::{ErrorKind, TextRequest};
-use callboard_domain::{Code, convert, error};
+use callboard_domain::{Code, Money, convert, error};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
@@ -69,6 +70,26 @@ fn key_to_proto(status: KeyStatus) -> v1::ProviderKey {
     }
 }
 
+fn quota_to_proto(status: QuotaStatus) -> v1::ProviderQuota {
+    v1::ProviderQuota {
+        name: status.name(),
+        used: status.used,
+        limit: status.limit,
+        resets_at: Some(convert::time_to_proto(status.resets)),
+        spent_at: status.spent_at.map(convert::time_to_proto),
+    }
+}
+
+fn budget_to_proto(status: BudgetStatus) -> v1::Budget {
+    v1::Budget {
+        namespace: status.namespace,
+        spent_picodollars: status.spent.picodollars(),
+        limit_picodollars: status.limit.picodollars(),
+        resets_at: Some(convert::time_to_proto(status.resets)),
+        spent_at: status.spent_at.map(convert::time_to_proto),
+    }
+}
+
 fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
     let (kind, at) = status.last_error.unzip();
     v1::Provider {
@@ -77,6 +98,7 @@ fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
         base_url: status.description.base_url,
         text_model: status.description.text_model,
         image_model: status.description.image_model,
+        embedding_model: status.description.embedding_model,
         has_key: status.description.has_key,
         successes: status.successes,
         failures: status.failures,
@@ -88,6 +110,8 @@ fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
         primary: status.primary.map(switch_to_proto),
         place: u32::try_from(status.place).unwrap_or(u32::MAX),
         in_flight: status.in_flight,
+        quotas: status.quotas.into_iter().map(quota_to_proto).collect(),
+        spent_today_picodollars: status.spent_today.map(Money::picodollars),
     }
 }
 
@@ -128,6 +152,10 @@ fn piece_to_proto(piece: Piece) -> mesh::GenerateStreamResponse {
             v1::GenerateStreamResponse { beginning: Some(convert::summary_to_proto(&summary)), ..nothing }
         }
         Piece::Delta(delta) => v1::GenerateStreamResponse { delta, ..nothing },
+        Piece::ToolCall(piece) => {
+            let tool_call = Some(convert::tool_call_delta_to_proto(piece));
+            v1::GenerateStreamResponse { tool_call, ..nothing }
+        }
         Piece::End(summary) => {
             v1::GenerateStreamResponse { summary: Some(convert::summary_to_proto(&summary)), ..nothing }
         }
@@ -135,51 +163,105 @@ fn piece_to_proto(piece: Piece) -> mesh::GenerateStreamResponse {
     mesh::GenerateStreamResponse { response: Some(response) }
 }
 
+/// The pieces of a streamed answer, as they go over the wire.
+type Pieces = BoxStream<'static, Result<mesh::GenerateStreamResponse, Status>>;
+
+/// The calls themselves, for whoever is in the same process: no mailbox is between, and no boxed future.
+impl Service {
+    /// Generates a text.
+    ///
+    /// # Errors
+    /// The request is wrong, or no provider answered.
+    pub async fn text(&self, request: mesh::GenerateRequest) -> Result<mesh::GenerateResponse, Status> {
+        let request = text_request(request.request)?;
+        let answer = self.0.text(&request).await.map_err(|e| convert::error_to_status(&e))?;
+        let summary = Some(convert::summary_to_proto(&answer.summary));
+        let tool_calls = answer.tool_calls.into_iter().map(convert::tool_call_to_proto).collect();
+        let response = v1::GenerateResponse { text: answer.text, summary, tool_calls };
+        Ok(mesh::GenerateResponse { response: Some(response) })
+    }
+
+    /// Generates a text as a stream.
+    ///
+    /// # Errors
+    /// The request is wrong, or no provider began to answer.
+    pub async fn text_stream(&self, request: mesh::GenerateStreamRequest) -> Result<Pieces, Status> {
+        let request = text_request(request.request)?;
+        let pieces = self.0.text_stream(&request).await.map_err(|e| convert::error_to_status(&e))?;
+        let stream = pieces.map(|piece| piece.map(piece_to_proto).map_err(|e| convert::error_to_status(&e)));
+        Ok(stream.boxed())
+    }
+
+    /// Generates an image.
+    ///
+    /// # Errors
+    /// The request is wrong, or no provider made it.
+    pub async fn image(
+        &self,
+        request: mesh::GenerateImageRequest,
+    ) -> Result<mesh::GenerateImageResponse, Status> {
+        let request = convert::image_request_from_proto(request)?;
+        let image = self.0.image(&request).await.map_err(|e| convert::error_to_status(&e))?;
+        let summary = Some(convert::summary_to_proto(&image.summary));
+        Ok(mesh::GenerateImageResponse { data: image.data, media_type: image.media_type, summary })
+    }
+
+    /// Turns texts into vectors.
+    ///
+    /// # Errors
+    /// The request is wrong, or no provider made them.
+    pub async fn embeddings(&self, request: mesh::EmbedRequest) -> Result<mesh::EmbedResponse, Status> {
+        let request = convert::embedding_request_from_proto(request)?;
+        let answer = self.0.embed(&request).await.map_err(|e| convert::error_to_status(&e))?;
+        Ok(convert::embeddings_to_proto(answer))
+    }
+
+    /// The providers, in the order they are tried.
+    #[must_use]
+    pub fn list(&self) -> mesh::ListProvidersResponse {
+        let providers = self.0.providers().into_iter().map(provider_to_proto).collect();
+        let budgets = self.0.budgets().into_iter().map(budget_to_proto).collect();
+        mesh::ListProvidersResponse { providers, budgets }
+    }
+}
+
 #[tonic::async_trait]
 impl ProviderBrokerService for Service {
-    type GenerateStreamStream = BoxStream<'static, Result<mesh::GenerateStreamResponse, Status>>;
+    type GenerateStreamStream = Pieces;
 
     async fn generate(
         &self,
         request: Request<mesh::GenerateRequest>,
     ) -> Result<Response<mesh::GenerateResponse>, Status> {
-        let request = text_request(request.into_inner().request)?;
-        let answer = self.0.text(&request).await.map_err(|e| convert::error_to_status(&e))?;
-        let summary = Some(convert::summary_to_proto(&answer.summary));
-        let response = v1::GenerateResponse { text: answer.text, summary };
-        Ok(Response::new(mesh::GenerateResponse { response: Some(response) }))
+        self.text(request.into_inner()).await.map(Response::new)
     }
 
     async fn generate_stream(
         &self,
         request: Request<mesh::GenerateStreamRequest>,
     ) -> Result<Response<Self::GenerateStreamStream>, Status> {
-        let request = text_request(request.into_inner().request)?;
-        let pieces = self.0.text_stream(&request).await.map_err(|e| convert::error_to_status(&e))?;
-        let stream = pieces.map(|piece| piece.map(piece_to_proto).map_err(|e| convert::error_to_status(&e)));
-        Ok(Response::new(stream.boxed()))
+        self.text_stream(request.into_inner()).await.map(Response::new)
     }
 
     async fn generate_image(
         &self,
         request: Request<mesh::GenerateImageRequest>,
     ) -> Result<Response<mesh::GenerateImageResponse>, Status> {
-        let request = convert::image_request_from_proto(request.into_inner())?;
-        let image = self.0.image(&request).await.map_err(|e| convert::error_to_status(&e))?;
-        let summary = Some(convert::summary_to_proto(&image.summary));
-        Ok(Response::new(mesh::GenerateImageResponse {
-            data: image.data,
-            media_type: image.media_type,
-            summary,
-        }))
+        self.image(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn embed(
+        &self,
+        request: Request<mesh::EmbedRequest>,
+    ) -> Result<Response<mesh::EmbedResponse>, Status> {
+        self.embeddings(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_providers(
         &self,
         _request: Request<mesh::ListProvidersRequest>,
     ) -> Result<Response<mesh::ListProvidersResponse>, Status> {
-        let providers = self.0.providers().into_iter().map(provider_to_proto).collect();
-        Ok(Response::new(mesh::ListProvidersResponse { providers }))
+        Ok(Response::new(self.list()))
     }
 
     async fn administer(

@@ -209,7 +209,7 @@ async fn handle(engine: &Arc<Engine>, claimed: Claimed, hold: &Hold) -> End {
     }
 }
 
-/// What the calls of an attempt carry: its span in the trace of its task, and the attempt as their fence. The
+/// What the calls of an attempt carry: its span in the trace of its task, its namespace, and the attempt as their fence. The
 /// request that caused them is the attempt, named `task/attempt`.
 fn cause(hold: &Hold, task: &Task, place: TraceContext) -> mesh::Context {
     let Attempt { task_id, number } = hold.attempt;

@@ -82,9 +82,7 @@ impl Llm for BrokerLlm {
         let request = v1::GenerateRequest { context: None, fence: None, request };
         let call = || self.broker.generate(request.clone(), DEADLINE);
         let answer = self.call("Generate", call).await?;
-        let answer = answer.response.ok_or_else(empty)?;
-        let summary = convert::summary_from_proto(answer.summary.ok_or_else(empty)?);
-        Ok(TextResponse { text: answer.text, summary })
+        answer.response.and_then(convert::text_response_from_proto).ok_or_else(empty)
     }
 
     async fn image(&self, request: ImageRequest) -> Result<ImageResponse, Error> {

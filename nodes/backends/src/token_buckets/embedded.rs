@@ -54,6 +54,14 @@ impl token_buckets::TokenBuckets for TokenBuckets {
     async fn settle(&self, levels: &[Level], cost: f64) -> Result<(), Error> {
         self.buckets().settle(levels, cost, Instant::now())
     }
+
+    fn take_now(&self, levels: &[Level], cost: f64) -> Option<Result<Decision, Error>> {
+        Some(self.buckets().take(levels, cost, Instant::now()))
+    }
+
+    fn settle_now(&self, levels: &[Level], cost: f64) -> Option<Result<(), Error>> {
+        Some(self.buckets().settle(levels, cost, Instant::now()))
+    }
 }
 
 /// When a level will have enough. Rounded up to a microsecond: who waits so long finds them.

@@ -7,6 +7,7 @@ mod database;
 mod faults;
 mod held;
 mod large;
+mod ledger;
 mod lost_answers;
 mod plans;
 mod pooler;

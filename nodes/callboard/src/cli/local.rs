@@ -110,6 +110,7 @@ fn providers(config: &Config) -> Check {
         buckets: Arc::new(callboard_backends::token_buckets::embedded::TokenBuckets::default()),
         answers: None,
         sharing: None,
+        ledger: Arc::new(callboard_ports::ledger::Absent),
     };
     match Broker::new(&config.broker, &deps) {
         Ok(_) => {

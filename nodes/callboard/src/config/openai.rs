@@ -34,7 +34,8 @@ pub struct Key {
     pub name: String,
     /// The hash of it.
     pub hash: KeyHash,
-    /// What its calls are counted to, in traces. Empty: nothing.
+    /// Whose its calls are: what limits and budgets of a namespace count, and what traces show. Empty: those of the
+    /// namespace `default`.
     #[serde(default)]
     pub namespace: String,
     /// What it may do.

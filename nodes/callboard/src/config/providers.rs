@@ -34,6 +34,7 @@ fn the_default_file_shows_every_key_of_a_provider_its_keys_and_a_limit() {
         ..ProviderConfig::offline()
     };
     let limit = Limit {
+        namespace: some(),
         provider: some(),
         key: some(),
         model: some(),

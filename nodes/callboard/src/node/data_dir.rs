@@ -88,6 +88,12 @@ impl DataDir {
         self.path.join("callboard.db")
     }
 
+    /// The file of the ledger.
+    #[must_use]
+    pub fn ledger(&self) -> PathBuf {
+        self.path.join("ledger.db")
+    }
+
     /// The folder of artifacts.
     #[must_use]
     pub fn artifacts(&self) -> PathBuf {

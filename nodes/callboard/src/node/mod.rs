@@ -43,6 +43,8 @@ use tonic::transport::server::TcpIncoming;
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// The largest message taken: a batch at its limit, and some.
 const MESSAGE_BYTES: usize = 8 << 20;
+/// The largest call to a model: its text, and the images in it.
+const PROMPT_BYTES: usize = callboard_domain::limits::PROMPT_IMAGE_BYTES + (4 << 20);
 /// The most calls at once on one connection.
 const STREAMS: u32 = 4_096;
 
@@ -76,6 +78,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("cannot open the store")]
     Store(#[from] sqlite::OpenError),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] callboard_backends::ledger::sqlite::OpenError),
     /// The store of the cluster cannot be opened.
     #[error("cannot open the store of the cluster")]
     Postgres(#[from] postgres::OpenError),
@@ -152,12 +157,14 @@ pub(crate) struct Parts {
     left: watch::Receiver<Option<Leave>>,
     pub(crate) actors: Actors,
     metrics: Arc<Metrics>,
+    /// What calls models, if it is hosted here.
+    broker: Option<Arc<callboard_provider_broker::Broker>>,
     /// What calls are served.
     rpc: RpcMetrics,
     /// What requests the endpoint that speaks OpenAI's API serves.
     http: HttpMetrics,
-    /// The names of its providers; none if it does not call them itself.
-    providers: Option<Vec<String>>,
+    /// Its ProviderBroker, and the names of its providers; none if it does not call them itself.
+    provided: Option<(callboard_provider_broker::Service, Vec<String>)>,
     telemetry: Telemetry,
 }
 
@@ -227,7 +234,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Running, StartError> {
         let options = EndpointOptions {
             config: &config.openai,
             loopback: public_at.ip().is_loopback(),
-            providers: parts.providers.clone(),
+            here: parts.provided.clone(),
             metrics: parts.http.clone(),
         };
         Endpoint::new(&api, options).router()
@@ -305,7 +312,7 @@ async fn routes(
     let tasks = TaskServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES);
     let routes = Routes::new(tasks)
         .add_service(ClusterServiceServer::new(api.clone()))
-        .add_service(ProviderServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES))
+        .add_service(ProviderServiceServer::new(api.clone()).max_decoding_message_size(PROMPT_BYTES))
         .add_service(ArtifactServiceServer::new(api.clone()))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)
@@ -387,6 +394,11 @@ impl Running {
         parts.ended.cancel();
         parts.tracker.close();
         let _ = tokio::time::timeout(CLOSE_WITHIN, parts.tracker.wait()).await;
+        if let Some(broker) = parts.broker
+            && let Err(error) = broker.exchange().await
+        {
+            tracing::warn!(%error, "the last of what was used of quotas and budgets is not written down");
+        }
         (parts.backends.close_store)().await;
         if let Some(otlp) = parts.telemetry.otlp {
             // It waits for its thread, for a moment: a collector that is away holds nothing up.

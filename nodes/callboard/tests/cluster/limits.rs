@@ -36,7 +36,11 @@ impl Load {
             let passed = Arc::clone(&passed);
             callers.spawn(async move {
                 loop {
-                    let message = v1::ChatMessage { role: v1::ChatRole::User.into(), content: "tea".into() };
+                    let message = v1::ChatMessage {
+                        role: v1::ChatRole::User.into(),
+                        content: "tea".into(),
+                        ..Default::default()
+                    };
                     let request = v1::GenerateRequest { messages: vec![message], ..Default::default() };
                     match client.generate(request).await {
                         Ok(_) => _ = passed.fetch_add(1, Ordering::SeqCst),

@@ -5,6 +5,7 @@ use crate::replica::{Cluster, Settings};
 use crate::room;
 use callboard_client::v1::TaskState;
 use callboard_testkit::FakeProvider;
+use serde_json::json;
 
 const KEY: &str = "sk-only-the-broker-knows";
 
@@ -30,6 +31,17 @@ async fn a_worker_only_replica_reaches_the_broker_over_the_mesh_and_holds_no_key
         assert_eq!(result["provider"], "openai", "{result}");
     }
     assert_eq!(fake.requests().len(), TASKS, "each was asked once, with the key");
+
+    // The endpoint that speaks OpenAI's API asks the broker over the mesh too.
+    let url = format!("http://{}/v1/chat/completions", cluster.replica("worker").api);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for stream in [false, true] {
+        let messages = json!([{"role": "user", "content": "hello you"}]);
+        let body = json!({"model": "auto", "messages": messages, "stream": stream});
+        let answer = http.post(&url).json(&body).send().await.unwrap().error_for_status().unwrap();
+        assert_eq!(answer.headers()["x-callboard-provider"], "openai");
+        assert!(answer.text().await.unwrap().contains("hello"));
+    }
 
     // The process that ran them holds the key nowhere it could have got it from.
     let pid = cluster.replica("worker").pid();

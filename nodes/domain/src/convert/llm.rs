@@ -1,31 +1,25 @@
+use super::chat::{self, bad};
 use super::{duration_from_proto, duration_to_proto};
 use crate::error::{self, Code, Violation};
+use crate::limits;
 use crate::llm::{
-    CacheMode, CacheSource, Error, ErrorKind, ImageRequest, Message, ProviderAttempt, Role, Summary,
-    TextRequest, Usage,
+    CacheMode, CacheSource, Cost, Error, ErrorKind, ImageRequest, ProviderAttempt, Summary, TextRequest,
+    TextResponse, Usage,
 };
+use crate::money::Money;
 use callboard_contracts::{mesh, v1};
 use std::time::Duration;
 use tonic_types::StatusExt;
 
-fn some(text: &str) -> Option<String> {
+pub(super) fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// A text request on the wire.
 #[must_use]
 pub fn text_request_to_proto(request: &TextRequest) -> v1::GenerateRequest {
-    let role = |role| match role {
-        Role::System => v1::ChatRole::System,
-        Role::User => v1::ChatRole::User,
-        Role::Assistant => v1::ChatRole::Assistant,
-    };
     v1::GenerateRequest {
-        messages: request
-            .messages
-            .iter()
-            .map(|m| v1::ChatMessage { role: role(m.role).into(), content: m.content.clone() })
-            .collect(),
+        messages: request.messages.iter().flat_map(chat::message_to_proto).collect(),
         model: request.model.clone().unwrap_or_default(),
         max_tokens: request.max_tokens,
         temperature: request.temperature,
@@ -34,6 +28,15 @@ pub fn text_request_to_proto(request: &TextRequest) -> v1::GenerateRequest {
         timeout: request.timeout.map(duration_to_proto),
         idempotency_key: request.idempotency_key.clone().unwrap_or_default(),
         cache: cache_mode_to_proto(request.cache).into(),
+        tools: request.tools.iter().map(chat::tool_to_proto).collect(),
+        tool_choice: request.tool_choice.as_ref().map(chat::tool_choice_to_proto),
+        parallel_tool_calls: request.parallel_tool_calls,
+        schema: request.schema.as_ref().map(chat::schema_to_proto),
+        stop: request.stop.clone(),
+        top_p: request.top_p,
+        seed: request.seed,
+        presence_penalty: request.presence_penalty,
+        frequency_penalty: request.frequency_penalty,
     }
 }
 
@@ -82,34 +85,36 @@ fn cache_source_from_proto(source: i32, percent: u32) -> Option<CacheSource> {
 /// Every wrong field.
 pub fn text_request_from_proto(request: v1::GenerateRequest) -> Result<TextRequest, error::Error> {
     let mut wrong = Vec::new();
-    let mut bad =
-        |field: String, description: &str| wrong.push(Violation { field, description: description.into() });
-    let mut messages = Vec::with_capacity(request.messages.len());
     if request.messages.is_empty() {
-        bad("messages".into(), "must hold at least one message");
+        bad(&mut wrong, "messages".into(), "must hold at least one message");
     }
+    let mut messages = Vec::with_capacity(request.messages.len());
     for (i, message) in request.messages.into_iter().enumerate() {
-        let role = match v1::ChatRole::try_from(message.role) {
-            Ok(v1::ChatRole::System) => Role::System,
-            Ok(v1::ChatRole::User) => Role::User,
-            Ok(v1::ChatRole::Assistant) => Role::Assistant,
-            _ => {
-                bad(format!("messages[{i}].role"), "must be SYSTEM, USER or ASSISTANT");
-                continue;
-            }
-        };
-        messages.push(Message { role, content: message.content });
+        messages.extend(chat::message_from_proto(i, message, &mut wrong));
     }
-    if request.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
-        bad("temperature".into(), "must be 0 to 2");
+    for (name, value, from, to, what) in [
+        ("temperature", request.temperature, 0.0, 2.0, "must be 0 to 2"),
+        ("top_p", request.top_p, 0.0, 1.0, "must be 0 to 1"),
+        ("presence_penalty", request.presence_penalty, -2.0, 2.0, "must be -2 to 2"),
+        ("frequency_penalty", request.frequency_penalty, -2.0, 2.0, "must be -2 to 2"),
+    ] {
+        if value.is_some_and(|value: f32| !(from..=to).contains(&value)) {
+            bad(&mut wrong, name.into(), what);
+        }
     }
     if request.max_tokens == Some(0) {
-        bad("max_tokens".into(), "must be over zero");
+        bad(&mut wrong, "max_tokens".into(), "must be over zero");
+    }
+    if request.stop.len() > limits::STOPS || request.stop.iter().any(String::is_empty) {
+        bad(&mut wrong, "stop".into(), "must be at most 16 texts, none empty");
     }
     let timeout = request.timeout.as_ref().map(duration_from_proto);
     if matches!(timeout, Some(None | Some(Duration::ZERO))) {
-        bad("timeout".into(), "must be over zero");
+        bad(&mut wrong, "timeout".into(), "must be over zero");
     }
+    let tools = chat::tools_from_proto(request.tools, &mut wrong);
+    let tool_choice = chat::tool_choice_from_proto(request.tool_choice, &tools, &mut wrong);
+    let schema = request.schema.map(|schema| chat::schema_from_proto(schema, &mut wrong));
     if !wrong.is_empty() {
         return Err(error::Error::invalid(wrong));
     }
@@ -118,11 +123,30 @@ pub fn text_request_from_proto(request: v1::GenerateRequest) -> Result<TextReque
         model: some(&request.model),
         max_tokens: request.max_tokens,
         temperature: request.temperature,
+        top_p: request.top_p,
+        seed: request.seed,
+        presence_penalty: request.presence_penalty,
+        frequency_penalty: request.frequency_penalty,
+        stop: request.stop,
         json: request.json,
+        schema,
+        tools,
+        tool_choice,
+        parallel_tool_calls: request.parallel_tool_calls,
         provider: some(&request.provider),
         timeout: timeout.flatten(),
         idempotency_key: some(&request.idempotency_key),
         cache: cache_mode_from_proto(request.cache),
+    })
+}
+
+/// An answer from the wire; `None` if it does not say how it came about.
+#[must_use]
+pub fn text_response_from_proto(response: v1::GenerateResponse) -> Option<TextResponse> {
+    Some(TextResponse {
+        text: response.text,
+        tool_calls: response.tool_calls.into_iter().map(chat::tool_call_from_proto).collect(),
+        summary: summary_from_proto(response.summary?),
     })
 }
 
@@ -216,6 +240,9 @@ pub fn summary_to_proto(summary: &Summary) -> v1::GenerateSummary {
             Some(CacheSource::Similar(percent)) => percent.into(),
             _ => 0,
         },
+        cost_picodollars: summary.cost.as_ref().map(|cost| cost.amount.picodollars()),
+        prices_version: summary.cost.as_ref().map(|cost| cost.prices_version.clone()).unwrap_or_default(),
+        usage_estimated: summary.usage_estimated,
     }
 }
 
@@ -231,7 +258,30 @@ pub fn summary_from_proto(summary: v1::GenerateSummary) -> Summary {
         attempts: summary.attempts.into_iter().map(attempt_from_proto).collect(),
         degraded: summary.degraded.then_some(summary.degraded_reason),
         from_cache: cache_source_from_proto(summary.from_cache, summary.similarity_percent),
+        cost: summary.cost_picodollars.map(|amount| Cost {
+            amount: Money::from_picodollars(amount),
+            prices_version: summary.prices_version,
+        }),
+        usage_estimated: summary.usage_estimated,
     }
+}
+
+/// Under which key a status holds a kind that nodes of a version before do not know.
+const EXACT: &str = "exact_kind";
+
+/// The kind as which nodes of a version before, that take one they do not know for an outage, know a kind.
+const fn known_before(kind: ErrorKind) -> ErrorKind {
+    match kind {
+        ErrorKind::ContextTooLong | ErrorKind::Unsupported => ErrorKind::InvalidRequest,
+        known => known,
+    }
+}
+
+/// The kind that the metadata of a status holds.
+#[must_use]
+pub fn kind_in(metadata: &std::collections::HashMap<String, String>) -> Option<ErrorKind> {
+    let kind = |key: &str| metadata.get(key).and_then(|kind| ErrorKind::from_reason(kind));
+    kind(EXACT).or_else(|| kind("kind"))
 }
 
 /// A failed call as a status: its kind and the number of attempts are in the metadata, so that
@@ -239,14 +289,15 @@ pub fn summary_from_proto(summary: v1::GenerateSummary) -> Summary {
 #[must_use]
 pub fn error_to_status(error: &Error) -> tonic::Status {
     let code = match error.kind {
-        ErrorKind::InvalidRequest | ErrorKind::ModelNotFound | ErrorKind::ContentFiltered => {
-            Code::ProviderRefused
-        }
+        kind if kind.is_of_the_call() => Code::ProviderRefused,
         _ => Code::ProvidersFailed,
     };
     let mut rich = error::Error::new(code, error.message.clone())
-        .with("kind", error.kind.reason())
+        .with("kind", known_before(error.kind).reason())
         .with("attempts", error.attempts.len().to_string());
+    if known_before(error.kind) != error.kind {
+        rich = rich.with(EXACT, error.kind.reason());
+    }
     rich.retry_after = error.retry_after;
     rich.into()
 }
@@ -255,15 +306,11 @@ pub fn error_to_status(error: &Error) -> tonic::Status {
 #[must_use]
 pub fn error_from_status(status: &tonic::Status) -> Error {
     let details = status.get_error_details();
-    let kind = details
-        .error_info()
-        .and_then(|info| info.metadata.get("kind"))
-        .and_then(|kind| ErrorKind::from_reason(kind))
-        .unwrap_or(match status.code() {
-            tonic::Code::InvalidArgument => ErrorKind::InvalidRequest,
-            tonic::Code::DeadlineExceeded => ErrorKind::Timeout,
-            _ => ErrorKind::Connection,
-        });
+    let kind = details.error_info().and_then(|info| kind_in(&info.metadata)).unwrap_or(match status.code() {
+        tonic::Code::InvalidArgument => ErrorKind::InvalidRequest,
+        tonic::Code::DeadlineExceeded => ErrorKind::Timeout,
+        _ => ErrorKind::Connection,
+    });
     Error {
         kind,
         message: status.message().to_owned(),

@@ -2,13 +2,20 @@
 //! those from the wire name what is wrong.
 
 mod alert;
+mod chat;
+mod embedding;
 mod llm;
 mod task;
 
 pub use alert::{alert_to_proto, observation_from_proto, observation_to_proto};
+pub use chat::{tool_call_delta_to_proto, tool_call_from_proto, tool_call_to_proto};
+pub use embedding::{
+    embedding_request_from_proto, embedding_request_to_proto, embeddings_from_proto, embeddings_to_proto,
+};
 pub use llm::{
     attempt_to_proto, error_from_status, error_to_status, image_request_from_proto, image_request_to_proto,
-    summary_from_proto, summary_to_proto, text_request_from_proto, text_request_to_proto,
+    kind_in, summary_from_proto, summary_to_proto, text_request_from_proto, text_request_to_proto,
+    text_response_from_proto,
 };
 pub use task::{event_to_proto, kind_to_proto, state_from_proto, state_to_proto, task_to_proto};
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail on them")]
 
+mod llm;
 mod provider_record;
 
 use callboard_domain::{

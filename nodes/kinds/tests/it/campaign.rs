@@ -59,7 +59,7 @@ async fn the_whole_brief_reaches_both_models_under_stable_keys() {
     stage.run(&brief()).await.unwrap();
     let (text, image) = (&stage.asked_texts()[0], &stage.asked_images()[0]);
     for word in ["Nightlight", "stage managers", "dry", "email", "dims to nothing", "runs for a week"] {
-        assert!(text.messages[1].content.contains(word), "{word}");
+        assert!(text.messages[1].content.text().contains(word), "{word}");
         assert!(image.prompt.contains(word), "{word}");
     }
     assert!(image.prompt.contains("Light for those in the dark"));
@@ -113,7 +113,7 @@ async fn no_image_is_made_if_none_is_wanted() {
 async fn offline_answers_make_a_degraded_campaign_of_one_provider() {
     let offline = summary("offline", "offline-template-1");
     let stage = Stage::of("campaign.generate")
-        .text(Ok(TextResponse { text: TEXT.into(), summary: offline.clone() }))
+        .text(Ok(TextResponse { text: TEXT.into(), summary: offline.clone(), ..TextResponse::default() }))
         .image(Ok(ImageResponse { summary: offline, ..picture(png(8, 8), "image/png") }));
     let result = stage.run(&brief()).await.unwrap();
     assert_eq!(result["providers"], json!(["offline"]));

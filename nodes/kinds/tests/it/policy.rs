@@ -25,7 +25,7 @@ async fn a_providers_analysis_is_checked_and_given() {
     assert_eq!(asked.len(), 1);
     assert!(asked[0].json);
     assert_eq!(asked[0].idempotency_key, Some(format!("{TASK}/analysis-1")));
-    let last = &asked[0].messages.last().unwrap().content;
+    let last = asked[0].messages.last().unwrap().content.text();
     assert!(last.contains("Unworn items may come back"), "{last}");
     let skeleton = last.lines().last().unwrap().strip_prefix("JSON skeleton: ").unwrap();
     let skeleton: Value = serde_json::from_str(skeleton).unwrap();
@@ -48,8 +48,8 @@ async fn a_malformed_answer_is_asked_again_with_what_was_wrong() {
     assert_eq!(asked.len(), 3);
     let roles: Vec<_> = asked[1].messages.iter().map(|m| m.role).collect();
     assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::User]);
-    assert!(asked[1].messages[2].content.contains("high"));
-    let again = &asked[1].messages[3].content;
+    assert!(asked[1].messages[2].content.text().contains("high"));
+    let again = asked[1].messages[3].content.text();
     assert!(again.contains("`score` must be a number") && again.contains("`missing_clauses`"), "{again}");
     assert_eq!(asked[2].messages.len(), 2, "there is no answer to show again");
     let keys: Vec<_> = asked.iter().map(|a| a.idempotency_key.clone().unwrap()).collect();

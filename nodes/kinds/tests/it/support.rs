@@ -187,7 +187,7 @@ impl Stage {
 
 /// A provider's text.
 pub(crate) fn answer(text: &str) -> TextResponse {
-    TextResponse { text: text.to_owned(), summary: summary("openai", "gpt-test") }
+    TextResponse { text: text.to_owned(), summary: summary("openai", "gpt-test"), ..TextResponse::default() }
 }
 
 /// A provider's image.

@@ -29,7 +29,7 @@ async fn every_field_reaches_the_provider() {
     });
     stage.run(&input).await.unwrap();
     let asked = &stage.asked_texts()[0];
-    let message = |role, text: &str| Message { role, content: text.to_owned() };
+    let message = |role, text: &str| Message { role, content: text.into() };
     assert_eq!(asked.messages, [message(Role::System, "Be brief."), message(Role::User, "Is it on?")]);
     assert_eq!((asked.model.as_deref(), asked.provider.as_deref()), (Some("m"), Some("openai")));
     assert_eq!((asked.max_tokens, asked.temperature, asked.json), (Some(16), Some(0.5), false));
@@ -41,7 +41,11 @@ async fn an_answer_of_the_offline_generator_is_labelled_so_even_if_routing_forgo
     for degraded in [None, Some("no provider is configured".to_owned())] {
         let reason = degraded.clone().unwrap_or("the offline generator answered".to_owned());
         let summary = callboard_sdk::llm::Summary { degraded, ..summary("offline", "offline-template-1") };
-        let stage = Stage::of("text.generate").text(Ok(TextResponse { text: "x".into(), summary }));
+        let stage = Stage::of("text.generate").text(Ok(TextResponse {
+            text: "x".into(),
+            summary,
+            ..TextResponse::default()
+        }));
         let result = stage.run(&json!({"prompt": "Is it on?"})).await.unwrap();
         assert_eq!((&result["offline"], &result["degraded"]), (&json!(true), &json!(true)));
         assert_eq!(result["degraded_reason"], json!(reason));

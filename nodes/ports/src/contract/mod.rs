@@ -17,6 +17,7 @@
 pub mod answers;
 pub mod artifacts;
 pub mod handoff;
+pub mod ledger;
 pub mod locks;
 pub mod outbox;
 pub mod provider_records;

@@ -1,4 +1,5 @@
 use crate::config::optional_span;
+use callboard_domain::limits;
 use callboard_ports::token_buckets::Level;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -22,6 +23,9 @@ pub struct Limit {
     /// The model it covers; all of the provider together if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The namespace whose calls it covers; those of all together if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// How many calls a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<u32>,
@@ -37,6 +41,9 @@ pub struct Limit {
 /// What the names of all buckets begin with.
 pub const PREFIX: &str = "llm:";
 
+/// What begins the name of a namespace in that of a bucket.
+const NAMESPACE: &str = "namespace=";
+
 /// A bucket's name, for people.
 pub(super) fn describe(key: &str) -> String {
     let name = key.strip_prefix(PREFIX).unwrap_or(key);
@@ -47,10 +54,13 @@ pub(super) fn describe(key: &str) -> String {
 }
 
 impl Limit {
-    /// Whether calls to this provider and model over this key count.
-    pub(super) fn covers(&self, provider: &str, key: &str, model: &str) -> bool {
+    /// Whether calls of this namespace to this provider and model over this key count.
+    pub(super) fn covers(&self, namespace: &str, provider: &str, key: &str, model: &str) -> bool {
         let is = |of: &Option<String>, name: &str| of.as_deref().is_none_or(|of| of == name);
-        is(&self.provider, provider) && is(&self.key, key) && is(&self.model, model)
+        is(&self.namespace, namespace)
+            && is(&self.provider, provider)
+            && is(&self.key, key)
+            && is(&self.model, model)
     }
 
     pub(super) fn requests(&self) -> Option<Level> {
@@ -62,14 +72,17 @@ impl Limit {
     }
 
     fn level(&self, what: &str, per_minute: u32, burst: Duration) -> Level {
-        let mut key = format!("{PREFIX}{what}");
-        for (mark, name) in [(':', &self.provider), ('/', &self.key), (':', &self.model)] {
-            // No name of a provider has a slash: with it a key is not taken for a model.
-            if let Some(name) = name {
-                key.push(mark);
-                key.push_str(name);
+        let mut name = format!("{PREFIX}{what}");
+        // No name of a provider has such a sign.
+        let namespace = self.namespace.as_ref().map(|namespace| format!("{NAMESPACE}{namespace}"));
+        // Nor a slash: with it a key is not taken for a model.
+        for (mark, of) in [(':', &namespace), (':', &self.provider), ('/', &self.key), (':', &self.model)] {
+            if let Some(of) = of {
+                name.push(mark);
+                name.push_str(of);
             }
         }
+        let key = name;
         let burst = f64::from(per_minute) * self.burst.unwrap_or(burst).as_secs_f64() / MINUTE;
         Level { key, rate: f64::from(per_minute) / MINUTE, burst: burst.max(1.0) }
     }
@@ -86,6 +99,9 @@ impl Limit {
         }
         if self.tokens_per_minute == Some(0) {
             problems.push(("tokens_per_minute", "must be over zero; leave a provider out to switch it off"));
+        }
+        if self.namespace.as_ref().is_some_and(|name| name.is_empty() || name.len() > limits::NAME_CHARS) {
+            problems.push(("namespace", "must be 1 to 64 characters; calls that have none are of `default`"));
         }
         if self.model.is_some() && self.provider.is_none() {
             problems.push(("model", "needs the provider whose model it is"));

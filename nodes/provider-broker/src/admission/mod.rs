@@ -23,8 +23,15 @@ const BYTES_A_TOKEN: usize = 4;
 
 /// The limits, and the buckets behind them.
 pub(crate) struct Admission {
-    limits: Vec<Limit>,
+    limits: Vec<Levels>,
     buckets: Arc<dyn TokenBuckets>,
+}
+
+/// A limit, and the names of its buckets: made once, not in every call.
+struct Levels {
+    limit: Limit,
+    requests: Option<Level>,
+    tokens: Option<Level>,
 }
 
 /// A call that passed. Dropped without [`Self::settle`], it has cost what was estimated: what was sent may be billed.
@@ -44,30 +51,35 @@ pub(crate) fn estimate(prompt_bytes: usize, max_tokens: Option<u32>) -> u32 {
 
 impl Admission {
     pub(crate) fn new(limits: Vec<Limit>, buckets: Arc<dyn TokenBuckets>) -> Self {
-        Self { limits, buckets }
+        let levels = |limit: Limit| Levels { requests: limit.requests(), tokens: limit.tokens(), limit };
+        Self { limits: limits.into_iter().map(levels).collect(), buckets }
     }
 
     /// Whether a limit covers one key of a provider alone: the call may then pass over another.
     pub(crate) fn tells_keys_apart(&self, provider: &str) -> bool {
-        self.limits.iter().any(|limit| limit.key.is_some() && limit.provider.as_deref() == Some(provider))
+        self.limits
+            .iter()
+            .any(|Levels { limit, .. }| limit.key.is_some() && limit.provider.as_deref() == Some(provider))
     }
 
-    /// Lets a call pass to a provider and a model, over one of its keys.
+    /// Lets a call of a namespace pass to a provider and a model, over one of its keys.
     ///
     /// # Errors
     /// [`ErrorKind::RateLimited`], with the limit that has no room and when it will have; nothing is debited then.
     pub(crate) async fn admit(
         &self,
+        namespace: &str,
         provider: &str,
         key: &str,
         model: &str,
         estimate: u32,
     ) -> Result<Debit, Error> {
-        let covering = || self.limits.iter().filter(|limit| limit.covers(provider, key, model));
+        let covering =
+            || self.limits.iter().filter(|levels| levels.limit.covers(namespace, provider, key, model));
         let permit = Debit {
             buckets: Arc::clone(&self.buckets),
-            requests: covering().filter_map(Limit::requests).collect(),
-            tokens: covering().filter_map(Limit::tokens).collect(),
+            requests: covering().filter_map(|levels| levels.requests.clone()).collect(),
+            tokens: covering().filter_map(|levels| levels.tokens.clone()).collect(),
             estimate,
         };
         self.take(&permit.requests, 1.0).await?;
@@ -83,7 +95,11 @@ impl Admission {
         if levels.is_empty() {
             return Ok(());
         }
-        match self.buckets.take(levels, cost).await {
+        let decided = match self.buckets.take_now(levels, cost) {
+            Some(decided) => decided,
+            None => self.buckets.take(levels, cost).await,
+        };
+        match decided {
             Ok(Decision::Allowed) => Ok(()),
             Ok(Decision::Denied { level, retry_after }) => Err(reached(&level, cost, retry_after)),
             // Without a decision nothing passes: more than the limit may cost money.
@@ -130,6 +146,8 @@ impl Debit {
                 | ErrorKind::Overloaded
                 | ErrorKind::Authentication
                 | ErrorKind::InvalidRequest
+                | ErrorKind::ContextTooLong
+                | ErrorKind::Unsupported
                 | ErrorKind::ModelNotFound
         );
         if refused {
@@ -145,7 +163,11 @@ impl Debit {
         if levels.is_empty() || cost == 0.0 {
             return;
         }
-        if let Err(error) = self.buckets.settle(levels, cost).await {
+        let settled = match self.buckets.settle_now(levels, cost) {
+            Some(settled) => settled,
+            None => self.buckets.settle(levels, cost).await,
+        };
+        if let Err(error) = settled {
             tracing::warn!(%error, "what a call cost cannot be settled");
         }
     }
@@ -201,6 +223,7 @@ mod tests {
             provider: Some(provider.into()),
             key: None,
             model: None,
+            namespace: None,
             requests_per_minute: requests,
             tokens_per_minute: tokens,
             burst: Some(Duration::from_secs(60)),
@@ -218,28 +241,28 @@ mod tests {
         let left = |requests: f64, tokens: f64| {
             vec![("llm:requests:a".to_owned(), requests), ("llm:tokens:a".to_owned(), tokens)]
         };
-        let permit = admission.admit("a", "", "m", 300).await.unwrap();
+        let permit = admission.admit("n", "a", "", "m", 300).await.unwrap();
         assert_eq!(still.left(), left(9.0, 700.0));
         permit.settle(usage(100, 350)).await;
         assert_eq!(still.left(), left(9.0, 550.0));
         // One that does not say what it took has taken what was thought, and so has one that was dropped.
-        admission.admit("a", "", "m", 50).await.unwrap().settle(Usage::default()).await;
-        drop(admission.admit("a", "", "m", 100).await.unwrap());
+        admission.admit("n", "a", "", "m", 50).await.unwrap().settle(Usage::default()).await;
+        drop(admission.admit("n", "a", "", "m", 100).await.unwrap());
         assert_eq!(still.left(), left(7.0, 400.0));
         // What was refused took none; what broke may have taken all.
-        admission.admit("a", "", "m", 400).await.unwrap().failed(ErrorKind::Overloaded).await;
+        admission.admit("n", "a", "", "m", 400).await.unwrap().failed(ErrorKind::Overloaded).await;
         assert_eq!(still.left(), left(6.0, 400.0));
-        admission.admit("a", "", "m", 10).await.unwrap().failed(ErrorKind::Timeout).await;
+        admission.admit("n", "a", "", "m", 10).await.unwrap().failed(ErrorKind::Timeout).await;
         assert_eq!(still.left(), left(5.0, 390.0));
         // What was taken counts also where it is more than there was.
-        admission.admit("a", "", "m", 1).await.unwrap().settle(usage(500, 0)).await;
+        admission.admit("n", "a", "", "m", 1).await.unwrap().settle(usage(500, 0)).await;
         assert_eq!(still.left(), left(4.0, -110.0));
-        let denied = admission.admit("a", "", "m", 1).await.err().unwrap();
+        let denied = admission.admit("n", "a", "", "m", 1).await.err().unwrap();
         assert_eq!((denied.kind, denied.retry_after), (ErrorKind::RateLimited, Some(Duration::from_secs(7))));
         assert_eq!(denied.message, "the configured limit of tokens a minute (a) is reached");
         assert_eq!(still.left(), left(4.0, -110.0), "what was denied cost no request either");
         // Another provider has none of this.
-        admission.admit("b", "", "m", 1_000_000).await.unwrap().settle(usage(1, 1)).await;
+        admission.admit("n", "b", "", "m", 1_000_000).await.unwrap().settle(usage(1, 1)).await;
     }
 
     #[test]

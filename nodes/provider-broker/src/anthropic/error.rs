@@ -59,6 +59,8 @@ impl Fault {
             Some(ErrorKind::QuotaExceeded)
         } else if says("content filtering policy") {
             Some(ErrorKind::ContentFiltered)
+        } else if says("prompt is too long") || says("exceed context limit") {
+            Some(ErrorKind::ContextTooLong)
         } else {
             None
         }

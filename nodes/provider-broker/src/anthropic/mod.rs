@@ -1,13 +1,15 @@
 //! The Messages API of Anthropic.
 //!
 //! Exact in what it sends, tolerant in what it takes: unknown fields, events and blocks are skipped, a malformed
-//! answer is an error of its own kind and never a panic. It makes no images, and knows no idempotency: a call
+//! answer is an error of its own kind and never a panic. It makes neither images nor embeddings, and knows no idempotency: a call
 //! that is made again is a new one.
 
 mod error;
+mod message;
 mod request;
 mod response;
 mod stream;
+mod tools;
 
 use crate::config::{Adapter, ProviderConfig};
 use crate::keys::Key;
@@ -64,6 +66,7 @@ impl Provider for Anthropic {
             base_url: self.client.base_url().to_owned(),
             text_model: self.text_model.clone(),
             image_model: String::new(),
+            embedding_model: String::new(),
             has_key: self.client.has_key(),
         }
     }
@@ -71,7 +74,7 @@ impl Provider for Anthropic {
     async fn text(&self, request: &TextRequest) -> Result<ProviderText, Error> {
         let answer = async {
             let model = request.model.as_ref().unwrap_or(&self.text_model);
-            let body = request::message(request, model, false);
+            let body = request::message(request, model, false)?;
             let answer = self.client.post(PATH, &body, None).await?;
             response::text(&self.client.read(answer, TEXT_BYTES).await?, model)
         };
@@ -81,7 +84,7 @@ impl Provider for Anthropic {
     async fn text_stream(&self, request: &TextRequest) -> Result<ChunkStream, Error> {
         let stream = async {
             let model = request.model.as_ref().unwrap_or(&self.text_model);
-            let body = request::message(request, model, true);
+            let body = request::message(request, model, true)?;
             let answer = self.client.post(PATH, &body, None).await?;
             self.client.chunks::<stream::Messages>(answer, model.clone(), response::text).await
         };
@@ -90,5 +93,16 @@ impl Provider for Anthropic {
 
     async fn image(&self, _request: &ImageRequest) -> Result<ProviderImage, Error> {
         Err(no_images())
+    }
+}
+
+/// Its parsers, for whoever tries any bytes on them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) const fn parsers() -> crate::fuzz::Parsers {
+    crate::fuzz::Parsers {
+        text: response::text,
+        others: &[],
+        refusal: PROTOCOL.refusal,
+        stream: crate::wire::read_parts::<stream::Messages>,
     }
 }

@@ -1,7 +1,7 @@
 //! What comes back as a stream: named events, whose names their data repeat.
 
 use super::error::in_document;
-use super::response::{Block, Tokens, finish_reason};
+use super::response::{Block, Said, Tokens, finish_reason};
 use crate::wire::{Answer, Dialect, Events, document, some_text};
 use callboard_domain::llm::Error;
 use serde::Deserialize;
@@ -23,8 +23,9 @@ enum Event {
         #[serde(default)]
         usage: Option<Tokens>,
     },
+    ContentBlockStop,
     MessageStop,
-    /// A ping, the end of a block, or what will be added.
+    /// A ping, or what will be added.
     #[serde(other)]
     Other,
 }
@@ -47,6 +48,8 @@ struct Stop {
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     tokens: Tokens,
+    /// The tool whose arguments come: blocks follow one another.
+    call: Option<u32>,
 }
 
 impl Dialect for Messages {
@@ -61,7 +64,16 @@ impl Dialect for Messages {
                 self.count(message.usage, answer);
             }
             Event::ContentBlockStart { content_block: block } | Event::ContentBlockDelta { delta: block } => {
-                answer.text(block.into_text())?;
+                match block.into_said() {
+                    Some(Said::Text(text)) => answer.text(text)?,
+                    Some(Said::Call(call)) => self.call = Some(answer.call(call)?),
+                    Some(Said::Arguments(more)) => {
+                        if let Some(call) = self.call {
+                            answer.arguments(call, more)?;
+                        }
+                    }
+                    None => {}
+                }
             }
             Event::MessageDelta { delta, usage } => {
                 self.count(usage, answer);
@@ -71,6 +83,7 @@ impl Dialect for Messages {
                     answer.finish_reason = Some(reason);
                 }
             }
+            Event::ContentBlockStop => self.call = None,
             Event::MessageStop => answer.end()?,
             Event::Other => {}
         }
@@ -122,6 +135,59 @@ mod tests {
         assert_eq!(read(stream.as_bytes()), (whole(), None));
         // Finished, though the last event is missing.
         assert_eq!(read(format!("{START}{HI}{FINISH}").as_bytes()), (whole(), None));
+    }
+
+    #[test]
+    fn tools_are_called_piece_by_piece() {
+        let event = |data: &str| format!("data: {data}\n\n");
+        let start = |index: u32, id: &str, kind: &str| {
+            event(&format!(
+                r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"{kind}","id":"{id}","name":"f","input":{{}}}}}}"#
+            ))
+        };
+        let delta = |json: &str| {
+            event(&format!(
+                r#"{{"type":"content_block_delta","index":1,"delta":{{"type":"input_json_delta","partial_json":"{json}"}}}}"#
+            ))
+        };
+        let stop = event(r#"{"type":"content_block_stop","index":1}"#);
+        let finish = FINISH.replace("end_turn", "tool_use");
+        let stream = [
+            START,
+            HI,
+            &start(1, "a", "tool_use"),
+            &delta(""),
+            &delta(r#"{\"x\":"#),
+            &delta("1}"),
+            &stop,
+            // What the provider's own tool is asked belongs to none of ours.
+            &start(2, "s", "server_tool_use"),
+            &delta("{}"),
+            &stop,
+            &start(3, "b", "tool_use"),
+            &stop,
+            &finish,
+            STOP,
+        ];
+        let (chunks, failed) = read(stream.concat().as_bytes());
+        let calls: Vec<_> = chunks
+            .iter()
+            .filter_map(|chunk| match chunk {
+                Chunk::ToolCall(d) => Some((d.index, d.id.as_str(), d.name.as_str(), d.arguments.as_str())),
+                _ => None,
+            })
+            .collect();
+        let expected = [
+            (0, "a", "f", ""),
+            (0, "", "", r#"{"x":"#),
+            (0, "", "", "1}"),
+            (1, "b", "f", ""),
+            (1, "", "", "{}"),
+        ];
+        assert_eq!((calls, failed), (expected.to_vec(), None));
+        assert!(
+            matches!(chunks.last(), Some(Chunk::End { finish_reason, .. }) if finish_reason == "tool_calls")
+        );
     }
 
     #[test]

@@ -68,9 +68,7 @@ impl Weight {
     const fn of(kind: ErrorKind, wait: Option<Duration>) -> Self {
         match (kind, wait) {
             (ErrorKind::QuotaExceeded | ErrorKind::Authentication, _) => Self::Hard,
-            (ErrorKind::InvalidRequest | ErrorKind::ModelNotFound | ErrorKind::ContentFiltered, _) => {
-                Self::None
-            }
+            (kind, _) if kind.is_of_the_call() => Self::None,
             (ErrorKind::RateLimited, Some(wait)) => Self::Limited(wait),
             _ => Self::Soft,
         }

@@ -2,8 +2,10 @@
 //!
 //! It never holds a key, only where to find one.
 
+mod accounts;
 mod breaker;
 mod key;
+pub(crate) mod money;
 mod problems;
 mod retry;
 mod span;
@@ -11,11 +13,14 @@ mod stages;
 
 pub use breaker::Breaker;
 pub use key::KeyConfig;
+pub(crate) use money::optional as optional_money;
 pub use retry::Retry;
 pub(crate) use span::optional as optional_span;
 pub use stages::{Cache, Idempotency, KindCache, Pattern, Redact, Similar};
 
+use crate::accounts::{Budget, Quota};
 use crate::admission::Limit;
+use crate::cost::Price;
 use callboard_domain::{Violation, limits};
 use key::is_name;
 use problems::provider_problems;
@@ -38,6 +43,7 @@ const OPENAI: &str = "openai";
 const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
 const OPENAI_TEXT_MODEL: &str = "gpt-4o-mini";
 const OPENAI_IMAGE_MODEL: &str = "gpt-image-1";
+const OPENAI_EMBEDDING_MODEL: &str = "text-embedding-3-small";
 
 /// The wire a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +122,9 @@ pub struct ProviderConfig {
     /// The model for images. It makes none if `None`, and only `openai` can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_model: Option<String>,
+    /// The model for embeddings where a call names none. `anthropic` makes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_model: Option<String>,
 }
 
 impl ProviderConfig {
@@ -148,6 +157,7 @@ impl ProviderConfig {
             keys: Vec::new(),
             text_model: None,
             image_model: None,
+            embedding_model: None,
         }
     }
 }
@@ -160,6 +170,14 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// How much may be asked of them: of all together, of one, of one of its models.
     pub limits: Vec<Limit>,
+    /// How much may be asked of each in an hour or a day.
+    pub quotas: Vec<Quota>,
+    /// What models cost.
+    pub prices: Vec<Price>,
+    /// What the table of prices is called in answers.
+    pub prices_version: String,
+    /// How much namespaces may spend.
+    pub budgets: Vec<Budget>,
     /// The longest one attempt at a text may take; for a stream, until its first piece.
     #[serde(with = "span")]
     pub attempt_timeout: Duration,
@@ -200,6 +218,10 @@ impl Default for Config {
         Self {
             providers: vec![ProviderConfig::offline()],
             limits: Vec::new(),
+            quotas: Vec::new(),
+            prices: Vec::new(),
+            prices_version: String::new(),
+            budgets: Vec::new(),
             attempt_timeout: Duration::from_secs(30),
             total_timeout: Duration::from_secs(60),
             image_attempt_timeout: Duration::from_secs(120),
@@ -230,6 +252,7 @@ impl Config {
                 api_key_env: Some(OPENAI_API_KEY.into()),
                 text_model: Some(OPENAI_TEXT_MODEL.into()),
                 image_model: Some(OPENAI_IMAGE_MODEL.into()),
+                embedding_model: Some(OPENAI_EMBEDDING_MODEL.into()),
                 ..ProviderConfig::openai(OPENAI, base_url)
             };
             config.providers.insert(0, openai);
@@ -296,11 +319,15 @@ impl Config {
             {
                 bad(field("key"), "must name one of the provider's keys");
             }
-            let covers = |limit: &Limit| (limit.provider.clone(), limit.key.clone(), limit.model.clone());
+            let covers = |limit: &Limit| {
+                let Limit { namespace, provider, key, model, .. } = limit;
+                (namespace.clone(), provider.clone(), key.clone(), model.clone())
+            };
             if self.limits[..i].iter().any(|other| covers(other) == covers(limit)) {
                 bad(field("provider"), "has a limit for the same already");
             }
         }
+        self.accounts_problems(&mut |field, description| bad(field, description));
         for (name, span) in [
             ("attempt_timeout", self.attempt_timeout),
             ("total_timeout", self.total_timeout),

@@ -14,6 +14,7 @@ pub(super) fn provider_problems(provider: &ProviderConfig) -> Vec<(&'static str,
             ("keys", !provider.keys.is_empty()),
             ("text_model", provider.text_model.is_some()),
             ("image_model", provider.image_model.is_some()),
+            ("embedding_model", provider.embedding_model.is_some()),
         ];
         problems.extend(
             given.iter().filter(|(_, set)| *set).map(|(key, _)| (*key, "has no meaning for `offline`")),
@@ -35,10 +36,17 @@ pub(super) fn provider_problems(provider: &ProviderConfig) -> Vec<(&'static str,
             "must be set, or api_key_file, or keys: this provider answers nobody without a key",
         ));
     }
-    for (key, model) in [("text_model", &provider.text_model), ("image_model", &provider.image_model)] {
+    for (key, model) in [
+        ("text_model", &provider.text_model),
+        ("image_model", &provider.image_model),
+        ("embedding_model", &provider.embedding_model),
+    ] {
         if model.as_ref().is_some_and(|m| m.trim().is_empty()) {
             problems.push((key, "must not be empty; leave it out instead"));
         }
+    }
+    if provider.adapter == Adapter::Anthropic && provider.embedding_model.is_some() {
+        problems.push(("embedding_model", "must not be set: this provider makes no embeddings"));
     }
     if provider.adapter != Adapter::OpenAi {
         if provider.image_model.is_some() {

@@ -66,7 +66,7 @@ impl<'a> Fault<'a> {
         }
         // A prompt that is too long has been told as an internal error.
         if self.message.contains("context is too long") || self.message.contains("maximum number of tokens") {
-            return Some(ErrorKind::InvalidRequest);
+            return Some(ErrorKind::ContextTooLong);
         }
         match self.status {
             "RESOURCE_EXHAUSTED" if self.spent().is_some() => Some(ErrorKind::QuotaExceeded),

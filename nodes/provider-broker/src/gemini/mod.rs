@@ -4,17 +4,20 @@
 //! an error of its own kind and never a panic. It makes no images: its models for them answer in sizes of their
 //! own. It knows no idempotency: a call that is made again is a new one.
 
+mod content;
+mod embedding;
 mod error;
 mod request;
 mod response;
 mod stream;
+mod tools;
 
 use crate::config::{Adapter, ProviderConfig};
 use crate::keys::Key;
-use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
-use crate::wire::{Auth, Client, Protocol, TEXT_BYTES, no_images};
+use crate::provider::{ChunkStream, Description, Provider, ProviderEmbeddings, ProviderImage, ProviderText};
+use crate::wire::{Auth, Client, EMBEDDING_BYTES, Protocol, TEXT_BYTES, no_images};
 use async_trait::async_trait;
-use callboard_domain::llm::{Error, ImageRequest, TextRequest};
+use callboard_domain::llm::{EmbeddingRequest, Error, ImageRequest, TextRequest};
 use std::sync::Arc;
 
 const PROTOCOL: Protocol = Protocol {
@@ -30,6 +33,7 @@ pub(crate) struct Gemini {
     name: String,
     client: Client,
     text_model: String,
+    embedding_model: String,
 }
 
 impl Gemini {
@@ -42,6 +46,7 @@ impl Gemini {
             name: config.name.clone(),
             client: Client::new(config.base_url(), key, PROTOCOL)?,
             text_model: config.text_model.clone().unwrap_or_default(),
+            embedding_model: config.embedding_model.clone().unwrap_or_default(),
         })
     }
 
@@ -63,6 +68,7 @@ impl Provider for Gemini {
             base_url: self.client.base_url().to_owned(),
             text_model: self.text_model.clone(),
             image_model: String::new(),
+            embedding_model: self.embedding_model.clone(),
             has_key: self.client.has_key(),
         }
     }
@@ -71,7 +77,7 @@ impl Provider for Gemini {
         let answer = async {
             let model = request.model.as_ref().unwrap_or(&self.text_model);
             let path = request::path(model, "generateContent")?;
-            let answer = self.client.post(&path, &request::content(request), None).await?;
+            let answer = self.client.post(&path, &request::content(request, model)?, None).await?;
             response::text(&self.client.read(answer, TEXT_BYTES).await?, model)
         };
         answer.await.map_err(|e| self.client.clean(e))
@@ -81,7 +87,7 @@ impl Provider for Gemini {
         let stream = async {
             let model = request.model.as_ref().unwrap_or(&self.text_model);
             let path = request::path(model, "streamGenerateContent?alt=sse")?;
-            let answer = self.client.post(&path, &request::content(request), None).await?;
+            let answer = self.client.post(&path, &request::content(request, model)?, None).await?;
             self.client.chunks::<stream::Contents>(answer, model.clone(), response::text).await
         };
         stream.await.map_err(|e| self.client.clean(e))
@@ -89,5 +95,25 @@ impl Provider for Gemini {
 
     async fn image(&self, _request: &ImageRequest) -> Result<ProviderImage, Error> {
         Err(no_images())
+    }
+
+    async fn embed(&self, request: &EmbeddingRequest, model: &str) -> Result<ProviderEmbeddings, Error> {
+        let embeddings = async {
+            let path = request::path(model, "batchEmbedContents")?;
+            let answer = self.client.post(&path, &embedding::batch(request, model), None).await?;
+            embedding::read(&self.client.read(answer, EMBEDDING_BYTES).await?, model)
+        };
+        embeddings.await.map_err(|e| self.client.clean(e))
+    }
+}
+
+/// Its parsers, for whoever tries any bytes on them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) const fn parsers() -> crate::fuzz::Parsers {
+    crate::fuzz::Parsers {
+        text: response::text,
+        others: &[],
+        refusal: PROTOCOL.refusal,
+        stream: crate::wire::read_parts::<stream::Contents>,
     }
 }

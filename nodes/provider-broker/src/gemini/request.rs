@@ -1,7 +1,11 @@
 //! What is sent, and where to: the model is a part of the path.
 
-use callboard_domain::llm::{Error, ErrorKind, Role, TextRequest};
+use super::content::{Content, contents, instructions};
+use super::tools::{Config, Tools, config, tools};
+use crate::wire::raw;
+use callboard_domain::llm::{Error, ErrorKind, TextRequest};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -9,55 +13,76 @@ pub(super) struct Body<'a> {
     contents: Vec<Content<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     system_instruction: Option<Content<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tools<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    generation_config: Option<Generation>,
+    tool_config: Option<Config<'a>>,
+    #[serde(skip_serializing_if = "Generation::is_nothing")]
+    generation_config: Generation<'a>,
 }
 
-#[derive(Debug, Serialize)]
-struct Content<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'static str>,
-    parts: Vec<Part<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct Part<'a> {
-    text: &'a str,
-}
-
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Generation {
+struct Generation<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_output_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence_penalty: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frequency_penalty: Option<f32>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    stop_sequences: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
     response_mime_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_json_schema: Option<&'a RawValue>,
+}
+
+impl Generation<'_> {
+    /// Whether it asks for nothing.
+    fn is_nothing(&self) -> bool {
+        let Self { max_output_tokens, temperature, top_p, seed, presence_penalty, frequency_penalty, .. } =
+            self;
+        let numbers = [temperature, top_p, presence_penalty, frequency_penalty];
+        max_output_tokens.is_none()
+            && seed.is_none()
+            && numbers.iter().all(|number| number.is_none())
+            && self.stop_sequences.is_empty()
+            && self.response_mime_type.is_none()
+    }
 }
 
 /// The body of a call.
-pub(super) fn content(request: &TextRequest) -> Body<'_> {
-    let mut instructions = Vec::new();
-    let mut contents = Vec::new();
-    for said in &request.messages {
-        let part = Part { text: &said.content };
-        match said.role {
-            Role::System => instructions.push(part),
-            Role::User => contents.push(Content { role: Some("user"), parts: vec![part] }),
-            Role::Assistant => contents.push(Content { role: Some("model"), parts: vec![part] }),
-        }
-    }
-    let generation = Generation {
-        max_output_tokens: request.max_tokens,
-        temperature: request.temperature,
-        response_mime_type: request.json.then_some("application/json"),
-    };
-    Body {
+///
+/// # Errors
+/// If a schema is no JSON.
+pub(super) fn content<'a>(request: &'a TextRequest, model: &str) -> Result<Body<'a>, Error> {
+    let (said, contents) = contents(request, model);
+    let schema = request.schema.as_ref().map(|schema| raw("the schema", &schema.schema)).transpose()?;
+    Ok(Body {
         contents,
-        system_instruction: (!instructions.is_empty()).then_some(Content { role: None, parts: instructions }),
-        generation_config: (generation != Generation::default()).then_some(generation),
-    }
+        system_instruction: instructions(said),
+        tools: tools(request)?,
+        tool_config: config(request),
+        generation_config: Generation {
+            max_output_tokens: request.max_tokens,
+            temperature: request.temperature,
+            top_p: request.top_p,
+            // Only the lower half has room: which number it is does not matter.
+            seed: request.seed.map(|seed| i32::try_from(seed & 0x7fff_ffff).unwrap_or_default()),
+            presence_penalty: request.presence_penalty,
+            frequency_penalty: request.frequency_penalty,
+            stop_sequences: &request.stop,
+            response_mime_type: (request.json || schema.is_some()).then_some("application/json"),
+            response_json_schema: schema,
+        },
+    })
 }
 
 /// The path of a call of a model's method.
@@ -81,13 +106,16 @@ pub(super) fn path(model: &str, method: &str) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use callboard_domain::llm::Message as Said;
+    use callboard_domain::llm::{
+        Content as Holds, Image, ImageSource, Message as Said, OutputSchema, Part, Role, Tool, ToolCall,
+        ToolChoice, ToolResult,
+    };
     use serde_json::json;
 
     #[test]
     fn a_request_has_only_what_was_asked_for() {
         assert_eq!(
-            json!(content(&TextRequest::prompt("hi"))),
+            json!(content(&TextRequest::prompt("hi"), "m").unwrap()),
             json!({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]})
         );
     }
@@ -109,7 +137,7 @@ mod tests {
             ..TextRequest::default()
         };
         assert_eq!(
-            json!(content(&request)),
+            json!(content(&request, "m").unwrap()),
             json!({
                 "systemInstruction": {"parts": [{"text": "be brief"}, {"text": "be kind"}]},
                 "contents": [
@@ -132,5 +160,98 @@ mod tests {
         for wrong in ["", "models/", "../files", "a?key=b", "a/b", "files/a", "a#", "a%2f", "ä"] {
             assert_eq!(path(wrong, "m").unwrap_err().kind, ErrorKind::InvalidRequest, "{wrong}");
         }
+    }
+
+    #[test]
+    fn tools_are_offered_called_and_answered_in_parts() {
+        let say = |role, parts| Said { role, content: Holds::Parts(parts) };
+        let call = |id: &str, name: &str, signature: Option<&str>| {
+            let (id, name, arguments) = (id.into(), name.into(), "{\"a\":1}".into());
+            Part::ToolCall(ToolCall { id, name, arguments, signature: signature.map(str::to_owned) })
+        };
+        let result = |id: &str, content: &str| {
+            say(Role::Tool, vec![Part::ToolResult(ToolResult { id: id.into(), content: content.into() })])
+        };
+        let request = TextRequest {
+            messages: vec![
+                Said { role: Role::User, content: "go".into() },
+                say(Role::Assistant, vec![call("1", "f", Some("s")), call("2", "g", None)]),
+                result("1", "{\"t\":7}"),
+                result("2", "warm"),
+                say(Role::Assistant, vec![call("3", "f", None)]),
+                result("3", "[1]"),
+            ],
+            tools: vec![Tool {
+                name: "f".into(),
+                parameters: Some("{\"type\":\"object\"}".into()),
+                ..Tool::default()
+            }],
+            tool_choice: Some(ToolChoice::Named("f".into())),
+            ..TextRequest::default()
+        };
+        let called = |name: &str| json!({"functionCall": {"name": name, "args": {"a": 1}}});
+        let mut signed = called("f");
+        signed["thoughtSignature"] = json!("s");
+        let answered =
+            |name: &str, response| json!({"functionResponse": {"name": name, "response": response}});
+        let expected = json!({
+            "contents": [
+                {"role": "user", "parts": [{"text": "go"}]},
+                {"role": "model", "parts": [signed, called("g")]},
+                {"role": "user", "parts": [
+                    answered("f", json!({"t": 7})), answered("g", json!({"output": "warm"})),
+                ]},
+                {"role": "model", "parts": [called("f")]},
+                {"role": "user", "parts": [answered("f", json!({"output": "[1]"}))]},
+            ],
+            "tools": [{"functionDeclarations": [
+                {"name": "f", "description": "f", "parametersJsonSchema": {"type": "object"}},
+            ]}],
+            "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}},
+        });
+        assert_eq!(json!(content(&request, "gemini-2.5-flash").unwrap()), expected);
+        // Models of the third generation insist on a signature, of the first call of a turn.
+        let third = json!(content(&request, "models/gemini-3-pro").unwrap());
+        let signatures = [1, 3]
+            .map(|turn| third["contents"][turn]["parts"][0]["thoughtSignature"].as_str().unwrap().to_owned());
+        assert_eq!(signatures, ["s", "skip_thought_signature_validator"]);
+        assert!(third["contents"][1]["parts"][1].get("thoughtSignature").is_none());
+    }
+
+    #[test]
+    fn images_and_schemas_and_sampling_have_their_forms() {
+        let image = |source| Part::Image(Image { source, detail: None });
+        let data = ImageSource::Data { media_type: "image/png".into(), data: vec![1, 2, 3].into() };
+        let parts = vec![
+            image(ImageSource::Url("https://x/y.JPG?z".into())),
+            image(ImageSource::Url("https://x/y".into())),
+            image(data),
+        ];
+        let schema = OutputSchema {
+            name: "s".into(),
+            schema: "{\"type\":\"object\"}".into(),
+            ..OutputSchema::default()
+        };
+        let request = TextRequest {
+            messages: vec![Said { role: Role::User, content: Holds::Parts(parts) }],
+            schema: Some(schema),
+            top_p: Some(0.5),
+            seed: Some(-1),
+            presence_penalty: Some(0.5),
+            stop: vec!["END".into()],
+            ..TextRequest::default()
+        };
+        let body = json!(content(&request, "m").unwrap());
+        let parts = json!([
+            {"fileData": {"mimeType": "image/jpeg", "fileUri": "https://x/y.JPG?z"}},
+            {"fileData": {"fileUri": "https://x/y"}},
+            {"inlineData": {"mimeType": "image/png", "data": "AQID"}},
+        ]);
+        assert_eq!(body["contents"][0]["parts"], parts);
+        let config = json!({
+            "topP": 0.5, "seed": i32::MAX, "presencePenalty": 0.5, "stopSequences": ["END"],
+            "responseMimeType": "application/json", "responseJsonSchema": {"type": "object"},
+        });
+        assert_eq!(body["generationConfig"], config);
     }
 }

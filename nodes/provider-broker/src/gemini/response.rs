@@ -2,9 +2,10 @@
 
 use super::error::in_document;
 use crate::provider::ProviderText;
-use crate::wire::{count, document, some_text};
-use callboard_domain::llm::{Error, ErrorKind, Usage};
+use crate::wire::{count, document, whole};
+use callboard_domain::llm::{Error, ErrorKind, ToolCall, Usage};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -35,12 +36,34 @@ struct Content {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Part {
     #[serde(default)]
     text: Option<String>,
+    #[serde(default)]
+    function_call: Option<Call>,
+    #[serde(default)]
+    thought_signature: Option<String>,
     /// Whether it is what the model thought, not what it says.
     #[serde(default)]
     thought: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Call {
+    name: String,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    args: Option<Map<String, Value>>,
+}
+
+/// What a candidate says.
+pub(super) struct Said {
+    pub(super) text: String,
+    pub(super) tool_calls: Vec<ToolCall>,
+    /// Why the model stopped, if it did.
+    pub(super) reason: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,12 +127,21 @@ impl Generated {
 }
 
 impl Candidate {
-    /// Its text, and why the model stopped if it did.
-    pub(super) fn into_parts(self) -> (String, Option<String>) {
+    /// What it says.
+    pub(super) fn into_said(self) -> Said {
         let parts = self.content.and_then(|content| content.parts).unwrap_or_default();
-        let said = parts.into_iter().filter(|part| part.thought != Some(true));
-        let text = said.filter_map(|part| part.text).collect();
-        (text, self.finish_reason.filter(|reason| reason != "FINISH_REASON_UNSPECIFIED"))
+        let (mut text, mut tool_calls) = (String::new(), Vec::new());
+        for part in parts.into_iter().filter(|part| part.thought != Some(true)) {
+            text.push_str(&part.text.unwrap_or_default());
+            tool_calls.extend(part.function_call.map(|call| ToolCall {
+                id: call.id.unwrap_or_default(),
+                name: call.name,
+                arguments: Value::Object(call.args.unwrap_or_default()).to_string(),
+                signature: part.thought_signature,
+            }));
+        }
+        let reason = self.finish_reason.filter(|reason| reason != "FINISH_REASON_UNSPECIFIED");
+        Said { text, tool_calls, reason }
     }
 }
 
@@ -135,11 +167,11 @@ pub(super) fn text(body: &[u8], model: &str) -> Result<ProviderText, Error> {
     let Some(candidate) = generated.candidate() else {
         return Err(Error::new(ErrorKind::MalformedAnswer, "the answer has no candidates"));
     };
-    let (text, reason) = candidate.into_parts();
+    let Said { text, tool_calls, reason } = candidate.into_said();
     let finish_reason = finish_reason(reason.as_deref().unwrap_or("STOP"))?;
-    some_text(text.is_empty(), finish_reason)?;
-    Ok(ProviderText {
+    whole(ProviderText {
         text,
+        tool_calls,
         finish_reason: finish_reason.into(),
         model: generated.model_version.filter(|m| !m.is_empty()).unwrap_or_else(|| model.to_owned()),
         usage: generated.usage_metadata.unwrap_or_default().into(),
@@ -162,14 +194,33 @@ mod tests {
             "usageMetadata":{"promptTokenCount":5,"cachedContentTokenCount":3,"candidatesTokenCount":2,
             "thoughtsTokenCount":4,"totalTokenCount":11,"promptTokensDetails":[]}}"#;
         let usage = Usage { input_tokens: 5, output_tokens: 6 };
-        let expected =
-            ProviderText { text: "ab".into(), finish_reason: "length".into(), model: "m-2".into(), usage };
+        let expected = ProviderText {
+            text: "ab".into(),
+            finish_reason: "length".into(),
+            model: "m-2".into(),
+            usage,
+            ..ProviderText::default()
+        };
         assert_eq!(text(body.as_bytes(), "m").unwrap(), expected);
         let least = text(br#"{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}"#, "m").unwrap();
         assert_eq!((least.model.as_str(), least.finish_reason.as_str()), ("m", "stop"));
         // It thought until it ran out of tokens.
         let thought = r#"{"candidates":[{"content":{"role":"model"},"finishReason":"MAX_TOKENS"}]}"#;
         assert_eq!(text(thought.as_bytes(), "m").unwrap().finish_reason, "length");
+    }
+
+    #[test]
+    fn tools_that_are_called_are_an_answer() {
+        let body = r#"{"candidates":[{"content":{"parts":[{"text":"so"},
+            {"functionCall":{"name":"f","args":{"a":1}},"thoughtSignature":"sig"},{"functionCall":{"id":"2","name":"g"}}]},
+            "finishReason":"STOP"}]}"#;
+        let answer = text(body.as_bytes(), "m").unwrap();
+        let calls: Vec<_> = answer.tool_calls.iter().map(|c| (&*c.id, &*c.name, &*c.arguments)).collect();
+        assert_eq!(calls, [("", "f", r#"{"a":1}"#), ("2", "g", "{}")]);
+        assert_eq!(answer.tool_calls[0].signature.as_deref(), Some("sig"));
+        assert_eq!((answer.text.as_str(), answer.finish_reason.as_str()), ("so", "tool_calls"));
+        let broken = r#"{"candidates":[{"finishReason":"MALFORMED_FUNCTION_CALL"}]}"#;
+        assert_eq!(kind(broken), ErrorKind::MalformedAnswer);
     }
 
     #[test]

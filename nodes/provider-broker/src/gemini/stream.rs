@@ -1,6 +1,6 @@
 //! What comes back as a stream: pieces in the form of a whole answer, and no mark at the end.
 
-use super::response::{Generated, Tokens, finish_reason};
+use super::response::{Generated, Said, Tokens, finish_reason};
 use crate::wire::{Answer, Dialect, Events, some_text};
 use callboard_domain::llm::Error;
 
@@ -22,8 +22,11 @@ impl Dialect for Contents {
             answer.model = model;
         }
         let Some(candidate) = candidate else { return Ok(()) };
-        let (text, reason) = candidate.into_parts();
+        let Said { text, tool_calls, reason } = candidate.into_said();
         answer.text(text)?;
+        for call in tool_calls {
+            answer.call(call)?;
+        }
         if let Some(reason) = reason {
             let reason = finish_reason(&reason)?;
             some_text(answer.is_empty(), reason)?;
@@ -66,6 +69,27 @@ mod tests {
             model: "m".into(),
         };
         assert_eq!(read(format!("{stream}{more}").as_bytes()), (vec![hi, end], None));
+    }
+
+    #[test]
+    fn tools_are_called_whole() {
+        let call = |name: &str| {
+            format!(
+                "data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"functionCall\":{{\"name\":\"{name}\",\"args\":{{}}}}}}]}}}}]}}\n\n"
+            )
+        };
+        let (chunks, failed) = read(format!("{}{}{FINISH}", call("f"), call("g")).as_bytes());
+        let calls: Vec<_> = chunks
+            .iter()
+            .filter_map(|chunk| match chunk {
+                Chunk::ToolCall(d) => Some((d.index, d.name.as_str(), d.arguments.as_str())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!((calls, failed), (vec![(0, "f", "{}"), (1, "g", "{}")], None));
+        assert!(
+            matches!(chunks.last(), Some(Chunk::End { finish_reason, .. }) if finish_reason == "tool_calls")
+        );
     }
 
     #[test]

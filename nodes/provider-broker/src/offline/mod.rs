@@ -5,17 +5,25 @@
 //! answer of it as degraded.
 //!
 //! A request for JSON is answered with the skeleton filled in that the last message may hold: a line that
-//! begins with [`SKELETON_PREFIX`] and goes on with a JSON object.
+//! begins with [`SKELETON_PREFIX`] and goes on with a JSON object; one for a JSON schema, with what that describes.
+//!
+//! It calls no tools: a call that must call one is refused, any other gets a text. It does not look at images.
 
+mod embedding;
 mod image;
 mod prompt;
+mod schema;
 mod skeleton;
 mod text;
 
 use crate::config::Adapter;
-use crate::provider::{Chunk, ChunkStream, Description, Provider, ProviderImage, ProviderText};
+use crate::provider::{
+    Chunk, ChunkStream, Description, Provider, ProviderEmbeddings, ProviderImage, ProviderText,
+};
 use async_trait::async_trait;
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, TextRequest, Usage};
+use callboard_domain::llm::{
+    EmbeddingRequest, Error, ErrorKind, ImageRequest, TextRequest, ToolChoice, Usage,
+};
 use futures::{StreamExt, stream};
 use prompt::Prompt;
 use std::time::Duration;
@@ -26,7 +34,8 @@ pub const SKELETON_PREFIX: &str = "JSON skeleton: ";
 const TEXT_MODEL: &str = "offline-template-1";
 const IMAGE_MODEL: &str = "offline-placeholder-1";
 
-/// The offline generator as a provider. It fails only for an image it cannot draw.
+/// The offline generator as a provider. It fails only for an image it cannot draw, for a schema it cannot follow, and
+/// where it must call a tool.
 #[derive(Debug)]
 pub struct Offline {
     name: String,
@@ -72,23 +81,38 @@ fn cut(text: &str, most: u32) -> (&str, bool) {
     (cut, cut.len() < text.trim_end().len())
 }
 
-fn generate(request: &TextRequest) -> ProviderText {
+fn generate(request: &TextRequest) -> Result<ProviderText, Error> {
+    let unsupported = |what: &str| Err(Error::new(ErrorKind::Unsupported, what));
+    if request.tool_choice.as_ref().is_some_and(ToolChoice::is_forced) {
+        return unsupported("the offline generator calls no tools, and this call must (tool_choice)");
+    }
     let prompt = Prompt::of(&request.messages);
     let mut finish_reason = "stop";
-    let text = if request.json {
+    let text = if let Some(schema) = &request.schema {
+        let Some(skeleton) = schema::skeleton(&schema.schema) else {
+            return unsupported(
+                "the offline generator cannot follow this schema: it describes no plain object",
+            );
+        };
+        skeleton::fill(&skeleton, &prompt)
+    } else if request.json {
         // Half a JSON object is of no use, so `max_tokens` does not hold here.
         skeleton::answer(&request.messages, &prompt)
     } else {
-        let whole = text::answer(&prompt);
+        let mut whole = text::answer(&prompt);
+        if let Some(at) = request.stop.iter().filter_map(|stop| whole.find(stop.as_str())).min() {
+            whole.truncate(at);
+        }
         let (text, was_cut) = request.max_tokens.map_or((whole.as_str(), false), |most| cut(&whole, most));
         if was_cut {
             finish_reason = "length";
         }
         text.to_owned()
     };
-    let input_tokens = request.messages.iter().map(|m| words(&m.content)).sum();
+    let input_tokens = request.messages.iter().map(|m| words(&m.content.text())).sum();
     let usage = Usage { input_tokens, output_tokens: words(&text) };
-    ProviderText { text, finish_reason: finish_reason.into(), model: TEXT_MODEL.into(), usage }
+    let finish_reason = finish_reason.into();
+    Ok(ProviderText { text, finish_reason, model: TEXT_MODEL.into(), usage, ..ProviderText::default() })
 }
 
 #[async_trait]
@@ -103,23 +127,29 @@ impl Provider for Offline {
             base_url: String::new(),
             text_model: TEXT_MODEL.into(),
             image_model: IMAGE_MODEL.into(),
+            embedding_model: embedding::MODEL.into(),
             has_key: false,
         }
     }
 
     async fn text(&self, request: &TextRequest) -> Result<ProviderText, Error> {
         self.think().await;
-        Ok(generate(request))
+        generate(request)
     }
 
     async fn text_stream(&self, request: &TextRequest) -> Result<ChunkStream, Error> {
         self.think().await;
-        let answer = generate(request);
+        let answer = generate(request)?;
         let pieces: Vec<_> =
             answer.text.split_inclusive(' ').map(|p| Ok(Chunk::Delta(p.to_owned()))).collect();
         let end =
             Chunk::End { usage: answer.usage, finish_reason: answer.finish_reason, model: answer.model };
         Ok(stream::iter(pieces).chain(stream::once(async { Ok(end) })).boxed())
+    }
+
+    async fn embed(&self, request: &EmbeddingRequest, _model: &str) -> Result<ProviderEmbeddings, Error> {
+        self.think().await;
+        Ok(embedding::embed(request))
     }
 
     async fn image(&self, request: &ImageRequest) -> Result<ProviderImage, Error> {

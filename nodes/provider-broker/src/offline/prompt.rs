@@ -126,9 +126,10 @@ impl Prompt {
         let mut seed = 0xcbf2_9ce4_8422_2325;
         for message in messages {
             seed = fnv(seed, &[message.role as u8]);
-            seed = fnv(seed, message.content.as_bytes());
+            seed = fnv(seed, message.content.text().as_bytes());
         }
-        let last = messages.iter().rev().find(|m| m.role == Role::User).map_or("", |m| m.content.as_str());
+        let last = messages.iter().rev().find(|m| m.role == Role::User).map(|m| m.content.text());
+        let last = last.as_deref().unwrap_or_default();
         let last = &last[..last.floor_char_boundary(LOOK_BYTES)];
         let told = last.find(SKELETON_PREFIX).map_or(last, |at| &last[..at]);
         let fields = fields(told);
@@ -173,7 +174,7 @@ impl Prompt {
     }
 }
 
-fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+pub(super) fn fnv(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

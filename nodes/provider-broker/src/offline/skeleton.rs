@@ -13,12 +13,15 @@ const FILL_VALUES: usize = 4_000;
 
 /// The JSON answer to a conversation.
 pub(super) fn answer(messages: &[Message], prompt: &Prompt) -> String {
-    let skeleton = messages.last().and_then(|m| find(&m.content));
-    let filled = match skeleton {
-        Some(skeleton) => Filler { prompt, bytes: FILL_BYTES, values: FILL_VALUES }.object("", &skeleton),
-        None => json!({"answer": text::answer(prompt), "offline": true}),
-    };
-    filled.to_string()
+    match messages.last().and_then(|m| find(&m.content.text())) {
+        Some(skeleton) => fill(&skeleton, prompt),
+        None => json!({"answer": text::answer(prompt), "offline": true}).to_string(),
+    }
+}
+
+/// A skeleton, filled in.
+pub(super) fn fill(skeleton: &Map<String, Value>, prompt: &Prompt) -> String {
+    Filler { prompt, bytes: FILL_BYTES, values: FILL_VALUES }.object("", skeleton).to_string()
 }
 
 /// The first object after the prefix, on the last line that begins with it.

@@ -22,6 +22,8 @@ fn kind_by_words(message: &str) -> Option<ErrorKind> {
         Some(ErrorKind::Overloaded)
     } else if message.starts_with("model ") && says("not found") {
         Some(ErrorKind::ModelNotFound)
+    } else if says("exceed") && says("context") {
+        Some(ErrorKind::ContextTooLong)
     } else {
         None
     }

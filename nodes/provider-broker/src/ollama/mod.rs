@@ -4,17 +4,19 @@
 //! its own kind and never a panic. It makes no images, and knows no idempotency: a call that is made again is a
 //! new one. A server on one's own machine wants no key; one behind a gateway may.
 
+mod embedding;
 mod error;
+mod message;
 mod request;
 mod response;
 mod stream;
 
 use crate::config::{Adapter, ProviderConfig};
 use crate::keys::Key;
-use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
-use crate::wire::{Auth, Client, Protocol, TEXT_BYTES, TextModel, no_images};
+use crate::provider::{ChunkStream, Description, Provider, ProviderEmbeddings, ProviderImage, ProviderText};
+use crate::wire::{Auth, Client, EMBEDDING_BYTES, Protocol, TEXT_BYTES, TextModel, no_images};
 use async_trait::async_trait;
-use callboard_domain::llm::{Error, ImageRequest, TextRequest};
+use callboard_domain::llm::{EmbeddingRequest, Error, ImageRequest, TextRequest};
 use std::sync::Arc;
 
 const PROTOCOL: Protocol =
@@ -27,6 +29,7 @@ pub(crate) struct Ollama {
     name: String,
     client: Client,
     text_model: TextModel,
+    embedding_model: String,
 }
 
 impl Ollama {
@@ -39,6 +42,7 @@ impl Ollama {
             name: config.name.clone(),
             client: Client::new(config.base_url(), key, PROTOCOL)?,
             text_model: TextModel::new(config.text_model.clone()),
+            embedding_model: config.embedding_model.clone().unwrap_or_default(),
         })
     }
 
@@ -68,6 +72,7 @@ impl Provider for Ollama {
             base_url: self.client.base_url().to_owned(),
             text_model: self.text_model.known(),
             image_model: String::new(),
+            embedding_model: self.embedding_model.clone(),
             has_key: self.client.has_key(),
         }
     }
@@ -75,7 +80,7 @@ impl Provider for Ollama {
     async fn text(&self, request: &TextRequest) -> Result<ProviderText, Error> {
         let answer = async {
             let model = self.model(request.model.as_ref()).await?;
-            let answer = self.client.post(PATH, &request::chat(request, &model, false), None).await?;
+            let answer = self.client.post(PATH, &request::chat(request, &model, false)?, None).await?;
             response::text(&self.client.read(answer, TEXT_BYTES).await?, &model)
         };
         answer.await.map_err(|e| self.client.clean(e))
@@ -84,7 +89,7 @@ impl Provider for Ollama {
     async fn text_stream(&self, request: &TextRequest) -> Result<ChunkStream, Error> {
         let stream = async {
             let model = self.model(request.model.as_ref()).await?;
-            let answer = self.client.post(PATH, &request::chat(request, &model, true), None).await?;
+            let answer = self.client.post(PATH, &request::chat(request, &model, true)?, None).await?;
             self.client.chunks::<stream::Chat>(answer, model, response::text).await
         };
         stream.await.map_err(|e| self.client.clean(e))
@@ -92,5 +97,24 @@ impl Provider for Ollama {
 
     async fn image(&self, _request: &ImageRequest) -> Result<ProviderImage, Error> {
         Err(no_images())
+    }
+
+    async fn embed(&self, request: &EmbeddingRequest, model: &str) -> Result<ProviderEmbeddings, Error> {
+        let embeddings = async {
+            let answer = self.client.post("api/embed", &embedding::body(request, model), None).await?;
+            embedding::read(&self.client.read(answer, EMBEDDING_BYTES).await?, model)
+        };
+        embeddings.await.map_err(|e| self.client.clean(e))
+    }
+}
+
+/// Its parsers, for whoever tries any bytes on them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) const fn parsers() -> crate::fuzz::Parsers {
+    crate::fuzz::Parsers {
+        text: response::text,
+        others: &[|body| response::models(body).is_ok()],
+        refusal: PROTOCOL.refusal,
+        stream: crate::wire::read_parts::<stream::Chat>,
     }
 }

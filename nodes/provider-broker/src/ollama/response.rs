@@ -2,9 +2,10 @@
 
 use super::error::in_document;
 use crate::provider::ProviderText;
-use crate::wire::{count, document, some_text};
-use callboard_domain::llm::{Error, ErrorKind, Usage};
+use crate::wire::{count, document, whole};
+use callboard_domain::llm::{Error, ErrorKind, ToolCall, Usage};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Line {
@@ -26,6 +27,33 @@ pub(super) struct Line {
 struct Message {
     #[serde(default)]
     content: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<Call>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Call {
+    #[serde(default)]
+    id: Option<String>,
+    function: Called,
+}
+
+#[derive(Debug, Deserialize)]
+struct Called {
+    name: String,
+    #[serde(default)]
+    arguments: Option<Map<String, Value>>,
+}
+
+impl From<Call> for ToolCall {
+    fn from(call: Call) -> Self {
+        Self {
+            id: call.id.unwrap_or_default(),
+            name: call.function.name,
+            arguments: Value::Object(call.function.arguments.unwrap_or_default()).to_string(),
+            signature: None,
+        }
+    }
 }
 
 impl Line {
@@ -37,9 +65,11 @@ impl Line {
         document(data, "the answer is none of a chat", in_document)
     }
 
-    /// Its text, if it has a message.
-    pub(super) fn text(&mut self) -> Option<String> {
-        self.message.take().map(|message| message.content.unwrap_or_default())
+    /// What it says, if it has a message: its text, and the tools that it calls.
+    pub(super) fn said(&mut self) -> Option<(String, Vec<ToolCall>)> {
+        let message = self.message.take()?;
+        let calls = message.tool_calls.into_iter().flatten().map(ToolCall::from).collect();
+        Some((message.content.unwrap_or_default(), calls))
     }
 
     /// Why the model stopped: `stop`, `length`. Old servers do not say.
@@ -56,15 +86,14 @@ impl Line {
 pub(super) fn text(body: &[u8], model: &str) -> Result<ProviderText, Error> {
     let malformed = |message: &str| Error::new(ErrorKind::MalformedAnswer, message);
     let mut line = Line::read(body)?;
-    let text = line.text().ok_or_else(|| malformed("the answer has no message"))?;
+    let (text, tool_calls) = line.said().ok_or_else(|| malformed("the answer has no message"))?;
     if !line.done {
         return Err(malformed("the answer is not done"));
     }
     let finish_reason = line.finish_reason();
-    some_text(text.is_empty(), &finish_reason)?;
     let usage = line.usage();
     let model = line.model.filter(|m| !m.is_empty()).unwrap_or_else(|| model.to_owned());
-    Ok(ProviderText { text, finish_reason, model, usage })
+    whole(ProviderText { text, tool_calls, finish_reason, model, usage })
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,11 +125,26 @@ mod tests {
         let body = r#"{"model":"m-2","created_at":"x","message":{"role":"assistant","content":"hi","thinking":"hm"},
             "done_reason":"length","done":true,"total_duration":1,"prompt_eval_count":3,"eval_count":4,"y":{}}"#;
         let usage = Usage { input_tokens: 3, output_tokens: 4 };
-        let expected =
-            ProviderText { text: "hi".into(), finish_reason: "length".into(), model: "m-2".into(), usage };
+        let expected = ProviderText {
+            text: "hi".into(),
+            finish_reason: "length".into(),
+            model: "m-2".into(),
+            usage,
+            ..ProviderText::default()
+        };
         assert_eq!(text(body.as_bytes(), "m").unwrap(), expected);
         let least = text(br#"{"message":{"content":"a"},"done":true}"#, "m").unwrap();
         assert_eq!((least.model.as_str(), least.finish_reason.as_str()), ("m", "stop"));
+    }
+
+    #[test]
+    fn tools_that_are_called_are_an_answer() {
+        let body = r#"{"message":{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{"a":1}}},
+            {"id":"c2","function":{"index":1,"name":"g"}}]},"done_reason":"stop","done":true}"#;
+        let answer = text(body.as_bytes(), "m").unwrap();
+        let calls: Vec<_> = answer.tool_calls.iter().map(|c| (&*c.id, &*c.name, &*c.arguments)).collect();
+        assert_eq!(calls, [("", "f", r#"{"a":1}"#), ("c2", "g", "{}")]);
+        assert_eq!(answer.finish_reason, "tool_calls");
     }
 
     #[test]

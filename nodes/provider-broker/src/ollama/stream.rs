@@ -13,7 +13,11 @@ impl Dialect for Chat {
 
     fn event(&mut self, data: &[u8], answer: &mut Answer) -> Result<(), Error> {
         let mut line = Line::read(data)?;
-        answer.text(line.text().unwrap_or_default())?;
+        let (text, calls) = line.said().unwrap_or_default();
+        answer.text(text)?;
+        for call in calls {
+            answer.call(call)?;
+        }
         if !line.done {
             return Ok(());
         }

@@ -48,6 +48,16 @@ impl Fault {
 
     /// What its words say, whatever the status.
     fn kind_by_name(&self) -> Option<ErrorKind> {
+        // Servers other than OpenAI's have no name for it, but its words.
+        let too_long = self.message.contains("maximum context length");
+        let named = self.name_as_kind();
+        if too_long && matches!(named, None | Some(ErrorKind::InvalidRequest)) {
+            return Some(ErrorKind::ContextTooLong);
+        }
+        named
+    }
+
+    fn name_as_kind(&self) -> Option<ErrorKind> {
         [&self.code, &self.kind].into_iter().find_map(|name| match name.as_str() {
             "insufficient_quota"
             | "quota_exceeded"
@@ -62,7 +72,9 @@ impl Fault {
                 Some(ErrorKind::ContentFiltered)
             }
             "model_not_found" => Some(ErrorKind::ModelNotFound),
-            "context_length_exceeded" | "string_above_max_length" => Some(ErrorKind::InvalidRequest),
+            // The second is of llama.cpp.
+            "context_length_exceeded" | "exceed_context_size_error" => Some(ErrorKind::ContextTooLong),
+            "string_above_max_length" => Some(ErrorKind::InvalidRequest),
             "invalid_api_key" | "authentication_error" | "permission_error" => {
                 Some(ErrorKind::Authentication)
             }
@@ -138,7 +150,8 @@ mod tests {
             (403, error("unsupported_country_region_territory", ""), Authentication),
             (403, error("insufficient_quota", ""), QuotaExceeded),
             (400, error("content_filter", ""), ContentFiltered),
-            (400, error("context_length_exceeded", "invalid_request_error"), InvalidRequest),
+            (400, error("context_length_exceeded", "invalid_request_error"), ContextTooLong),
+            (400, r#"{"error":{"message":"This model's maximum context length is 8 tokens","type":"BadRequestError","code":400}}"#.into(), ContextTooLong),
             (400, r#"{"error":"something"}"#.into(), InvalidRequest),
             (404, error("model_not_found", "invalid_request_error"), ModelNotFound),
             (404, r#"{"detail":"Not Found"}"#.into(), InvalidRequest),

@@ -4,16 +4,18 @@
 //! error of its own kind and never a panic, and every answer has a limit in bytes.
 
 mod error;
+mod message;
 mod request;
 mod response;
 mod stream;
+mod tools;
 
 use crate::config::{Adapter, ProviderConfig};
 use crate::keys::Key;
-use crate::provider::{ChunkStream, Description, Provider, ProviderImage, ProviderText};
-use crate::wire::{Auth, Client, IMAGE_BYTES, Protocol, TEXT_BYTES, TextModel, no_images};
+use crate::provider::{ChunkStream, Description, Provider, ProviderEmbeddings, ProviderImage, ProviderText};
+use crate::wire::{Auth, Client, EMBEDDING_BYTES, IMAGE_BYTES, Protocol, TEXT_BYTES, TextModel, no_images};
 use async_trait::async_trait;
-use callboard_domain::llm::{Error, ImageRequest, TextRequest};
+use callboard_domain::llm::{EmbeddingRequest, Error, ImageRequest, TextRequest};
 use std::sync::Arc;
 
 const PROTOCOL: Protocol = Protocol {
@@ -30,6 +32,7 @@ pub(crate) struct OpenAi {
     client: Client,
     text_model: TextModel,
     image_model: Option<String>,
+    embedding_model: Option<String>,
 }
 
 impl OpenAi {
@@ -43,6 +46,7 @@ impl OpenAi {
             client: Client::new(config.base_url(), key, PROTOCOL)?,
             text_model: TextModel::new(config.text_model.clone()),
             image_model: config.image_model.clone(),
+            embedding_model: config.embedding_model.clone(),
         })
     }
 
@@ -72,6 +76,7 @@ impl Provider for OpenAi {
             base_url: self.client.base_url().to_owned(),
             text_model: self.text_model.known(),
             image_model: self.image_model.clone().unwrap_or_default(),
+            embedding_model: self.embedding_model.clone().unwrap_or_default(),
             has_key: self.client.has_key(),
         }
     }
@@ -79,7 +84,7 @@ impl Provider for OpenAi {
     async fn text(&self, request: &TextRequest) -> Result<ProviderText, Error> {
         let answer = async {
             let model = self.model(request.model.as_ref()).await?;
-            let body = request::chat(request, &model, false);
+            let body = request::chat(request, &model, false)?;
             let answer =
                 self.client.post("chat/completions", &body, request.idempotency_key.as_deref()).await?;
             response::text(&self.client.read(answer, TEXT_BYTES).await?, &model)
@@ -90,7 +95,7 @@ impl Provider for OpenAi {
     async fn text_stream(&self, request: &TextRequest) -> Result<ChunkStream, Error> {
         let stream = async {
             let model = self.model(request.model.as_ref()).await?;
-            let body = request::chat(request, &model, true);
+            let body = request::chat(request, &model, true)?;
             let answer =
                 self.client.post("chat/completions", &body, request.idempotency_key.as_deref()).await?;
             self.client.chunks::<stream::Chunks>(answer, model, response::text).await
@@ -109,5 +114,25 @@ impl Provider for OpenAi {
             response::image(&self.client.read(answer, IMAGE_BYTES).await?, model)
         };
         image.await.map_err(|e| self.client.clean(e))
+    }
+
+    async fn embed(&self, request: &EmbeddingRequest, model: &str) -> Result<ProviderEmbeddings, Error> {
+        let embeddings = async {
+            let body = request::embeddings(request, model);
+            let answer = self.client.post("embeddings", &body, request.idempotency_key.as_deref()).await?;
+            response::embeddings(&self.client.read(answer, EMBEDDING_BYTES).await?, model)
+        };
+        embeddings.await.map_err(|e| self.client.clean(e))
+    }
+}
+
+/// Its parsers, for whoever tries any bytes on them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) const fn parsers() -> crate::fuzz::Parsers {
+    crate::fuzz::Parsers {
+        text: response::text,
+        others: &[|body| response::image(body, "m").is_ok(), |body| response::models(body).is_ok()],
+        refusal: PROTOCOL.refusal,
+        stream: crate::wire::read_parts::<stream::Chunks>,
     }
 }

@@ -1,7 +1,8 @@
 //! What is sent.
 
-use crate::wire::json_hint;
-use callboard_domain::llm::{ImageRequest, Role, TextRequest};
+use super::message::{Message, messages};
+use super::tools::{Choice, Format, Tool, choice, format, tools};
+use callboard_domain::llm::{EmbeddingRequest, Error, ImageRequest, TextRequest};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -15,23 +16,27 @@ pub(super) struct Chat<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    response_format: Option<Format>,
+    top_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence_penalty: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frequency_penalty: Option<f32>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    stop: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<Format<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<Choice<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parallel_tool_calls: Option<bool>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
-}
-
-#[derive(Debug, Serialize)]
-struct Message<'a> {
-    role: &'static str,
-    content: &'a str,
-}
-
-#[derive(Debug, Serialize)]
-struct Format {
-    #[serde(rename = "type")]
-    kind: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,37 +45,52 @@ struct StreamOptions {
 }
 
 /// The body of a chat completion.
-pub(super) fn chat<'a>(request: &'a TextRequest, model: &'a str, stream: bool) -> Chat<'a> {
-    let role = |role| match role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-    };
-    let mut messages: Vec<_> =
-        request.messages.iter().map(|m| Message { role: role(m.role), content: &m.content }).collect();
-    // The API refuses its JSON mode if no message asks for JSON.
-    if let Some(content) = json_hint(request) {
-        messages.insert(0, Message { role: "system", content });
-    }
+///
+/// # Errors
+/// If a schema is no JSON.
+pub(super) fn chat<'a>(request: &'a TextRequest, model: &'a str, stream: bool) -> Result<Chat<'a>, Error> {
     let reasoning = is_reasoning(model);
-    Chat {
+    let has_tools = !request.tools.is_empty();
+    Ok(Chat {
         model,
-        messages,
+        messages: messages(request),
         // Servers other than OpenAI's know only the old name; its reasoning models know only the new one.
         max_tokens: request.max_tokens.filter(|_| !reasoning),
         max_completion_tokens: request.max_tokens.filter(|_| reasoning),
-        // Reasoning models refuse it.
+        // Reasoning models refuse these.
         temperature: request.temperature.filter(|_| !reasoning),
-        response_format: request.json.then_some(Format { kind: "json_object" }),
+        top_p: request.top_p.filter(|_| !reasoning),
+        presence_penalty: request.presence_penalty.filter(|_| !reasoning),
+        frequency_penalty: request.frequency_penalty.filter(|_| !reasoning),
+        seed: request.seed,
+        stop: &request.stop,
+        response_format: format(request)?,
+        tools: tools(request)?,
+        // Refused where there are no tools.
+        tool_choice: request.tool_choice.as_ref().filter(|_| has_tools).map(choice),
+        parallel_tool_calls: request.parallel_tool_calls.filter(|_| has_tools),
         stream,
         stream_options: stream.then_some(StreamOptions { include_usage: true }),
-    }
+    })
 }
 
 fn is_reasoning(model: &str) -> bool {
     ["o1", "o3", "o4", "gpt-5"].iter().any(|family| {
         model.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.']))
     })
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Embeddings<'a> {
+    model: &'a str,
+    input: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<u32>,
+}
+
+/// The body of a call for embeddings. They come as numbers: not every server knows base64.
+pub(super) fn embeddings<'a>(request: &'a EmbeddingRequest, model: &'a str) -> Embeddings<'a> {
+    Embeddings { model, input: &request.inputs, dimensions: request.dimensions }
 }
 
 #[derive(Debug, Serialize)]
@@ -134,12 +154,12 @@ mod tests {
     fn a_request_has_only_what_was_asked_for() {
         let request = TextRequest::prompt("hi").system("be brief");
         assert_eq!(
-            json!(chat(&request, "m", false)),
+            json!(chat(&request, "m", false).unwrap()),
             json!({"model": "m", "messages": [
                 {"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]})
         );
         let request = TextRequest { json: true, max_tokens: Some(5), temperature: Some(0.5), ..request };
-        let body = json!(chat(&request, "m", true));
+        let body = json!(chat(&request, "m", true).unwrap());
         assert_eq!(body["messages"].as_array().unwrap().len(), 3);
         assert_eq!(body["response_format"], json!({"type": "json_object"}));
         assert_eq!((&body["max_tokens"], &body["temperature"]), (&json!(5), &json!(0.5)));
@@ -153,7 +173,7 @@ mod tests {
     fn reasoning_models_get_their_own_fields() {
         let request =
             TextRequest { max_tokens: Some(5), temperature: Some(0.5), ..TextRequest::prompt("hi") };
-        let body = json!(chat(&request, "o3-mini", false));
+        let body = json!(chat(&request, "o3-mini", false).unwrap());
         assert_eq!(
             (&body["max_completion_tokens"], body.get("max_tokens"), body.get("temperature")),
             (&json!(5), None, None)

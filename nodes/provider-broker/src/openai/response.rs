@@ -1,8 +1,9 @@
 //! What comes back in one piece.
 
 use super::error::in_document;
-use crate::provider::{ProviderImage, ProviderText};
-use crate::wire::{count, document, malformed};
+use super::tools::Called;
+use crate::provider::{ProviderEmbeddings, ProviderImage, ProviderText};
+use crate::wire::{count, document, malformed, whole};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use callboard_domain::llm::{Error, ErrorKind, Usage};
@@ -30,6 +31,8 @@ struct Message {
     content: Option<Content>,
     #[serde(default)]
     refusal: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<Called>>,
 }
 
 /// The text of a message: some servers send it in parts.
@@ -76,17 +79,29 @@ pub(super) fn text(body: &[u8], model: &str) -> Result<ProviderText, Error> {
         return Err(not_understood("the answer has no choices", body));
     };
     check_refusal(message.refusal.as_deref(), finish_reason.as_deref())?;
+    let tool_calls: Vec<_> = message
+        .tool_calls
+        .into_iter()
+        .flatten()
+        .map(Called::into_call)
+        .filter(|c| !c.name.is_empty())
+        .collect();
     let text = match message.content {
         Some(Content::Text(text)) => text,
         Some(Content::Parts(parts)) => parts.into_iter().map(|p| p.text).collect(),
-        None => return Err(malformed("the answer has no content", body)),
+        None if tool_calls.is_empty() => return Err(malformed("the answer has no content", body)),
+        None => String::new(),
     };
-    Ok(ProviderText {
+    // An empty text has been an answer here: a model may end at once.
+    let silent = text.is_empty() && tool_calls.is_empty();
+    let answer = ProviderText {
         text,
+        tool_calls,
         finish_reason: finish_reason.unwrap_or_else(|| "stop".into()),
         model: completion.model.filter(|m| !m.is_empty()).unwrap_or_else(|| model.to_owned()),
         usage: completion.usage.unwrap_or_default().into(),
-    })
+    };
+    if silent { Ok(answer) } else { whole(answer) }
 }
 
 /// Whether the content was refused, by the model or by a filter.
@@ -146,6 +161,58 @@ fn media_type(data: &[u8]) -> Option<&'static str> {
 }
 
 #[derive(Debug, Deserialize)]
+struct Embeddings {
+    data: Vec<Embedding>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    usage: Option<Tokens>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Embedding {
+    #[serde(default)]
+    index: Option<usize>,
+    embedding: Numbers,
+}
+
+/// The numbers of a vector; some servers send them in base64 unasked.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Numbers {
+    Plain(Vec<f32>),
+    Base64(String),
+}
+
+/// The vectors of a call for embeddings, one for each text.
+pub(super) fn embeddings(body: &[u8], model: &str) -> Result<ProviderEmbeddings, Error> {
+    let bad = |what: &str| Error::new(ErrorKind::MalformedAnswer, what);
+    let mut answer: Embeddings = serde_json::from_slice(body)
+        .map_err(|e| not_understood(&format!("the answer holds no embeddings ({e})"), body))?;
+    // Each says its place; they come in order as a rule.
+    answer.data.sort_by_key(|embedding| embedding.index);
+    let mut vectors = Vec::with_capacity(answer.data.len());
+    for Embedding { embedding, .. } in answer.data {
+        vectors.push(match embedding {
+            Numbers::Plain(numbers) => numbers,
+            Numbers::Base64(text) => {
+                let bytes = STANDARD.decode(text).map_err(|_| bad("an embedding is no base64"))?;
+                let (numbers, rest) = bytes.as_chunks::<4>();
+                if !rest.is_empty() {
+                    return Err(bad("an embedding is cut"));
+                }
+                numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()
+            }
+        });
+    }
+    Ok(ProviderEmbeddings {
+        vectors,
+        model: answer.model.filter(|m| !m.is_empty()).unwrap_or_else(|| model.to_owned()),
+        usage: answer.usage.unwrap_or_default().into(),
+    })
+}
+
+#[derive(Debug, Deserialize)]
 struct Models {
     data: Vec<Model>,
 }
@@ -177,7 +244,13 @@ mod tests {
         let usage = Usage { input_tokens: 3, output_tokens: 0 };
         assert_eq!(
             answer,
-            ProviderText { text: "hi".into(), finish_reason: "length".into(), model: "m-2".into(), usage }
+            ProviderText {
+                text: "hi".into(),
+                finish_reason: "length".into(),
+                model: "m-2".into(),
+                usage,
+                ..ProviderText::default()
+            }
         );
         let parts =
             r#"{"choices":[{"message":{"content":[{"type":"text","text":"a"},{"type":"x"},{"text":"b"}]}}]}"#;
@@ -203,6 +276,45 @@ mod tests {
         assert_eq!(kind(refused), ErrorKind::ContentFiltered);
         let filtered = r#"{"choices":[{"message":{"content":"half"},"finish_reason":"content_filter"}]}"#;
         assert_eq!(kind(filtered), ErrorKind::ContentFiltered);
+    }
+
+    #[test]
+    fn tools_that_are_called_are_an_answer() {
+        let call = |arguments: &str| {
+            format!(r#"{{"id":"c1","type":"function","function":{{"name":"f","arguments":{arguments}}}}}"#)
+        };
+        let answer = |calls: &str| {
+            let body = format!(
+                r#"{{"choices":[{{"message":{{"content":null,"tool_calls":[{calls}]}},"finish_reason":"stop"}}]}}"#
+            );
+            text(body.as_bytes(), "m").unwrap()
+        };
+        let answer = answer(&[call(r#""{\"a\": 1}""#), call("{\"a\":1}"), call("\"\"")].join(","));
+        let arguments: Vec<_> = answer.tool_calls.iter().map(|call| call.arguments.as_str()).collect();
+        assert_eq!(arguments, [r#"{"a": 1}"#, r#"{"a":1}"#, "{}"]);
+        assert_eq!((answer.text.as_str(), answer.finish_reason.as_str()), ("", "tool_calls"));
+        assert_eq!((answer.tool_calls[0].id.as_str(), answer.tool_calls[0].name.as_str()), ("c1", "f"));
+    }
+
+    #[test]
+    fn embeddings_are_read_in_their_order_in_either_form() {
+        let body = r#"{"data":[{"index":1,"embedding":"AACAPwAAAMA="},{"index":0,"embedding":[0.5,1]}],"model":"e-2",
+            "usage":{"prompt_tokens":3,"total_tokens":3}}"#;
+        let answer = embeddings(body.as_bytes(), "e").unwrap();
+        assert_eq!(answer.vectors, [[0.5, 1.0], [1.0, -2.0]]);
+        assert_eq!((answer.model.as_str(), answer.usage.input_tokens), ("e-2", 3));
+        for wrong in [
+            "{}",
+            r#"{"data":[{}]}"#,
+            r#"{"data":[{"embedding":"AA=="}]}"#,
+            r#"{"data":[{"embedding":"?"}]}"#,
+        ] {
+            assert_eq!(
+                embeddings(wrong.as_bytes(), "e").unwrap_err().kind,
+                ErrorKind::MalformedAnswer,
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@
 
 use super::error::in_document;
 use super::response::{Tokens, check_refusal};
+use super::tools::Called;
 use crate::wire::{Answer, Dialect, Events, document};
-use callboard_domain::llm::Error;
+use callboard_domain::llm::{Error, ToolCall};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -32,11 +33,40 @@ struct Delta {
     content: Option<String>,
     #[serde(default)]
     refusal: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<Called>>,
 }
 
 /// How OpenAI streams.
 #[derive(Debug, Default)]
-pub(super) struct Chunks;
+pub(super) struct Chunks {
+    /// The tools that are called, by the index and the id that the server gives them.
+    calls: Vec<(u64, String)>,
+}
+
+impl Chunks {
+    /// Takes a piece of a call. It belongs to the last one of its index; some servers give all calls the same index, or
+    /// none, and tell them apart by their ids.
+    fn call(&mut self, piece: Called, answer: &mut Answer) -> Result<(), Error> {
+        let index = piece.index;
+        let call = piece.into_call();
+        let known = |(at, id): &(u64, String)| {
+            let of_index = index.is_none_or(|index| index == *at);
+            of_index && (call.id.is_empty() || call.id == *id)
+        };
+        // A name begins a call, but for servers that repeat it, with the id, on each piece.
+        let begins = !call.name.is_empty() && call.id.is_empty() && index.is_none();
+        if !begins && let Some(at) = self.calls.iter().rposition(known) {
+            return answer.arguments(u32::try_from(at).unwrap_or(u32::MAX), call.arguments);
+        }
+        let ToolCall { id, name, .. } = &call;
+        if name.is_empty() {
+            return Ok(());
+        }
+        self.calls.push((index.unwrap_or(self.calls.len() as u64), id.clone()));
+        answer.call(call).map(drop)
+    }
+}
 
 impl Dialect for Chunks {
     type Framing = Events;
@@ -57,6 +87,9 @@ impl Dialect for Chunks {
         };
         let delta = choice.delta.unwrap_or_default();
         answer.text(delta.content.unwrap_or_default())?;
+        for piece in delta.tool_calls.into_iter().flatten() {
+            self.call(piece, answer)?;
+        }
         check_refusal(delta.refusal.as_deref(), choice.finish_reason.as_deref())?;
         answer.finish_reason = choice.finish_reason.or_else(|| answer.finish_reason.take());
         Ok(())
@@ -101,6 +134,49 @@ mod tests {
             read(format!("{HELLO}{FINISH}").as_bytes()),
             (vec![hi, end(Usage::default(), "m-2")], None)
         );
+    }
+
+    /// The calls of a stream as `index id name arguments`, and why the model stopped.
+    fn calls(pieces: &[&str]) -> (Vec<String>, String) {
+        let events = pieces
+            .iter()
+            .map(|piece| format!("data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{piece}]}}}}]}}\n\n"));
+        let stream: String = events.chain([FINISH.to_owned()]).collect();
+        let (chunks, failed) = read(stream.as_bytes());
+        assert_eq!(failed, None);
+        let mut calls = Vec::new();
+        let mut reason = String::new();
+        for chunk in chunks {
+            match chunk {
+                Chunk::ToolCall(d) => calls.push(format!("{} {} {} {}", d.index, d.id, d.name, d.arguments)),
+                Chunk::End { finish_reason, .. } => reason = finish_reason,
+                Chunk::Delta(text) => panic!("{text}"),
+            }
+        }
+        (calls, reason)
+    }
+
+    #[test]
+    fn pieces_of_calls_are_put_to_their_calls() {
+        let own = [
+            r#"{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":""}}"#,
+            r#"{"index":0,"function":{"arguments":"{\"x\""}}"#,
+            r#"{"index":0,"function":{"arguments":":1}"}}"#,
+            r#"{"index":1,"id":"b","function":{"name":"g","arguments":""}}"#,
+        ];
+        // The last one has no arguments: it gets empty ones, for its caller will parse them.
+        let expected = ["0 a f ", "0   {\"x\"", "0   :1}", "1 b g ", "1   {}"].map(str::to_owned).to_vec();
+        assert_eq!(calls(&own), (expected, "tool_calls".into()));
+        // All with the same index, or without any.
+        let one = r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#;
+        let other = r#"{"index":0,"id":"b","function":{"name":"f","arguments":"{}"}}"#;
+        assert_eq!(calls(&[one, other]).0, ["0 a f {}", "1 b f {}"]);
+        let none = [r#"{"function":{"name":"f","arguments":"{"}}"#, r#"{"function":{"arguments":"}"}}"#];
+        assert_eq!(calls(&none).0, ["0  f {", "0   }"]);
+        // With the id on each piece, and a piece of a call that never began.
+        let again =
+            [one, r#"{"index":0,"id":"a","function":{"name":"f","arguments":" "}}"#, r#"{"index":7}"#];
+        assert_eq!(calls(&again).0, ["0 a f {}", "0    "]);
     }
 
     #[test]

@@ -1,23 +1,23 @@
 //! Trying candidates until one answers.
 
+use super::course::Course;
 use super::failures::{Failures, Obstacle};
 use super::spans::{Operation, failed, over};
 use super::turn::{NoTurn, Tried, Turn};
 use super::{Candidate, Candidates, Limits, Router};
+use crate::accounts::{Bill, DEFAULT_NAMESPACE};
 use crate::admission::Debit;
 use crate::breaker::{Outcome, Permit, tells_of_key};
 use crate::keys::{InFlight, Keys, Sending};
 use crate::provider::Provider;
 use callboard_domain::limits;
-use callboard_domain::llm::{Error, ErrorKind, ProviderAttempt, Summary, Usage};
+use callboard_domain::llm::{Cost, Error, ErrorKind, ProviderAttempt, Summary, Usage};
 use callboard_ports::trace::Span;
+use callboard_runtime::mesh;
 use futures::future::BoxFuture;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// The most time that is kept back for a local provider at the end of the line, so that a provider that
-/// hangs does not take the call's last resort with it. No call is made again for less, either.
-const RESERVE: Duration = Duration::from_secs(1);
 /// How often a key is looked for again that was in the way of a call, and was not when one looked why.
 const RACES: u32 = 8;
 
@@ -38,14 +38,22 @@ pub(super) struct Won<T> {
     _place: InFlight,
     /// Of the limits, until it is known what the call took.
     debit: Option<Debit>,
+    /// Of quotas and budgets; the same.
+    pub(super) bill: Bill,
+    cost: Option<Cost>,
+    usage_estimated: bool,
 }
 
 impl<T> Won<T> {
-    /// What the call took counts against the limits.
-    pub(super) async fn settle(&mut self, usage: Usage) {
+    /// What the call took counts against the limits, the quotas and the budget: of this model, and so many bytes of text.
+    /// Answers the tokens, estimated if the provider counted none.
+    pub(super) async fn settle(&mut self, model: &str, usage: Usage, bytes: usize) -> Usage {
+        let taken = self.bill.answered(model, usage, bytes);
+        (self.cost, self.usage_estimated) = (taken.cost, taken.estimated);
         if let Some(debit) = self.debit.take() {
-            debit.settle(usage).await;
+            debit.settle(taken.usage).await;
         }
+        taken.usage
     }
 
     pub(super) fn attempt(&self, model: &str, error: Option<(ErrorKind, String)>) -> ProviderAttempt {
@@ -95,6 +103,8 @@ impl<T> Won<T> {
             usage,
             attempts,
             degraded: self.degraded,
+            cost: self.cost,
+            usage_estimated: self.usage_estimated,
             ..Summary::default()
         };
         (self.value, summary)
@@ -106,28 +116,6 @@ pub(super) fn outcome(error: &Error, blameless: bool) -> Outcome {
     match blameless {
         true => Outcome::Unknown,
         false => Outcome::Failure { kind: error.kind, wait: error.retry_after },
-    }
-}
-
-/// What a call has left, and what became of it so far.
-struct Course {
-    operation: Operation,
-    limits: Limits,
-    deadline: Instant,
-    /// How many tokens it will take, as far as can be told.
-    estimate: u32,
-    failures: Failures,
-    pipeline: Span,
-}
-
-impl Course {
-    fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    /// The time that is kept back; a tenth of what the call has at most.
-    fn reserve(&self) -> Duration {
-        RESERVE.min(self.limits.total / 10)
     }
 }
 
@@ -157,6 +145,12 @@ enum After {
 }
 
 impl Router {
+    /// Opens the bill of a call.
+    fn bill(&self, namespace: &str, candidates: &Candidates) -> Result<Bill, Error> {
+        let list = candidates.list.iter().map(|c| (c.index, c.model.as_str(), c.local()));
+        self.accounts.open(namespace, list, candidates.expected, candidates.images)
+    }
+
     /// Tries the candidates until one answers.
     pub(super) async fn attempt_all<'a, T>(
         &'a self,
@@ -165,13 +159,19 @@ impl Router {
         limits: Limits,
         call: impl Fn(&'a dyn Provider) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<Won<T>, Error> {
+        let mut pipeline = self.begin(operation);
+        let namespace = Some(mesh::current().namespace).filter(|name| !name.is_empty());
+        let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let bill = self.bill(&namespace, &candidates).inspect_err(|error| failed(&mut pipeline, error))?;
         let mut course = Course {
             operation,
             limits,
+            namespace,
+            bill: Some(bill),
             deadline: Instant::now() + limits.total.min(limits::TIMEOUT),
             estimate: candidates.estimate,
             failures: Failures::new(self.providers.len() - candidates.off, candidates.off, candidates.pinned),
-            pipeline: self.begin(operation),
+            pipeline,
         };
         let mut rest = candidates.list.into_iter();
         while let Some(candidate) = rest.next() {
@@ -234,7 +234,11 @@ impl Router {
                     over(&mut open, key);
                     let degraded = course.failures.degraded(&candidate);
                     let failed = std::mem::take(&mut course.failures.attempts);
+                    let Some(bill) = course.bill.take() else { return Err(Lost::Over) };
                     return Ok(Won {
+                        bill,
+                        cost: None,
+                        usage_estimated: false,
                         value,
                         candidate,
                         key: key.id().to_owned(),
@@ -255,6 +259,7 @@ impl Router {
             let cut_short = error.kind == ErrorKind::Timeout && budget < limits.attempt / 2;
             let renewed = self.renewed(&candidate, place_of_key, version, &error, &mut tried).await;
             permit.settle(outcome(&error, cut_short));
+            course.bill.as_mut().into_iter().for_each(|bill| bill.failed(error.kind));
             debit.failed(error.kind).await;
             self.health.failure(candidate.index, error.kind);
             let after =
@@ -352,23 +357,31 @@ impl Router {
                 }
             };
             let (key, model) = (ring.key(turn.key), &candidate.model);
-            let debit = match self.admission.admit(&candidate.name, key.id(), model, course.estimate).await {
-                Ok(debit) => debit,
-                // Dropped, the permit of the breaker is somebody else's.
-                Err(reached) => {
-                    course.failures.limited(candidate, key, reached);
-                    if !self.admission.tells_keys_apart(&candidate.name) {
-                        return None;
+            // Dropped, the permit of the breaker is somebody else's.
+            if let Err(spent) = course.charge(candidate) {
+                course.failures.limited(candidate, key, spent);
+                return None;
+            }
+            let Course { namespace, estimate, .. } = &*course;
+            let debit =
+                match self.admission.admit(namespace, &candidate.name, key.id(), model, *estimate).await {
+                    Ok(debit) => debit,
+                    Err(reached) => {
+                        course.uncharge();
+                        course.failures.limited(candidate, key, reached);
+                        if !self.admission.tells_keys_apart(&candidate.name) {
+                            return None;
+                        }
+                        tried.out.add(turn.key);
+                        continue;
                     }
-                    tried.out.add(turn.key);
-                    continue;
-                }
-            };
+                };
             // Last, so that it is sent in the order in which it is counted.
             match key.send(model, course.estimate, Instant::now()) {
                 Ok(sending) => return Some(Ready { turn, debit, sending }),
                 Err(spent) => {
                     debit.unused().await;
+                    course.uncharge();
                     course.failures.obstacle(candidate, key, Obstacle::Spent(spent));
                     tried.out.add(turn.key);
                 }

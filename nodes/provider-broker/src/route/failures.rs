@@ -87,11 +87,7 @@ impl Failures {
             message = error.message,
             "provider failed"
         );
-        let for_the_call = matches!(
-            error.kind,
-            ErrorKind::InvalidRequest | ErrorKind::ModelNotFound | ErrorKind::ContentFiltered
-        );
-        if !blameless && !for_the_call {
+        if !blameless && !error.kind.is_of_the_call() {
             self.down.insert(candidate.index);
         }
         self.push(candidate, key, duration, error);

@@ -7,6 +7,9 @@
 //! anybody else is more likely to answer, and asking a provider again that has too much to do makes it worse.
 
 mod attempt;
+mod calls;
+mod course;
+mod embed;
 mod failures;
 mod retry;
 mod spans;
@@ -20,19 +23,24 @@ pub(crate) use retry::Counts as RetryCounts;
 pub use stream::{Piece, PieceStream};
 pub use switches::{SwitchState, Switched};
 
+use crate::accounts::Accounts;
 use crate::admission::{self, Admission};
 use crate::breaker::Board;
-use crate::broker::Deps;
+use crate::broker::{Deps, Jitter};
 use crate::config::{Adapter, Config};
+use crate::cost;
 use crate::health::{Health, KeyStatus, ProviderCounts, ProviderStatus};
 use crate::keys::{Key, Ring};
 use crate::provider::{Description, Provider};
 use crate::shared::Records;
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::llm::{
+    Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, ToolChoice, Usage,
+};
 use callboard_domain::provider_record::{Subject, Topic};
 use callboard_ports::Clock;
 use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_runtime::mesh;
+use calls::CallIds;
 use retry::Retries;
 use spans::Operation;
 use std::sync::Arc;
@@ -73,9 +81,11 @@ pub(crate) struct Router {
     switches: Switches,
     retries: Retries,
     admission: Admission,
+    accounts: Arc<Accounts>,
     timeouts: Timeouts,
     tracer: Tracer,
     clock: Arc<dyn Clock>,
+    random: Jitter,
 }
 
 impl std::fmt::Debug for Router {
@@ -119,6 +129,10 @@ struct Candidates {
     off: usize,
     /// How many tokens the call will take, as far as can be told: of an image nothing is.
     estimate: u32,
+    /// The same, of the prompt and of the answer.
+    expected: Usage,
+    /// How many images it makes.
+    images: u32,
 }
 
 impl Router {
@@ -137,6 +151,8 @@ impl Router {
         let breakers = Board::new(config.breaker.clone(), names, Arc::clone(records), deps);
         let names = providers.iter().map(|provider| provider.name().to_owned()).collect();
         let switches = Switches::new(names, Arc::clone(records));
+        let accounts =
+            Arc::new(Accounts::new(providers.iter().map(|p| p.name().to_owned()).collect(), config, deps));
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
         let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
@@ -148,9 +164,11 @@ impl Router {
             switches,
             retries,
             admission,
+            accounts,
             timeouts,
             tracer,
             clock: Arc::clone(&deps.clock),
+            random: Arc::clone(&deps.jitter),
         }
     }
 
@@ -159,9 +177,15 @@ impl Router {
         self.tracer.start(|| operation.pipeline(), Kind::Internal, mesh::current().trace())
     }
 
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     pub(crate) fn counts(&self) -> Vec<ProviderCounts> {
         let counts = |(i, p): (usize, &Arc<dyn Provider>)| {
-            self.health.counts(i, p.name(), self.breakers.standing(i), self.retries.counts(i))
+            let counts =
+                self.health.counts(i, p.name(), self.breakers.standing(i), self.retries.counts(i))?;
+            Some(ProviderCounts { quotas: self.accounts.quotas(i), costs: self.accounts.costs(i), ..counts })
         };
         self.providers.iter().enumerate().filter_map(counts).collect()
     }
@@ -178,6 +202,8 @@ impl Router {
                 switch: view.off[i].clone(),
                 primary: view.primary.as_ref().filter(|(first, _)| *first == i).map(|(_, by)| by.clone()),
                 in_flight: ring.keys().map(|key| key.in_flight()).sum(),
+                quotas: self.accounts.quotas(i),
+                spent_today: self.accounts.spent_today(i),
                 ..self.health.status(i, &**ring.any(), breakers, keys)
             }
         };
@@ -206,9 +232,14 @@ impl Router {
         let answer = &won.value;
         let (model, finish_reason, usage) =
             (answer.model.clone(), answer.finish_reason.clone(), answer.usage);
-        won.settle(usage).await;
-        let (answer, summary) = won.finish(self, model, finish_reason, usage);
-        Ok(TextResponse { text: answer.text, summary })
+        let arguments: usize = answer.tool_calls.iter().map(|call| call.arguments.len()).sum();
+        let bytes = answer.text.len() + arguments;
+        let usage = won.settle(&model, usage, bytes).await;
+        let (mut answer, summary) = won.finish(self, model, finish_reason, usage);
+        if !answer.tool_calls.is_empty() {
+            CallIds::draw(&self.random).name(&mut answer.tool_calls);
+        }
+        Ok(TextResponse { text: answer.text, tool_calls: answer.tool_calls, summary })
     }
 
     pub(crate) async fn image(&self, request: &ImageRequest) -> Result<ImageResponse, Error> {
@@ -220,9 +251,11 @@ impl Router {
             return Err(Error::new(ErrorKind::InvalidRequest, format!("{who} {what}: set its image_model")));
         }
         let limits = self.timeouts.image;
+        let expected = Usage { input_tokens: cost::tokens_of(request.prompt.len()), ..Usage::default() };
+        let candidates = Candidates { expected, images: 1, ..candidates };
         let mut won = self.attempt_all(Operation::Image, candidates, limits, |p| p.image(request)).await?;
         let (model, usage) = (won.value.model.clone(), won.value.usage);
-        won.settle(usage).await;
+        let usage = won.settle(&model, usage, 0).await;
         let (image, summary) = won.finish(self, model, "stop".into(), usage);
         Ok(ImageResponse { data: image.data, media_type: image.media_type, summary })
     }
@@ -233,13 +266,21 @@ impl Router {
     }
 
     fn text_candidates(&self, request: &TextRequest) -> Result<Candidates, Error> {
-        let candidates =
+        let mut candidates =
             self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
                 (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
                 (Some(model), _) => model.clone(),
             })?;
-        let prompt = request.messages.iter().map(|m| m.content.len()).sum();
-        Ok(Candidates { estimate: admission::estimate(prompt, request.max_tokens), ..candidates })
+        // It calls none, and that it does not must not hide why the others failed.
+        let forced = request.tool_choice.as_ref().is_some_and(ToolChoice::is_forced);
+        if forced && !candidates.list.iter().all(Candidate::local) {
+            candidates.list.retain(|candidate| !candidate.local());
+        }
+        let prompt = request.text_bytes();
+        let estimate = admission::estimate(prompt, request.max_tokens);
+        let output_tokens = admission::estimate(0, request.max_tokens);
+        let expected = Usage { input_tokens: cost::tokens_of(prompt), output_tokens };
+        Ok(Candidates { estimate, expected, ..candidates })
     }
 
     /// The providers a call may go to, with the model it would use at each.
@@ -274,6 +315,13 @@ impl Router {
             return Err(Error::new(ErrorKind::Disabled, message));
         }
         list.retain(|c| is_off(c).is_none());
-        Ok(Candidates { list, pinned: pin.is_some(), off, estimate: 0 })
+        Ok(Candidates {
+            list,
+            pinned: pin.is_some(),
+            off,
+            estimate: 0,
+            expected: Usage::default(),
+            images: 0,
+        })
     }
 }

@@ -14,6 +14,8 @@ pub(super) enum Operation {
     Chat,
     /// An image.
     Image,
+    /// Vectors of texts.
+    Embed,
 }
 
 impl Operation {
@@ -21,6 +23,7 @@ impl Operation {
         match self {
             Self::Chat => "chat",
             Self::Image => "generate_image",
+            Self::Embed => "embeddings",
         }
     }
 
@@ -29,6 +32,7 @@ impl Operation {
         match self {
             Self::Chat => "broker chat",
             Self::Image => "broker generate_image",
+            Self::Embed => "broker embeddings",
         }
     }
 

@@ -4,7 +4,9 @@
 //! that is answered with somebody else's.
 
 use super::Scope;
-use callboard_domain::llm::{Message, Role, TextRequest};
+use callboard_domain::llm::{
+    Content, ImageSource, Message, OutputSchema, Part, Role, TextRequest, Tool, ToolCall, ToolChoice,
+};
 use sha2::{Digest as _, Sha256};
 
 /// The hash of a call, or of a key.
@@ -32,10 +34,23 @@ impl Digest {
         Self(Sha256::new()).text(purpose)
     }
 
-    pub(super) fn text(mut self, text: &str) -> Self {
-        self.0.update((text.len() as u64).to_le_bytes());
-        self.0.update(text.as_bytes());
+    pub(super) fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
         self
+    }
+
+    /// A zero has two signs, and one meaning.
+    fn share(self, share: f32) -> Self {
+        self.number((share + 0.0).to_bits())
+    }
+
+    fn all<T>(self, values: &[T], take: impl Fn(Self, &T) -> Self) -> Self {
+        values.iter().fold(self.number(u32::try_from(values.len()).unwrap_or(u32::MAX)), take)
     }
 
     pub(super) fn number(mut self, number: u32) -> Self {
@@ -63,7 +78,16 @@ pub(super) fn manner(digest: Digest, scope: &Scope, request: &TextRequest) -> Di
         model,
         max_tokens,
         temperature,
+        top_p,
+        seed,
+        presence_penalty,
+        frequency_penalty,
+        stop,
         json,
+        schema,
+        tools,
+        tool_choice,
+        parallel_tool_calls,
         provider,
         // These do not change what is answered.
         timeout: _,
@@ -75,17 +99,70 @@ pub(super) fn manner(digest: Digest, scope: &Scope, request: &TextRequest) -> Di
         .maybe(model.as_deref(), Digest::text)
         .maybe(provider.as_deref(), Digest::text)
         .maybe(*max_tokens, Digest::number)
-        // A zero has two signs, and one meaning.
-        .maybe(*temperature, |digest, t| digest.number((t + 0.0).to_bits()))
+        .maybe(*temperature, Digest::share)
+        .maybe(*top_p, Digest::share)
+        .maybe(*seed, |digest, seed| digest.bytes(&seed.to_le_bytes()))
+        .maybe(*presence_penalty, Digest::share)
+        .maybe(*frequency_penalty, Digest::share)
+        .all(stop, |digest, stop| digest.text(stop))
         .number(u32::from(*json))
+        .maybe(schema.as_ref(), output)
+        .all(tools, tool)
+        .maybe(tool_choice.as_ref(), choice)
+        .maybe(*parallel_tool_calls, |digest, may| digest.number(u32::from(may)))
+}
+
+fn output(digest: Digest, OutputSchema { name, description, schema, strict }: &OutputSchema) -> Digest {
+    let digest = digest.text(name).maybe(description.as_deref(), Digest::text).text(schema);
+    digest.maybe(*strict, |digest, strict| digest.number(u32::from(strict)))
+}
+
+fn tool(digest: Digest, Tool { name, description, parameters, strict }: &Tool) -> Digest {
+    let digest = digest.text(name).maybe(description.as_deref(), Digest::text);
+    let digest = digest.maybe(parameters.as_deref(), Digest::text);
+    digest.maybe(*strict, |digest, strict| digest.number(u32::from(strict)))
+}
+
+fn choice(digest: Digest, choice: &ToolChoice) -> Digest {
+    match choice {
+        ToolChoice::Auto => digest.number(0),
+        ToolChoice::None => digest.number(1),
+        ToolChoice::Required => digest.number(2),
+        ToolChoice::Named(name) => digest.number(3).text(name),
+    }
+}
+
+/// What a message holds beside its text.
+pub(super) fn beside_text(digest: Digest, content: &Content) -> Digest {
+    digest.all(content.parts(), |digest, part| match part {
+        Part::Text(text) => digest.number(0).number(size(text)),
+        Part::Image(image) => {
+            let digest = digest.number(1).maybe(image.detail.as_deref(), Digest::text);
+            match &image.source {
+                ImageSource::Url(url) => digest.number(0).text(url),
+                ImageSource::Data { media_type, data } => digest.number(1).text(media_type).bytes(data),
+            }
+        }
+        Part::ToolCall(ToolCall { id, name, arguments, signature }) => {
+            let digest = digest.number(2).text(id).text(name).text(arguments);
+            digest.maybe(signature.as_deref(), Digest::text)
+        }
+        Part::ToolResult(result) => digest.number(3).text(&result.id).number(size(&result.content)),
+    })
+}
+
+/// The length of a text: where one ends among several.
+fn size(text: &str) -> u32 {
+    u32::try_from(text.len()).unwrap_or(u32::MAX)
 }
 
 /// A call: equal ones may have the same answer. `route` says which providers there are, and their models.
 pub(super) fn call(route: &str, scope: &Scope, request: &TextRequest) -> Fingerprint {
     let digest = manner(Digest::of("callboard call 1").text(route), scope, request);
-    let with =
-        |digest: Digest, Message { role, content }: &Message| digest.text(speaker(*role)).text(content);
-    request.messages.iter().fold(digest, with).finish()
+    let with = |digest: Digest, Message { role, content }: &Message| {
+        beside_text(digest.text(speaker(*role)).text(&content.text()), content)
+    };
+    digest.all(&request.messages, with).finish()
 }
 
 /// A caller's idempotency key, in its namespace.
@@ -102,18 +179,31 @@ pub(super) const fn speaker(role: Role) -> &'static str {
         Role::System => "system",
         Role::User => "user",
         Role::Assistant => "assistant",
+        Role::Tool => "tool",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use callboard_domain::llm::CacheMode;
+    use callboard_domain::llm::{CacheMode, Image, ToolResult};
     use proptest::prelude::*;
     use std::time::Duration;
 
     fn of(request: &TextRequest) -> Fingerprint {
-        call("route", &Scope::default(), request)
+        super::call("route", &Scope::default(), request)
+    }
+
+    fn image(url: &str) -> Part {
+        Part::Image(Image { source: ImageSource::Url(url.into()), detail: None })
+    }
+
+    fn call(name: &str) -> Part {
+        Part::ToolCall(ToolCall { name: name.into(), ..ToolCall::default() })
+    }
+
+    fn result(id: &str) -> Part {
+        Part::ToolResult(ToolResult { id: id.into(), content: "hello".into() })
     }
 
     #[test]
@@ -133,7 +223,29 @@ mod tests {
         assert!(same.iter().all(|print| *print == of(&base)));
         let different = [
             of(&base),
-            other(&|r| r.messages[0].content.push('!')),
+            other(&|r| r.messages[0].content = "hello!".into()),
+            other(&|r| r.messages[0].content = Content::Parts(vec![image("a")])),
+            other(&|r| r.messages[0].content = Content::Parts(vec![image("b")])),
+            other(&|r| r.messages[0].content = Content::Parts(vec![Part::Text("hello".into()), image("a")])),
+            other(&|r| r.messages[0].content = Content::Parts(vec![call("f")])),
+            other(&|r| r.messages[0].content = Content::Parts(vec![call("g")])),
+            other(&|r| r.messages[0].content = Content::Parts(vec![result("1")])),
+            other(&|r| r.messages[0].content = Content::Parts(vec![result("2")])),
+            other(&|r| r.top_p = Some(0.5)),
+            other(&|r| r.seed = Some(1)),
+            other(&|r| r.seed = Some(-1)),
+            other(&|r| r.presence_penalty = Some(0.5)),
+            other(&|r| r.frequency_penalty = Some(0.5)),
+            other(&|r| r.stop = vec!["a".into()]),
+            other(&|r| r.stop = vec!["a".into(), "b".into()]),
+            other(&|r| r.schema = Some(OutputSchema { schema: "{}".into(), ..OutputSchema::default() })),
+            other(&|r| r.schema = Some(OutputSchema { strict: Some(true), ..OutputSchema::default() })),
+            other(&|r| r.tools = vec![Tool { name: "f".into(), ..Tool::default() }]),
+            other(&|r| r.tools = vec![Tool { name: "g".into(), ..Tool::default() }]),
+            other(&|r| r.tool_choice = Some(ToolChoice::Auto)),
+            other(&|r| r.tool_choice = Some(ToolChoice::Named("f".into()))),
+            other(&|r| r.parallel_tool_calls = Some(false)),
+            other(&|r| r.parallel_tool_calls = Some(true)),
             other(&|r| r.messages[0].role = Role::System),
             other(&|r| r.messages.push(r.messages[0].clone())),
             other(&|r| r.model = Some("m".into())),
@@ -142,15 +254,15 @@ mod tests {
             other(&|r| r.temperature = None),
             other(&|r| r.temperature = Some(0.1)),
             other(&|r| r.json = true),
-            call("another route", &Scope::default(), &base),
-            call("route", &Scope { namespace: "lab".into(), ..Scope::default() }, &base),
+            super::call("another route", &Scope::default(), &base),
+            super::call("route", &Scope { namespace: "lab".into(), ..Scope::default() }, &base),
         ];
         for (i, one) in different.iter().enumerate() {
             assert!(!different[..i].contains(one), "{i}");
         }
         // Which task asks, and how often it has failed, does not change what is asked.
         let scope = Scope { kind: "k".into(), failures: 3, ..Scope::default() };
-        assert_eq!(call("route", &scope, &base), of(&base));
+        assert_eq!(super::call("route", &scope, &base), of(&base));
     }
 
     proptest! {

@@ -30,7 +30,8 @@ use crate::route::PieceStream;
 use asked::{Asked, Rules};
 use callboard_domain::limits;
 use callboard_domain::llm::{
-    CacheSource, Error, ErrorKind, ImageRequest, ProviderAttempt, Summary, TextRequest, TextResponse,
+    CacheSource, EmbeddingRequest, Error, ErrorKind, ImageRequest, ProviderAttempt, Summary, TextRequest,
+    TextResponse,
 };
 use callboard_ports::answers::Answers;
 use callboard_runtime::mesh;
@@ -123,6 +124,11 @@ impl<R: Route> Stages<R> {
     /// A call for an image as providers may see it, if it is not as it was made.
     pub(crate) fn redacted(&self, request: &ImageRequest) -> Option<ImageRequest> {
         self.redactor.image(request)
+    }
+
+    /// A call for vectors as providers may see it, if it is not as it was made.
+    pub(crate) fn redacted_embedding(&self, request: &EmbeddingRequest) -> Option<EmbeddingRequest> {
+        self.redactor.embedding(request)
     }
 
     fn read(&self, request: &TextRequest) -> Asked {
@@ -348,7 +354,7 @@ impl<R: Route> Stages<R> {
 
 /// Whether nobody could answer; not: nobody would.
 const fn is_outage(kind: ErrorKind) -> bool {
-    kind.allows_fallback() && !matches!(kind, ErrorKind::ContentFiltered)
+    !kind.is_of_the_call()
 }
 
 /// Whether an answer is what the model would say again: it stopped by itself, and it is the model that was asked.

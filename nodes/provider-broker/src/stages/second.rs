@@ -5,7 +5,7 @@
 //! one call [`PATIENCE`], and is then left alone for [`REST`]: calls are never held up by it one after the other.
 
 use super::Fingerprint;
-use callboard_domain::llm::{Summary, TextResponse, Usage};
+use callboard_domain::llm::{Summary, TextResponse, ToolCall, Usage};
 use callboard_ports::answers::{Answers, Error};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +39,29 @@ struct Record {
     output_tokens: u32,
     #[serde(default)]
     degraded: Option<String>,
+    #[serde(default)]
+    tool_calls: Vec<Call>,
+}
+
+/// What a model would have a tool do.
+#[derive(Serialize, Deserialize)]
+struct Call {
+    id: String,
+    name: String,
+    arguments: String,
+    signature: Option<String>,
+}
+
+impl From<Call> for ToolCall {
+    fn from(Call { id, name, arguments, signature }: Call) -> Self {
+        Self { id, name, arguments, signature }
+    }
+}
+
+impl From<ToolCall> for Call {
+    fn from(ToolCall { id, name, arguments, signature }: ToolCall) -> Self {
+        Self { id, name, arguments, signature }
+    }
 }
 
 impl Second {
@@ -61,7 +84,8 @@ impl Second {
             degraded: record.degraded,
             ..Summary::default()
         };
-        Some((TextResponse { text: record.text, summary }, answers_this))
+        let tool_calls = record.tool_calls.into_iter().map(Into::into).collect();
+        Some((TextResponse { text: record.text, tool_calls, summary }, answers_this))
     }
 
     /// Keeps an answer there.
@@ -77,6 +101,7 @@ impl Second {
             input_tokens: summary.usage.input_tokens,
             output_tokens: summary.usage.output_tokens,
             degraded: summary.degraded.clone(),
+            tool_calls: answer.tool_calls.iter().cloned().map(Into::into).collect(),
         };
         // Texts and numbers can always be written.
         let Ok(bytes) = serde_json::to_vec(&record) else { return };

@@ -4,7 +4,7 @@
 //! is asked. What does not fit makes room: of a cache, what is asked least; of answers by key, the oldest.
 
 use super::Fingerprint;
-use callboard_domain::llm::TextResponse;
+use callboard_domain::llm::{TextResponse, ToolCall};
 use moka::policy::{EvictionPolicy, Expiry};
 use moka::sync::Cache;
 use std::sync::Arc;
@@ -42,9 +42,17 @@ impl Kept {
     }
 
     fn bytes(&self) -> u32 {
-        let TextResponse { text, summary } = &self.answer;
+        let TextResponse { text, tool_calls, summary } = &self.answer;
         let texts = text.capacity() + summary.provider.len() + summary.model.len();
-        let bytes = ENTRY + texts + self.kind.len() + size_of_val(&*self.sketch);
+        let call = |call: &ToolCall| {
+            let signature = call.signature.as_ref().map_or(0, String::len);
+            size_of::<ToolCall>() + call.id.len() + call.name.len() + call.arguments.len() + signature
+        };
+        let bytes = ENTRY
+            + texts
+            + tool_calls.iter().map(call).sum::<usize>()
+            + self.kind.len()
+            + size_of_val(&*self.sketch);
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }

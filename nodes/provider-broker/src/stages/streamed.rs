@@ -6,7 +6,7 @@ use super::asked::Asked;
 use super::{Route, Stages, is_outage};
 use crate::route::{Piece, PieceStream};
 use callboard_domain::limits;
-use callboard_domain::llm::{Error, Summary, TextRequest, TextResponse};
+use callboard_domain::llm::{Error, Summary, TextRequest, TextResponse, ToolCall, ToolCallDelta};
 use futures::StreamExt as _;
 use futures::stream;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl<R: Route> Stages<R> {
         if asked.key.is_none() && asked.keep.is_none() && self.similar.is_none() {
             return Ok(pieces);
         }
-        let listener = Listener { stages: Arc::clone(self), asked, text: Some(String::new()) };
+        let listener = Listener { stages: Arc::clone(self), asked, heard: Some(Heard::default()) };
         let heard = stream::unfold((pieces, listener), |(mut pieces, mut listener)| async move {
             let piece = pieces.next().await?;
             listener.hear(&piece).await;
@@ -54,10 +54,18 @@ impl<R: Route> Stages<R> {
 
 /// A stream of an answer that is there.
 fn told(answer: TextResponse) -> PieceStream {
-    let TextResponse { text, summary } = answer;
+    let TextResponse { text, tool_calls, summary } = answer;
     let beginning = Summary { finish_reason: String::new(), usage: Default::default(), ..summary.clone() };
-    let pieces = [Piece::Begin(Box::new(beginning)), Piece::Delta(text), Piece::End(Box::new(summary))];
-    stream::iter(pieces.map(Ok)).boxed()
+    let mut pieces = vec![Piece::Begin(Box::new(beginning))];
+    if !text.is_empty() {
+        pieces.push(Piece::Delta(text));
+    }
+    pieces.extend((0..).zip(tool_calls).map(|(index, call)| {
+        let ToolCall { id, name, arguments, signature } = call;
+        Piece::ToolCall(ToolCallDelta { index, id, name, arguments, signature })
+    }));
+    pieces.push(Piece::End(Box::new(summary)));
+    stream::iter(pieces.into_iter().map(Ok)).boxed()
 }
 
 /// Listens to a stream, and keeps what it has heard when it comes to its end. A stream that is cut, or dropped, is not
@@ -65,22 +73,55 @@ fn told(answer: TextResponse) -> PieceStream {
 struct Listener<R> {
     stages: Arc<Stages<R>>,
     asked: Asked,
-    /// The text so far; none once it is longer than what a result may be.
-    text: Option<String>,
+    /// The answer so far; none once it is longer than what a result may be.
+    heard: Option<Heard>,
+}
+
+/// A part of an answer.
+#[derive(Default)]
+struct Heard {
+    text: String,
+    tool_calls: Vec<ToolCall>,
+}
+
+impl Heard {
+    fn tool_call(&mut self, delta: &ToolCallDelta) {
+        let index = usize::try_from(delta.index).unwrap_or(usize::MAX);
+        // Calls come one after the other.
+        if index == self.tool_calls.len() {
+            self.tool_calls.push(ToolCall::default());
+        }
+        if let Some(call) = self.tool_calls.get_mut(index) {
+            call.id.push_str(&delta.id);
+            call.name.push_str(&delta.name);
+            call.arguments.push_str(&delta.arguments);
+            call.signature = delta.signature.clone().or(call.signature.take());
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.text.len() + self.tool_calls.iter().map(|call| call.arguments.len()).sum::<usize>()
+    }
 }
 
 impl<R: Route> Listener<R> {
     async fn hear(&mut self, piece: &Result<Piece, Error>) {
         match piece {
             Ok(Piece::Delta(delta)) => {
-                if let Some(text) = &mut self.text {
-                    text.push_str(delta);
+                if let Some(heard) = &mut self.heard {
+                    heard.text.push_str(delta);
                 }
-                self.text.take_if(|text| text.len() > limits::RESULT_BYTES);
+                self.heard.take_if(|heard| heard.bytes() > limits::RESULT_BYTES);
+            }
+            Ok(Piece::ToolCall(delta)) => {
+                if let Some(heard) = &mut self.heard {
+                    heard.tool_call(delta);
+                }
+                self.heard.take_if(|heard| heard.bytes() > limits::RESULT_BYTES);
             }
             Ok(Piece::End(summary)) => {
-                let Some(text) = self.text.take() else { return };
-                let answer = TextResponse { text, summary: Summary::clone(summary) };
+                let Some(Heard { text, tool_calls }) = self.heard.take() else { return };
+                let answer = TextResponse { text, tool_calls, summary: Summary::clone(summary) };
                 self.stages.keep(&self.asked, &answer).await;
                 if let Some(key) = self.asked.key {
                     self.stages.remember(key, &self.asked, &answer).await;
@@ -88,5 +129,39 @@ impl<R: Route> Listener<R> {
             }
             Ok(Piece::Begin(_)) | Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is kept of a stream is what is streamed again.
+    #[tokio::test]
+    async fn an_answer_with_tool_calls_is_streamed_and_heard_the_same() {
+        let call = |id: &str, signature: Option<&str>| ToolCall {
+            id: id.into(),
+            name: "look".into(),
+            arguments: format!("{{\"at\":\"{id}\"}}"),
+            signature: signature.map(Into::into),
+        };
+        let tool_calls = vec![call("a", None), call("b", Some("s"))];
+        let answer = TextResponse { text: "let me see".into(), tool_calls, ..TextResponse::default() };
+        let mut heard = Heard::default();
+        let mut pieces = told(answer.clone());
+        while let Some(piece) = pieces.next().await {
+            match piece.unwrap() {
+                Piece::Delta(delta) => heard.text.push_str(&delta),
+                // In two halves, as they may come.
+                Piece::ToolCall(mut delta) => {
+                    let rest = delta.arguments.split_off(3);
+                    heard.tool_call(&delta);
+                    let index = delta.index;
+                    heard.tool_call(&ToolCallDelta { index, arguments: rest, ..ToolCallDelta::default() });
+                }
+                Piece::Begin(_) | Piece::End(_) => {}
+            }
+        }
+        assert_eq!((heard.text, heard.tool_calls), (answer.text, answer.tool_calls));
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     /// Without a slash at its end.
     base_url: Arc<str>,
+    /// The same, read once: a host costs more to read than all else of a request's address.
+    url: Url,
     key: Arc<Key>,
     protocol: Protocol,
 }
@@ -64,7 +66,9 @@ impl Client {
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("callboard/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none());
+            .redirect(reqwest::redirect::Policy::none())
+            // Whether a call is made again is decided above, once. Without any, no copy of a request is kept for it.
+            .retry(reqwest::retry::never().max_retries_per_request(0));
         if url.scheme() == "http" {
             // No certificates are needed, and a machine without any must still reach a local server.
             http = http.tls_certs_only([]);
@@ -73,7 +77,7 @@ impl Client {
             http = http.no_proxy();
         }
         let http = http.build().map_err(|e| wrong(&error::causes(&e)))?;
-        Ok(Self { http, base_url: base_url.trim_end_matches('/').into(), key, protocol })
+        Ok(Self { http, base_url: base_url.trim_end_matches('/').into(), url, key, protocol })
     }
 
     /// The same with another key.
@@ -94,8 +98,17 @@ impl Client {
         self.key.clean(error)
     }
 
+    /// The address of a path, which may have a query, below the base.
+    fn at(&self, path: &str) -> Url {
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}/{path}", self.url.path().trim_end_matches('/')));
+        url.set_query(query);
+        url
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Result<Response, Error> {
-        self.send(self.http.get(format!("{}/{path}", self.base_url))).await
+        self.send(self.http.get(self.at(path))).await
     }
 
     pub(crate) async fn post(
@@ -106,7 +119,7 @@ impl Client {
     ) -> Result<Response, Error> {
         let invalid = |message: String| Error::new(ErrorKind::InvalidRequest, message);
         let body = serde_json::to_vec(body).map_err(|e| invalid(format!("the request is no JSON: {e}")))?;
-        let mut request = self.http.post(format!("{}/{path}", self.base_url));
+        let mut request = self.http.post(self.at(path));
         request = request.header(CONTENT_TYPE, "application/json").body(body);
         if let (Some(name), Some(key)) = (self.protocol.idempotency, idempotency_key) {
             let value = HeaderValue::from_bytes(key.as_bytes())
@@ -188,4 +201,29 @@ async fn read_up_to(mut answer: Response, limit: usize) -> (Vec<u8>, reqwest::Re
 fn is_json(answer: &Response) -> bool {
     let content_type = answer.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     content_type.trim_start().to_ascii_lowercase().starts_with("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use callboard_ports::SystemClock;
+
+    #[test]
+    fn an_address_is_below_the_base_whatever_that_ends_with() {
+        let protocol = Protocol {
+            auth: Auth::Bearer,
+            header: None,
+            idempotency: None,
+            refusal: |_, _, _| Error::new(ErrorKind::ServerFault, ""),
+        };
+        let key = Key::none(Arc::new(SystemClock));
+        let at =
+            |base: &str, path: &str| Client::new(base, key.clone(), protocol).unwrap().at(path).to_string();
+        for base in ["http://h:1/v1", "http://h:1/v1/", "http://h:1/v1//"] {
+            assert_eq!(at(base, "chat/completions"), "http://h:1/v1/chat/completions");
+        }
+        for base in ["http://h:1", "http://h:1/"] {
+            assert_eq!(at(base, "v1/models/m:go?alt=sse"), "http://h:1/v1/models/m:go?alt=sse");
+        }
+    }
 }

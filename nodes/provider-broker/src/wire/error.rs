@@ -88,6 +88,11 @@ pub(crate) fn no_images() -> Error {
     Error::new(ErrorKind::InvalidRequest, "the provider makes no images")
 }
 
+/// The error of an adapter that makes no embeddings, if it is asked for some.
+pub(crate) fn no_embeddings() -> Error {
+    Error::new(ErrorKind::Unsupported, "the provider makes no embeddings")
+}
+
 /// An error and its causes, in one line.
 pub(super) fn causes(error: &reqwest::Error) -> String {
     let mut text = error.to_string();

@@ -11,21 +11,27 @@ mod model;
 mod read;
 mod sse;
 mod stream;
+mod tools;
 
 pub(crate) use client::{Auth, Client, Protocol};
-pub(crate) use error::{capped, excerpt, kind_of_status, malformed, no_images, refused, worded};
+pub(crate) use error::{
+    capped, excerpt, kind_of_status, malformed, no_embeddings, no_images, refused, worded,
+};
 pub(crate) use lines::Lines;
 pub(crate) use model::TextModel;
 pub(crate) use read::{count, document, json_hint, some_text};
 pub(crate) use sse::Events;
-#[cfg(test)]
-pub(crate) use stream::read_all;
 pub(crate) use stream::{Answer, Dialect};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use stream::{read_all, read_parts};
+pub(crate) use tools::{object, raw, tool_name, unsupported, whole};
 
 /// The most bytes of a text's answer, and of the text of a stream.
 pub(crate) const TEXT_BYTES: usize = 8 << 20;
 /// The most bytes of an image's answer: base64 of 24 MiB.
 pub(crate) const IMAGE_BYTES: usize = 32 << 20;
+/// The most bytes of the answer to a call for embeddings.
+pub(crate) const EMBEDDING_BYTES: usize = 32 << 20;
 /// The most bytes of a line, and of the data of an event.
 const EVENT_BYTES: usize = 1 << 20;
 

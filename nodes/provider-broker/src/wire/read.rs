@@ -44,6 +44,6 @@ pub(crate) fn some_text(empty: bool, finish_reason: &str) -> Result<(), Error> {
 /// What a model is told where it shall answer in JSON and no message says so: in their JSON modes some servers
 /// insist on it, and some models need it.
 pub(crate) fn json_hint(request: &TextRequest) -> Option<&'static str> {
-    let says = request.messages.iter().any(|m| m.content.to_ascii_lowercase().contains("json"));
-    (request.json && !says).then_some("Respond with one JSON object.")
+    let says = || request.messages.iter().any(|m| m.content.text().to_ascii_lowercase().contains("json"));
+    (request.json && request.schema.is_none() && !says()).then_some("Respond with one JSON object.")
 }

@@ -4,10 +4,11 @@
 //! gateways send it after a stream that died.
 
 use super::error::of_transport;
+use super::tools::{NO_ARGUMENTS, check_count, stopped};
 use super::{Framing, TEXT_BYTES};
 use crate::provider::{Chunk, ChunkStream, ProviderText};
 use crate::secret::{self, Secret};
-use callboard_domain::llm::{Error, ErrorKind, Usage};
+use callboard_domain::llm::{Error, ErrorKind, ToolCall, ToolCallDelta, Usage};
 use futures::{StreamExt, stream};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -38,8 +39,10 @@ pub(crate) struct Answer {
     pub(crate) finish_reason: Option<String>,
     /// The tokens it took, as far as they are known.
     pub(crate) usage: Usage,
-    /// The bytes of its text.
+    /// The bytes of its text, and of what tools are asked.
     bytes: usize,
+    /// The tools that are asked for: whether each has arguments yet.
+    calls: Vec<bool>,
     /// Whether nothing more is expected.
     done: bool,
     ready: VecDeque<Chunk>,
@@ -54,16 +57,51 @@ impl Answer {
         if text.is_empty() {
             return Ok(());
         }
-        self.bytes += text.len();
-        if self.bytes > TEXT_BYTES {
-            let message = format!("the answer is over {TEXT_BYTES} bytes");
-            return Err(Error::new(ErrorKind::MalformedAnswer, message));
-        }
+        self.grow(text.len())?;
         self.ready.push_back(Chunk::Delta(text));
         Ok(())
     }
 
-    /// Whether it has no text.
+    /// A tool is asked for; more of its arguments may follow. Gives its place among the calls.
+    ///
+    /// # Errors
+    /// If it is too much, or one too many.
+    pub(crate) fn call(&mut self, call: ToolCall) -> Result<u32, Error> {
+        check_count(self.calls.len() + 1)?;
+        self.grow(call.name.len() + call.arguments.len() + 1)?;
+        let index = u32::try_from(self.calls.len()).unwrap_or(u32::MAX);
+        self.calls.push(!call.arguments.is_empty());
+        let ToolCall { id, name, arguments, signature } = call;
+        self.ready.push_back(Chunk::ToolCall(ToolCallDelta { index, id, name, arguments, signature }));
+        Ok(index)
+    }
+
+    /// More of the arguments of a call.
+    ///
+    /// # Errors
+    /// If it is too much.
+    pub(crate) fn arguments(&mut self, index: u32, arguments: String) -> Result<(), Error> {
+        if arguments.is_empty() {
+            return Ok(());
+        }
+        self.grow(arguments.len())?;
+        if let Some(begun) = self.calls.get_mut(index as usize) {
+            *begun = true;
+        }
+        self.ready.push_back(Chunk::ToolCall(ToolCallDelta { index, arguments, ..ToolCallDelta::default() }));
+        Ok(())
+    }
+
+    fn grow(&mut self, bytes: usize) -> Result<(), Error> {
+        self.bytes += bytes;
+        if self.bytes > TEXT_BYTES {
+            let message = format!("the answer is over {TEXT_BYTES} bytes");
+            return Err(Error::new(ErrorKind::MalformedAnswer, message));
+        }
+        Ok(())
+    }
+
+    /// Whether it says nothing: neither a text, nor that tools shall be called.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
@@ -77,9 +115,14 @@ impl Answer {
             return Err(unfinished("the stream was closed without a finish reason"));
         }
         if !std::mem::replace(&mut self.done, true) {
+            for (index, _) in (0..).zip(&self.calls).filter(|(_, begun)| !**begun) {
+                let arguments = NO_ARGUMENTS.to_owned();
+                let delta = ToolCallDelta { index, arguments, ..ToolCallDelta::default() };
+                self.ready.push_back(Chunk::ToolCall(delta));
+            }
             self.ready.push_back(Chunk::End {
                 usage: self.usage,
-                finish_reason: self.finish_reason.take().unwrap_or_default(),
+                finish_reason: stopped(self.finish_reason.take().unwrap_or_default(), !self.calls.is_empty()),
                 model: self.model.clone(),
             });
         }
@@ -108,6 +151,9 @@ impl<D: Dialect> Assembly<D> {
         let decoded = self.framing.push(bytes, &mut events);
         for event in events {
             self.event(&event)?;
+        }
+        if self.answer.done {
+            return Ok(());
         }
         decoded.map_err(|_| Error::new(ErrorKind::MalformedAnswer, "a line of the stream is too long"))
     }
@@ -190,14 +236,35 @@ pub(super) fn decode<D: Dialect>(
 
 /// The chunks of an answer that came in one piece.
 pub(super) fn of_whole(answer: ProviderText) -> ChunkStream {
+    let text = (!answer.text.is_empty()).then_some(Chunk::Delta(answer.text));
+    let calls = (0..).zip(answer.tool_calls).map(|(index, call)| {
+        let ToolCall { id, name, arguments, signature } = call;
+        Chunk::ToolCall(ToolCallDelta { index, id, name, arguments, signature })
+    });
     let end = Chunk::End { usage: answer.usage, finish_reason: answer.finish_reason, model: answer.model };
-    stream::iter([Ok(Chunk::Delta(answer.text)), Ok(end)]).boxed()
+    let chunks: Vec<_> = text.into_iter().chain(calls).chain([end]).map(Ok).collect();
+    stream::iter(chunks).boxed()
 }
 
 /// What comes of a body, and why it failed if it did.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read_all<D: Dialect>(body: &[u8]) -> (Vec<Chunk>, Option<Error>) {
+    read_parts::<D>(&mut std::iter::once(body))
+}
+
+/// The same of a body that comes in parts. As of a connection, nothing is read after the end of the answer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_parts<D: Dialect>(parts: &mut dyn Iterator<Item = &[u8]>) -> (Vec<Chunk>, Option<Error>) {
     let mut assembly = Assembly::<D>::new("m".into());
-    let failed = assembly.push(body).and_then(|()| assembly.close(None)).err();
+    let mut failed = None;
+    for part in parts {
+        failed = assembly.push(part).err();
+        if failed.is_some() || assembly.answer.done {
+            break;
+        }
+    }
+    if failed.is_none() && !assembly.answer.done {
+        failed = assembly.close(None).err();
+    }
     (assembly.answer.ready.into(), failed)
 }

@@ -131,6 +131,7 @@ fn an_adapter_says_what_it_needs_and_what_it_cannot_do() {
             ProviderConfig {
                 text_model: Some("m".into()),
                 image_model: Some("m".into()),
+                embedding_model: Some("m".into()),
                 base_url: Some("https://host/v1/".into()),
                 ..named("b", Adapter::Anthropic)
             },
@@ -147,6 +148,7 @@ fn an_adapter_says_what_it_needs_and_what_it_cannot_do() {
             "providers[0].api_key_env must be set, or api_key_file, or keys: this provider answers nobody without a key",
             "providers[0].text_model must be set: this provider has no first model to take",
             "providers[1].base_url must end before the path of the API, such as /v1: the adapter adds it",
+            "providers[1].embedding_model must not be set: this provider makes no embeddings",
             "providers[1].image_model must not be set: of the adapters only `openai` makes images",
             "providers[2].base_url must end before the path of the API, such as /v1: the adapter adds it",
             "providers[2].text_model must be set: this provider has no first model to take",

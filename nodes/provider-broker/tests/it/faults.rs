@@ -27,7 +27,7 @@ fn refusals() -> Vec<(Fault, ErrorKind)> {
         (Fault::ServerFault { status: 408 }, ErrorKind::Timeout),
         (Fault::BadKey, ErrorKind::Authentication),
         (Fault::ContentFilter, ErrorKind::ContentFiltered),
-        (Fault::ContextTooLong, ErrorKind::InvalidRequest),
+        (Fault::ContextTooLong, ErrorKind::ContextTooLong),
         (Fault::NoSuchModel, ErrorKind::ModelNotFound),
         (Fault::MalformedJson, ErrorKind::MalformedAnswer),
         (Fault::ConnectionReset { after_bytes: 0 }, ErrorKind::Connection),

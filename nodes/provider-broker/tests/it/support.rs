@@ -4,10 +4,15 @@
 use async_trait::async_trait;
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ProviderAttempt, TextRequest, Usage};
+use callboard_domain::llm::{
+    EmbeddingRequest, Error, ErrorKind, ImageRequest, ProviderAttempt, TextRequest, Usage,
+};
+use callboard_ports::ledger::{self, Balance, Ledger};
 use callboard_ports::token_buckets::{self, Decision, Level, TokenBuckets};
 use callboard_provider_broker::config::{Adapter, Breaker, ProviderConfig, Retry};
-use callboard_provider_broker::provider::{Chunk, ChunkStream, Description, ProviderImage, ProviderText};
+use callboard_provider_broker::provider::{
+    Chunk, ChunkStream, Description, ProviderEmbeddings, ProviderImage, ProviderText,
+};
 use callboard_provider_broker::{Broker, Config, Deps, Offline, Provider};
 use callboard_testkit::{FakeProvider, ManualClock};
 use futures::{StreamExt, stream};
@@ -49,6 +54,7 @@ pub(crate) fn deps() -> (Deps, Seen) {
         buckets: Arc::new(Buckets::default()),
         answers: None,
         sharing: None,
+        ledger: Arc::new(Memory::default()),
     };
     (deps, seen)
 }
@@ -59,6 +65,7 @@ pub(crate) fn openai(name: &str, fake: &FakeProvider) -> ProviderConfig {
         api_key_env: Some("KEY".into()),
         text_model: Some("fake-text".into()),
         image_model: Some("fake-image".into()),
+        embedding_model: Some("fake-embedding".into()),
         ..ProviderConfig::openai(name, fake.base_url())
     }
 }
@@ -177,6 +184,7 @@ impl Provider for Scripted {
             base_url: "http://scripted".into(),
             text_model: "scripted-text".into(),
             image_model: self.image_model.clone(),
+            embedding_model: "scripted-embedding".into(),
             has_key: false,
         }
     }
@@ -185,7 +193,7 @@ impl Provider for Scripted {
         self.act().await?;
         let model = request.model.clone().unwrap_or_else(|| "scripted-text".into());
         let text = format!("text of {}", self.name);
-        Ok(ProviderText { text, finish_reason: "stop".into(), model, usage: Usage::default() })
+        Ok(ProviderText { text, finish_reason: "stop".into(), model, ..ProviderText::default() })
     }
 
     async fn text_stream(&self, _request: &TextRequest) -> Result<ChunkStream, Error> {
@@ -199,6 +207,12 @@ impl Provider for Scripted {
             Ok(Chunk::Delta("word ".into()))
         };
         Ok(stream::iter(0..1_000).then(chunk).boxed())
+    }
+
+    async fn embed(&self, request: &EmbeddingRequest, model: &str) -> Result<ProviderEmbeddings, Error> {
+        self.act().await?;
+        let vectors = vec![vec![0.5, 0.5]; request.inputs.len()];
+        Ok(ProviderEmbeddings { vectors, model: model.into(), usage: Usage::default() })
     }
 
     async fn image(&self, _request: &ImageRequest) -> Result<ProviderImage, Error> {
@@ -262,6 +276,43 @@ impl TokenBuckets for Buckets {
 
     async fn settle(&self, levels: &[Level], cost: f64) -> Result<(), token_buckets::Error> {
         self.debit(levels, cost, f64::NEG_INFINITY);
+        Ok(())
+    }
+}
+
+/// A ledger that lasts as long as the test.
+#[derive(Default)]
+pub(crate) struct Memory {
+    totals: Mutex<HashMap<(String, String), (u64, i64)>>,
+    /// Whether it cannot be reached.
+    pub(crate) away: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait]
+impl Ledger for Memory {
+    async fn exchange(
+        &self,
+        source: &str,
+        number: u64,
+        own: &[Balance],
+        read: &[String],
+    ) -> Result<Vec<i64>, ledger::Error> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(ledger::Error::Unavailable("away".into()));
+        }
+        let mut totals = self.totals.lock().unwrap();
+        for Balance { account, total, .. } in own {
+            let held = totals.entry((account.clone(), source.to_owned())).or_default();
+            if held.0 < number {
+                *held = (number, *total);
+            }
+        }
+        let sum =
+            |account: &String| totals.iter().filter(|((of, _), _)| of == account).map(|(_, (_, t))| t).sum();
+        Ok(read.iter().map(sum).collect())
+    }
+
+    async fn forget(&self, _now: Timestamp) -> Result<(), ledger::Error> {
         Ok(())
     }
 }

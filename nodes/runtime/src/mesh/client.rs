@@ -236,6 +236,8 @@ client! {
     generate(v1::GenerateRequest) -> v1::GenerateResponse;
     /// Generates an image.
     generate_image(v1::GenerateImageRequest) -> v1::GenerateImageResponse;
+    /// Turns texts into vectors.
+    embed(v1::EmbedRequest) -> v1::EmbedResponse;
     /// Lists the providers.
     list_providers(v1::ListProvidersRequest) -> v1::ListProvidersResponse;
     /// Does what an admin asks.

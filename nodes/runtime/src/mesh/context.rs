@@ -29,7 +29,8 @@ pub struct Context {
     pub tracestate: Option<String>,
     /// The attempt that calls, if one does.
     pub fence: Option<v1::Fence>,
-    /// The namespace of the caller; empty if there is none.
+    /// The namespace of the caller, whose limits and budgets its calls go by; empty if there is none. Never read from
+    /// metadata: whoever calls from outside does not choose it.
     pub namespace: String,
     /// The kind of the task that calls; empty for a direct call.
     pub kind: String,
@@ -193,8 +194,9 @@ contextual! {
     CancelTasksRequest, DrainRequest, GetLoadRequest,
     GetStatusRequest, DrainNodeRequest, SetLogFilterRequest, WatchEventsRequest,
     ReportRequest,
-    GenerateRequest fence, GenerateStreamRequest fence, GenerateImageRequest fence, ListProvidersRequest,
     AdministerRequest, TellRecordsRequest,
+    GenerateRequest fence, GenerateStreamRequest fence, GenerateImageRequest fence, EmbedRequest fence,
+    ListProvidersRequest,
 }
 
 #[cfg(test)]

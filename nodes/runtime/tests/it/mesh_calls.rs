@@ -141,13 +141,18 @@ async fn the_context_of_a_call_reaches_the_node_and_the_node_behind_it() {
     let next = WorkerClient::remote(link(&last.address(), None)).called_by("b");
     let middle = served(Node { next: Some(next), ..Node::new("b") }, None).await;
     let client = WorkerClient::remote(link(&middle.address(), None)).called_by("a");
-    let context = Context { request_id: "r1".into(), traceparent: Some(PARENT.into()), ..Context::default() };
+    let context = Context {
+        request_id: "r1".into(),
+        traceparent: Some(PARENT.into()),
+        namespace: "lab".into(),
+        ..Context::default()
+    };
     let call = client.cancel_tasks(v1::CancelTasksRequest::default(), SOON);
     context.scope(call).await.unwrap();
     let seen = |server: &Served| server.node.calls.lock().unwrap().clone();
     let expected = |caller: &str| {
-        let context =
-            v1::CallContext { request_id: "r1".into(), caller: caller.into(), ..Default::default() };
+        let (request_id, caller, namespace) = ("r1".into(), caller.into(), "lab".into());
+        let context = v1::CallContext { request_id, caller, namespace, ..Default::default() };
         vec![(context, Some(PARENT.to_owned()))]
     };
     assert_eq!(seen(&middle), expected("a"));

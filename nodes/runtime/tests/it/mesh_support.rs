@@ -163,7 +163,8 @@ impl v1::provider_broker_service_server::ProviderBrokerService for Service {
         if let Some(refusal) = self.0.refusal.lock().unwrap().clone() {
             return Err(refusal);
         }
-        let response = callboard_contracts::v1::GenerateResponse { text: self.0.name.clone(), summary: None };
+        let text = self.0.name.clone();
+        let response = callboard_contracts::v1::GenerateResponse { text, ..Default::default() };
         Ok(Response::new(v1::GenerateResponse { response: Some(response) }))
     }
 
@@ -181,6 +182,10 @@ impl v1::provider_broker_service_server::ProviderBrokerService for Service {
     ) -> Result<Response<v1::GenerateImageResponse>, Status> {
         let data = vec![1; 12 << 20].into();
         Ok(Response::new(v1::GenerateImageResponse { data, ..v1::GenerateImageResponse::default() }))
+    }
+
+    async fn embed(&self, _: Request<v1::EmbedRequest>) -> Result<Response<v1::EmbedResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
     }
 
     async fn list_providers(

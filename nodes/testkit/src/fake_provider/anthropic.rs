@@ -6,6 +6,7 @@
 use super::fault::Fault;
 use super::http::{Call, raw};
 use super::steps::{Script, stream, words};
+use super::tools::{self, halves, seen};
 use axum::Json;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -13,23 +14,45 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 const VERSION: &str = "2023-06-01";
-const FIELDS: [&str; 6] = ["model", "max_tokens", "messages", "system", "temperature", "stream"];
+const FIELDS: [&str; 11] = [
+    "model",
+    "max_tokens",
+    "messages",
+    "system",
+    "temperature",
+    "stream",
+    "top_p",
+    "stop_sequences",
+    "tools",
+    "tool_choice",
+    "output_config",
+];
 /// How much of a prompt is said to have come from a cache.
 const CACHED: usize = 1;
 
 pub(super) fn answer(call: Call) -> Response {
     let last = match read(&call.headers, &call.body) {
-        Ok(last) => last.to_owned(),
+        Ok(last) => last,
         Err(wrong) => {
             call.flight.land();
             return error(400, &wrong);
         }
     };
-    let json = call.body["system"].as_str().is_some_and(|system| system.contains("JSON"));
+    let schema = call.body["output_config"]["format"]["schema"].is_object();
+    let json = schema || call.body["system"].as_str().is_some_and(|system| system.contains("JSON"));
     let echo = || if json { json!({"fake": last}).to_string() } else { format!("fake: {last}") };
-    let text = call.state.next_answer().unwrap_or_else(echo);
-    let stop_reason = if call.fault == Some(Fault::ContentFilterFinish) { "refusal" } else { "end_turn" };
-    let input = prompt(&call.body).map(words).sum::<usize>();
+    let calls = called(&call.body);
+    let text = match calls.is_empty() {
+        true => call.state.next_answer().unwrap_or_else(echo),
+        false => String::new(),
+    };
+    let arguments = tools::Call::arguments(&last);
+    let stop_reason = match (call.fault == Some(Fault::ContentFilterFinish), calls.is_empty()) {
+        (true, _) => "refusal",
+        (false, true) => "end_turn",
+        (false, false) => "tool_use",
+    };
+    let input = prompt(&call.body).map(|text| words(&text)).sum::<usize>();
     let usage = |output: usize| {
         json!({
             "input_tokens": input - CACHED.min(input),
@@ -65,6 +88,7 @@ pub(super) fn answer(call: Call) -> Response {
                 let delta = json!({"index": 0, "delta": {"type": "text_delta", "text": word}});
                 [event("content_block_delta", delta), event("ping", json!({}))].concat().into()
             },
+            calls: calls.iter().enumerate().map(|(i, call)| in_pieces(i + 1, call, &arguments)).collect(),
             tail: vec![
                 event("content_block_stop", json!({"index": 0})),
                 event(
@@ -83,12 +107,54 @@ pub(super) fn answer(call: Call) -> Response {
         return stream("text/event-stream; charset=utf-8", steps, call.flight);
     }
     if call.fault != Some(Fault::EmptyChoices) {
-        message["content"] = json!([{"type": "text", "text": text}]);
+        let used = |call: &tools::Call| json!({"type": "tool_use", "id": call.id, "name": call.name, "input": arguments});
+        message["content"] = match calls.is_empty() {
+            true => json!([{"type": "text", "text": text}]),
+            false => calls.iter().map(used).collect(),
+        };
     }
     message["stop_reason"] = json!(stop_reason);
     message["usage"] = usage(words(&text));
     call.flight.land();
     Json(message).into_response()
+}
+
+/// The events of a tool that is called. The first piece of its arguments is empty, as the real one has it.
+fn in_pieces(index: usize, call: &tools::Call, arguments: &Value) -> Bytes {
+    let arguments = arguments.to_string();
+    let (first, second) = halves(&arguments);
+    let block = json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}});
+    let delta = |part: &str| {
+        let delta = json!({"type": "input_json_delta", "partial_json": part});
+        event("content_block_delta", json!({"index": index, "delta": delta}))
+    };
+    [
+        event("content_block_start", json!({"index": index, "content_block": block})),
+        delta(""),
+        delta(first),
+        delta(second),
+        event("content_block_stop", json!({"index": index})),
+    ]
+    .concat()
+    .into()
+}
+
+/// The tools that are called.
+fn called(body: &Value) -> Vec<tools::Call> {
+    let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let answered = messages.last().is_some_and(|m| m["content"][0]["type"] == "tool_result");
+    let choice = &body["tool_choice"];
+    if answered || choice["type"] == "none" {
+        return Vec::new();
+    }
+    let offered = body["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let offered = offered.iter().filter_map(|tool| tool["name"].as_str());
+    tools::called(
+        offered,
+        choice["name"].as_str(),
+        choice["disable_parallel_tool_use"] == json!(true),
+        messages.len(),
+    )
 }
 
 fn event(name: &str, mut data: Value) -> Bytes {
@@ -97,7 +163,7 @@ fn event(name: &str, mut data: Value) -> Bytes {
 }
 
 /// The last message of the user, or what is wrong.
-fn read<'a>(headers: &HeaderMap, body: &'a Value) -> Result<&'a str, String> {
+fn read(headers: &HeaderMap, body: &Value) -> Result<String, String> {
     if headers.get("anthropic-version").is_none_or(|version| version != VERSION) {
         return Err("anthropic-version: header is required".into());
     }
@@ -114,6 +180,14 @@ fn read<'a>(headers: &HeaderMap, body: &'a Value) -> Result<&'a str, String> {
     if body.get("temperature").is_some_and(|t| t.as_f64().is_none_or(|t| !(0.0..=1.0).contains(&t))) {
         return Err("temperature: range: 0..1".into());
     }
+    if body.get("temperature").is_some() && body.get("top_p").is_some() {
+        return Err("`temperature` and `top_p` cannot both be specified for this model.".into());
+    }
+    for tool in body["tools"].as_array().into_iter().flatten() {
+        if tool["name"].as_str().is_none_or(str::is_empty) || tool["input_schema"]["type"] != "object" {
+            return Err("tools.0.custom.input_schema: Field required".into());
+        }
+    }
     if body.get("system").is_some_and(|s| s.as_str().is_none_or(str::is_empty)) {
         return Err("system: text content blocks must be non-empty".into());
     }
@@ -125,17 +199,52 @@ fn read<'a>(headers: &HeaderMap, body: &'a Value) -> Result<&'a str, String> {
         if !matches!(message["role"].as_str(), Some("user" | "assistant")) {
             return Err("messages: Unexpected role".into());
         }
-        if message["content"].as_str().is_none_or(str::is_empty) {
+        let blocks = message["content"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if message["content"]
+            .as_str()
+            .map_or(blocks.is_empty() || !blocks.iter().all(is_block), str::is_empty)
+        {
             return Err("messages: text content blocks must be non-empty".into());
         }
     }
-    let last = messages.iter().rev().find(|m| m["role"] == "user");
-    Ok(last.and_then(|m| m["content"].as_str()).unwrap_or_default())
+    for pair in messages.windows(2) {
+        let of = |message: &Value, kind: &str, id: &str| -> Vec<Value> {
+            let blocks = message["content"].as_array().cloned().unwrap_or_default();
+            blocks.into_iter().filter(|b| b["type"] == kind).map(|b| b[id].clone()).collect()
+        };
+        if of(&pair[0], "tool_use", "id") != of(&pair[1], "tool_result", "tool_use_id") {
+            return Err(
+                "messages: `tool_use` ids were found without `tool_result` blocks immediately after".into()
+            );
+        }
+    }
+    Ok(messages.iter().rev().find(|m| m["role"] == "user").map(text_of).unwrap_or_default())
 }
 
-fn prompt(body: &Value) -> impl Iterator<Item = &str> {
+/// Whether a block is as the API wants it.
+fn is_block(block: &Value) -> bool {
+    let text = |name: &str| block[name].as_str().is_some_and(|text| !text.is_empty());
+    match block["type"].as_str() {
+        Some("text") => text("text"),
+        Some("tool_use") => text("id") && text("name") && block["input"].is_object(),
+        Some("tool_result") => text("tool_use_id"),
+        Some("image") => matches!(block["source"]["type"].as_str(), Some("base64" | "url")),
+        _ => false,
+    }
+}
+
+/// The text of a message, and how many images it has.
+fn text_of(message: &Value) -> String {
+    let blocks = message["content"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts = blocks.iter().filter_map(|block| block["text"].as_str().or(block["content"].as_str()));
+    let texts = texts.collect::<Vec<_>>().join(" ");
+    let images = blocks.iter().filter(|block| block["type"] == "image").count();
+    message["content"].as_str().map_or_else(|| seen(texts, images), str::to_owned)
+}
+
+fn prompt(body: &Value) -> impl Iterator<Item = String> {
     let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
-    body["system"].as_str().into_iter().chain(messages.iter().filter_map(|m| m["content"].as_str()))
+    body["system"].as_str().map(str::to_owned).into_iter().chain(messages.iter().map(text_of))
 }
 
 /// The answer a fault makes, if the endpoint has no say in it.

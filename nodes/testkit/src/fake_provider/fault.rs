@@ -20,6 +20,10 @@ pub enum Endpoint {
     OllamaChat,
     /// Ollama's `/api/tags`.
     OllamaTags,
+    /// `/v1/embeddings`.
+    Embeddings,
+    /// Ollama's `/api/embed`.
+    OllamaEmbed,
 }
 
 /// What goes wrong with a request, in the words of OpenAI; another provider's endpoint says the same in its own. A

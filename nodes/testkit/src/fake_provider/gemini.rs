@@ -5,6 +5,7 @@
 use super::fault::Fault;
 use super::http::{Call, raw};
 use super::steps::{Script, stream, words};
+use super::tools::{self, seen};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -12,6 +13,19 @@ use serde_json::{Map, Value, json};
 
 /// What of the output is said to have been thought.
 const THOUGHTS: usize = 1;
+
+/// What may be asked of how a text is made.
+const CONFIG: [&str; 9] = [
+    "maxOutputTokens",
+    "temperature",
+    "topP",
+    "seed",
+    "presencePenalty",
+    "frequencyPenalty",
+    "stopSequences",
+    "responseMimeType",
+    "responseJsonSchema",
+];
 
 /// What is asked for.
 struct Asked {
@@ -22,6 +36,9 @@ struct Asked {
 }
 
 pub(super) fn answer(call: Call) -> Response {
+    if call.path.ends_with(":batchEmbedContents") {
+        return super::embeddings::gemini(call);
+    }
     let asked = match read(&call.path, &call.body) {
         Ok(asked) => asked,
         Err(wrong) => {
@@ -31,7 +48,19 @@ pub(super) fn answer(call: Call) -> Response {
     };
     let last = &asked.last;
     let echo = || if asked.json { json!({"fake": last}).to_string() } else { format!("fake: {last}") };
-    let text = call.state.next_answer().unwrap_or_else(echo);
+    let calls = called(&call.body);
+    let text = match calls.is_empty() {
+        true => call.state.next_answer().unwrap_or_else(echo),
+        false => String::new(),
+    };
+    // The first call of a turn has a signature, and none has an id.
+    let call_part = |(i, call): (usize, &tools::Call)| {
+        let mut part = json!({"functionCall": {"name": call.name, "args": tools::Call::arguments(last)}});
+        if i == 0 {
+            part["thoughtSignature"] = json!("signed");
+        }
+        part
+    };
     let (input, output) = (prompt(&call.body), words(&text));
     let usage = |output: usize| {
         json!({
@@ -64,6 +93,11 @@ pub(super) fn answer(call: Call) -> Response {
             head: vec![event(piece(said(json!({"text": "hm", "thought": true})), usage(THOUGHTS)))],
             text: &text,
             word: &|word| event(piece(said(json!({"text": word})), usage(THOUGHTS))),
+            calls: calls
+                .iter()
+                .enumerate()
+                .map(|c| event(piece(said(call_part(c)), usage(THOUGHTS))))
+                .collect(),
             tail: vec![event(piece(
                 json!([{"content": {"parts": [{"text": ""}], "role": "model"}, "finishReason": reason, "index": 0}]),
                 usage(output),
@@ -72,7 +106,7 @@ pub(super) fn answer(call: Call) -> Response {
             ping: None,
         };
         let script = if blocks {
-            Script { head: vec![event(blocked)], text: "", tail: Vec::new(), ..script }
+            Script { head: vec![event(blocked)], text: "", calls: Vec::new(), tail: Vec::new(), ..script }
         } else {
             script
         };
@@ -83,7 +117,11 @@ pub(super) fn answer(call: Call) -> Response {
         Some(Fault::EmptyChoices) => piece(json!([]), usage(0)),
         Some(Fault::ContentFilterFinish) => piece(json!([{"finishReason": reason, "index": 0}]), usage(0)),
         _ => {
-            let parts = json!([{"text": "hm", "thought": true}, {"text": text}]);
+            let mut parts = vec![json!({"text": "hm", "thought": true})];
+            match calls.is_empty() {
+                true => parts.push(json!({ "text": text })),
+                false => parts.extend(calls.iter().enumerate().map(call_part)),
+            }
             let content = json!({"parts": parts, "role": "model"});
             piece(json!([{"content": content, "finishReason": reason, "index": 0}]), usage(output))
         }
@@ -109,8 +147,9 @@ fn read(path: &str, body: &Value) -> Result<Asked, String> {
             .map(|name| format!("Invalid JSON payload received. Unknown name \"{name}\": Cannot find field."))
     };
     let config = fields(&body["generationConfig"]);
-    let wrong = unknown(&fields(body), &["contents", "systemInstruction", "generationConfig"])
-        .or_else(|| unknown(&config, &["maxOutputTokens", "temperature", "responseMimeType"]));
+    let wrong =
+        unknown(&fields(body), &["contents", "systemInstruction", "generationConfig", "tools", "toolConfig"])
+            .or_else(|| unknown(&config, &CONFIG));
     if let Some(wrong) = wrong {
         return Err(wrong);
     }
@@ -120,16 +159,49 @@ fn read(path: &str, body: &Value) -> Result<Asked, String> {
     let contents =
         body["contents"].as_array().filter(|c| !c.is_empty()).ok_or("contents is not specified")?;
     let mut last = String::new();
+    let mut calls = 0;
     for content in contents {
-        let text = content["parts"][0]["text"].as_str().ok_or("contents.parts must not be empty")?;
+        let parts = content["parts"].as_array().filter(|parts| !parts.is_empty());
+        let parts = parts.ok_or("contents.parts must not be empty")?;
+        let count = |name: &str| parts.iter().filter(|part| part[name].is_object()).count();
+        if count("functionResponse") != calls {
+            return Err("Please ensure that the number of function response parts is equal to the number of function \
+                        call parts of the function call turn.".into());
+        }
+        calls = count("functionCall");
         match content["role"].as_str() {
-            Some("user") => text.clone_into(&mut last),
+            Some("user") => last = text_of(content),
             Some("model") => {}
             _ => return Err("Please use a valid role: user, model.".into()),
         }
     }
     let json = config.get("responseMimeType").is_some_and(|kind| kind == "application/json");
     Ok(Asked { model: model.to_owned(), streams, last, json })
+}
+
+/// The text of a content, and how many images it has.
+fn text_of(content: &Value) -> String {
+    let parts = content["parts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |part: &Value| match &part["functionResponse"]["response"] {
+        Value::Null => part["text"].as_str().map(str::to_owned),
+        response => Some(response["output"].as_str().map_or_else(|| response.to_string(), str::to_owned)),
+    };
+    let texts = parts.iter().filter_map(text).collect::<Vec<_>>().join(" ");
+    let images = parts.iter().filter(|part| part["inlineData"].is_object() || part["fileData"].is_object());
+    seen(texts, images.count())
+}
+
+/// The tools that are called.
+fn called(body: &Value) -> Vec<tools::Call> {
+    let contents = body["contents"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let answered = contents.last().is_some_and(|c| c["parts"][0]["functionResponse"].is_object());
+    let config = &body["toolConfig"]["functionCallingConfig"];
+    if answered || config["mode"] == "NONE" {
+        return Vec::new();
+    }
+    let offered = body["tools"][0]["functionDeclarations"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let offered = offered.iter().filter_map(|tool| tool["name"].as_str());
+    tools::called(offered, config["allowedFunctionNames"][0].as_str(), false, contents.len())
 }
 
 /// The tokens of the prompt.

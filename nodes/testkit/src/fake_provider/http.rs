@@ -5,7 +5,7 @@ use super::fault::{Endpoint, Fault, Plan};
 use super::socket::Connection;
 use super::state::{Flight, Recorded, State};
 use super::wire::Wire;
-use super::{anthropic, chat, gemini, images, ollama};
+use super::{anthropic, chat, embeddings, gemini, images, ollama};
 use axum::Json;
 use axum::extract::{ConnectInfo, Request, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -31,6 +31,8 @@ pub(super) fn app(state: Arc<State>) -> axum::Router {
         .route("/v1/messages", post_at(Endpoint::Messages, anthropic::answer))
         .route("/v1beta/models/{call}", post_at(Endpoint::GenerateContent, gemini::answer))
         .route("/api/chat", post_at(Endpoint::OllamaChat, ollama::answer))
+        .route("/v1/embeddings", post_at(Endpoint::Embeddings, embeddings::openai))
+        .route("/api/embed", post_at(Endpoint::OllamaEmbed, embeddings::ollama))
         .route("/api/tags", get_at(Endpoint::OllamaTags, ollama::tags))
         .route("/__faults", put(set_faults).delete(clear_faults))
         .route("/__requests", get(requests))

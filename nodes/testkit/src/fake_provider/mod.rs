@@ -6,11 +6,16 @@
 //! and `GET /api/tags` as Ollama does. Faults are set through [`FakeProvider::fault`] or, from another process, with
 //! `PUT /__faults` and the JSON of a [`Plan`]; `DELETE /__faults` ends them; `GET /__requests` is the log.
 //!
-//! Without a script it answers `fake: ` and the last user message, as a JSON object if one is asked for.
+//! Embeddings are made at `POST /v1/embeddings`, `:batchEmbedContents` and `POST /api/embed`.
+//!
+//! Without a script it answers `fake: ` and the last user message, as a JSON object if one is asked for, with ` +N` if N
+//! images were shown. Tools that are offered are called, each with what was said last; once there is a result, the answer
+//! is `fake: ` and the results.
 
 mod allowance;
 mod anthropic;
 mod chat;
+mod embeddings;
 mod fault;
 mod gemini;
 mod http;
@@ -20,6 +25,7 @@ mod openai;
 mod socket;
 mod state;
 mod steps;
+mod tools;
 mod wire;
 
 pub use allowance::Allowance;

@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::http::{Call, raw};
 use super::steps::{Script, stream, words};
+use super::tools::{self, seen};
 use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -21,15 +22,21 @@ pub(super) fn tags(call: Call) -> Response {
 
 pub(super) fn answer(call: Call) -> Response {
     let last = match read(&call.body) {
-        Ok(last) => last.to_owned(),
+        Ok(last) => last,
         Err(wrong) => {
             call.flight.land();
             return error(400, wrong);
         }
     };
-    let json = call.body["format"] == "json";
+    let json = call.body["format"] == "json" || call.body["format"].is_object();
     let echo = || if json { json!({"fake": last}).to_string() } else { format!("fake: {last}") };
-    let text = call.state.next_answer().unwrap_or_else(echo);
+    let calls = called(&call.body);
+    let text = match calls.is_empty() {
+        true => call.state.next_answer().unwrap_or_else(echo),
+        false => String::new(),
+    };
+    // They have no ids, and come whole.
+    let call_of = |call: &tools::Call| json!({"function": {"name": call.name, "arguments": tools::Call::arguments(&last)}});
     let part = |message: Value| json!({"model": call.body["model"], "created_at": CREATED, "message": message, "done": false});
     let said = |text: &str| part(json!({"role": "assistant", "content": text}));
     let done = |mut part: Value| {
@@ -50,6 +57,9 @@ pub(super) fn answer(call: Call) -> Response {
     };
     if call.body["stream"] == json!(false) {
         let mut answer = done(said(&text));
+        if !calls.is_empty() {
+            answer["message"]["tool_calls"] = calls.iter().map(call_of).collect();
+        }
         if call.fault == Some(Fault::EmptyChoices)
             && let Some(answer) = answer.as_object_mut()
         {
@@ -63,6 +73,12 @@ pub(super) fn answer(call: Call) -> Response {
         head: vec![line(part(json!({"role": "assistant", "content": "", "thinking": "hm"})))],
         text: &text,
         word: &|word| line(said(word)),
+        calls: calls
+            .iter()
+            .map(|call| {
+                line(part(json!({"role": "assistant", "content": "", "tool_calls": [call_of(call)]})))
+            })
+            .collect(),
         tail: vec![line(done(said("")))],
         error: line(json!({"error": FAILED})),
         ping: None,
@@ -72,7 +88,7 @@ pub(super) fn answer(call: Call) -> Response {
 }
 
 /// The last message of the user, or what is wrong.
-fn read(body: &Value) -> Result<&str, &'static str> {
+fn read(body: &Value) -> Result<String, &'static str> {
     if body["model"].as_str().is_none_or(str::is_empty) {
         return Err("model is required");
     }
@@ -82,8 +98,38 @@ fn read(body: &Value) -> Result<&str, &'static str> {
     {
         return Err("invalid role, must be one of [\"system\" \"user\" \"assistant\" \"tool\"]");
     }
-    let last = messages.iter().rev().find(|m| m["role"] == "user");
-    Ok(last.and_then(|m| m["content"].as_str()).unwrap_or_default())
+    let mut calls = messages.iter().filter_map(|m| m["tool_calls"].as_array()).flatten();
+    if !calls.all(|call| call["function"]["arguments"].is_object()) {
+        return Err(
+            "json: cannot unmarshal string into Go struct field messages.tool_calls.function.arguments",
+        );
+    }
+    let said = messages.iter().rev().take_while(|m| m["role"] == "tool").map(text_of).collect::<Vec<_>>();
+    Ok(match said.is_empty() {
+        true => messages.iter().rev().find(|m| m["role"] == "user").map(text_of).unwrap_or_default(),
+        false => said.into_iter().rev().collect::<Vec<_>>().join(" "),
+    })
+}
+
+/// The text of a message, and how many images it has.
+fn text_of(message: &Value) -> String {
+    let images = message["images"].as_array().map_or(0, Vec::len);
+    seen(message["content"].as_str().unwrap_or_default().to_owned(), images)
+}
+
+/// The tools that are called.
+fn called(body: &Value) -> Vec<tools::Call> {
+    let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if messages.last().is_some_and(|m| m["role"] == "tool") {
+        return Vec::new();
+    }
+    let offered = body["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
+    tools::called(
+        offered.iter().filter_map(|tool| tool["function"]["name"].as_str()),
+        None,
+        false,
+        messages.len(),
+    )
 }
 
 /// The tokens of the prompt.
@@ -107,6 +153,7 @@ pub(super) fn refusal(fault: &Fault, key: &str) -> Option<Response> {
         Fault::ServerFault { status } => error(*status, FAILED),
         Fault::BadKey => bad_key(key),
         Fault::NoSuchModel => error(404, "model 'm' not found"),
+        Fault::ContextTooLong => error(400, "the input length exceeds the context length"),
         _ => return None,
     })
 }

@@ -32,6 +32,8 @@ pub(super) struct Script<'a> {
     pub(super) text: &'a str,
     /// A word as it is sent.
     pub(super) word: &'a dyn Fn(&str) -> Bytes,
+    /// The pieces of tools that are called, after the text.
+    pub(super) calls: Vec<Bytes>,
     pub(super) tail: Vec<Bytes>,
     /// An error as it is sent in the middle.
     pub(super) error: Bytes,
@@ -47,7 +49,7 @@ impl Script<'_> {
             Some(Fault::StreamErrorMid { after_chunks }) => (*after_chunks, Some(Step::Data(self.error))),
             _ => (usize::MAX, None),
         };
-        let words = self.text.split_inclusive(' ').take(limit).map(self.word);
+        let words = self.text.split_inclusive(' ').map(self.word).chain(self.calls).take(limit);
         let mut steps: VecDeque<_> = self.head.into_iter().chain(words).map(Step::Data).collect();
         if limit == usize::MAX {
             steps.extend(self.tail.into_iter().map(Step::Data));

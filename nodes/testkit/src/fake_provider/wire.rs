@@ -18,10 +18,10 @@ pub(super) enum Wire {
 impl Endpoint {
     pub(super) fn wire(self) -> Wire {
         match self {
-            Self::Chat | Self::Images | Self::Models => Wire::OpenAi,
+            Self::Chat | Self::Images | Self::Models | Self::Embeddings => Wire::OpenAi,
             Self::Messages => Wire::Anthropic,
             Self::GenerateContent => Wire::Gemini,
-            Self::OllamaChat | Self::OllamaTags => Wire::Ollama,
+            Self::OllamaChat | Self::OllamaTags | Self::OllamaEmbed => Wire::Ollama,
         }
     }
 }

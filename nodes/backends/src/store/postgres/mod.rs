@@ -50,6 +50,7 @@ pub use partitions::Maintained;
 pub use schema::OpenError;
 
 use crate::artifacts::postgres::Artifacts;
+use crate::ledger::postgres::Ledger;
 use admit::Admitter;
 use attempts::{Report, Reporter};
 use callboard_domain::NewTask;
@@ -221,6 +222,12 @@ impl Store {
     #[must_use]
     pub fn artifacts(&self) -> Artifacts {
         Artifacts::new(Pool::new(self.ways.artifacts.clone(), ARTIFACTS))
+    }
+
+    /// The ledger of the same database, on a connection of its own.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        Ledger::new(Pool::new(self.ways.writes.clone(), 1))
     }
 
     /// Whether the database answers, on a connection that nothing else uses; within about two seconds.

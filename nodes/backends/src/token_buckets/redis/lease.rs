@@ -139,7 +139,7 @@ impl Leases {
         }
         let asked = Instant::now();
         let left = std::mem::take(&mut pool.held().tokens);
-        let chunk = bucket.comes_back(self.options.span).min(bucket.burst / PART_OF_BURST);
+        let chunk = self.chunk(bucket);
         // If this is dropped or fails here, what was left is lost: less passes than may, never more.
         let leased = calls.lease(bucket, cost, chunk, left).await?;
         let mut held = pool.held();
@@ -159,19 +159,48 @@ impl Leases {
         }
     }
 
+    /// Takes from the chunk if it has enough: no other is leased.
+    pub(super) fn take_held(&self, bucket: &Bucket, cost: i64, now: Instant) -> bool {
+        self.pool(bucket).try_take(bucket, cost, now) == Some(Taken::Allowed)
+    }
+
     /// A call that took from the chunk did not pass after all.
     pub(super) fn put_back(&self, bucket: &Bucket, cost: i64) {
         self.pool(bucket).held().tokens += cost;
     }
 
-    /// Debits the chunk as far as it has tokens. Answers what remains for Redis.
+    /// Debits the chunk as far as it has tokens. What is given back fills it up to what is leased at once, while it is not
+    /// old: no node ever holds more. Answers what remains for Redis.
     pub(super) fn settle(&self, bucket: &Bucket, cost: i64) -> i64 {
         let pool = self.pool(bucket);
         let mut held = pool.held();
         held.refused = None;
-        let here = cost.clamp(0, held.tokens.max(0));
+        let here = self.part(&held, bucket, cost);
         held.tokens -= here;
         cost - here
+    }
+
+    /// The same, if nothing remains for Redis; else nothing is done.
+    pub(super) fn settle_whole(&self, bucket: &Bucket, cost: i64) -> bool {
+        let pool = self.pool(bucket);
+        let mut held = pool.held();
+        let whole = self.part(&held, bucket, cost) == cost;
+        if whole {
+            held.refused = None;
+            held.tokens -= cost;
+        }
+        whole
+    }
+
+    /// What of a cost is the chunk's.
+    fn part(&self, held: &Held, bucket: &Bucket, cost: i64) -> i64 {
+        let room = if Instant::now() < held.until { self.chunk(bucket) - held.tokens } else { 0 };
+        cost.clamp(-room.max(0), held.tokens.max(0))
+    }
+
+    /// How much is leased at once.
+    fn chunk(&self, bucket: &Bucket) -> i64 {
+        bucket.comes_back(self.options.span).min(bucket.burst / PART_OF_BURST)
     }
 
     /// Takes out what was not used in time, to be given back, and forgets buckets that nobody asks for.
@@ -236,9 +265,28 @@ mod tests {
         let leases = leases();
         let pool = lease(&leases, 10);
         assert_eq!(leases.settle(&bucket(), 4), 0);
+        assert!(!leases.settle_whole(&bucket(), 9), "it has not so many");
         assert_eq!(leases.settle(&bucket(), 9), 3);
-        assert_eq!(leases.settle(&bucket(), -5), -5, "what is given back goes to redis");
         assert_eq!(pool.held().tokens, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_back_fills_the_chunk_up_to_what_is_leased_at_once() {
+        let leases = leases();
+        let (pool, chunk) = (lease(&leases, 10), leases.chunk(&bucket()));
+        assert!(leases.settle_whole(&bucket(), -5));
+        assert_eq!(pool.held().tokens, 15);
+        assert!(!leases.settle_whole(&bucket(), -chunk), "it would hold more than a chunk");
+        assert_eq!(leases.settle(&bucket(), -chunk), -15, "the rest goes to redis");
+        assert_eq!(pool.held().tokens, chunk);
+        pool.held().tokens = 0;
+        tokio::time::advance(leases.span()).await;
+        assert_eq!(leases.settle(&bucket(), -5), -5, "an old chunk takes nothing");
+        // It passes calls at once while it has enough, and leases no other.
+        lease(&leases, 10);
+        assert!(leases.take_held(&bucket(), 6, Instant::now()));
+        assert!(!leases.take_held(&bucket(), 6, Instant::now()));
+        assert_eq!(pool.held().tokens, 4);
     }
 
     #[tokio::test(start_paused = true)]

@@ -168,6 +168,27 @@ impl token_buckets::TokenBuckets for TokenBuckets {
         }
         inner.reach.share(Instant::now(), |shares, nodes, now| shares.settle(levels, cost, nodes, now))
     }
+
+    /// Where every level has enough in a chunk that is held.
+    fn take_now(&self, levels: &[Level], cost: f64) -> Option<Result<Decision, Error>> {
+        let inner = &*self.inner;
+        let held = inner.era(levels).ok()?.is_some() && cost.is_finite() && inner.take_held(levels, cost);
+        held.then(|| {
+            inner.by_redis.fetch_add(1, Ordering::Relaxed);
+            Ok(Decision::Allowed)
+        })
+    }
+
+    /// Where one level alone is settled with a chunk that is held.
+    fn settle_now(&self, levels: &[Level], cost: f64) -> Option<Result<(), Error>> {
+        let inner = &*self.inner;
+        let [level] = levels else { return None };
+        let leases = inner.leases.as_ref().filter(|leases| leases.covers(&level.key))?;
+        let held = inner.era(levels).ok()?.is_some()
+            && cost.is_finite()
+            && leases.settle_whole(&Bucket::of(level), script::micro(cost));
+        held.then_some(Ok(()))
+    }
 }
 
 impl Inner {
@@ -191,6 +212,20 @@ impl Inner {
     /// The chunks that a level is taken from, if it is leased. What costs nothing needs none.
     fn leases(&self, level: &Level, cost: f64) -> Option<&Leases> {
         self.leases.as_ref().filter(|leases| cost > 0.0 && leases.covers(&level.key))
+    }
+
+    /// Takes from chunks alone: from all levels, or from none.
+    fn take_held(&self, levels: &[Level], cost: f64) -> bool {
+        let (micro, now) = (script::micro(cost), Instant::now());
+        let take = |level: &Level| {
+            self.leases(level, cost).is_some_and(|leases| leases.take_held(&Bucket::of(level), micro, now))
+        };
+        let taken = levels.iter().take_while(|level| take(level)).count();
+        let all = taken == levels.len();
+        if let (false, Some(leases)) = (all, &self.leases) {
+            levels.iter().take(taken).for_each(|level| leases.put_back(&Bucket::of(level), micro));
+        }
+        all
     }
 
     async fn take(&self, levels: &[Level], cost: f64) -> Result<Decision, redis_link::Error> {

@@ -1,9 +1,10 @@
 //! What is answered to a chat completion in one piece, and the headers of every answer.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use callboard_contracts::v1::{CacheSource, GenerateSummary};
+use callboard_contracts::v1::{CacheSource, GenerateResponse, GenerateSummary, ToolCall};
 use callboard_domain::limits;
 use serde::Serialize;
+use serde_json::json;
 
 const PROVIDER: HeaderName = HeaderName::from_static("x-callboard-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-callboard-model");
@@ -31,8 +32,40 @@ impl From<&GenerateSummary> for Usage {
 #[derive(Debug, Serialize)]
 struct Message<'a> {
     role: &'static str,
-    content: &'a str,
+    /// Null where a model only asks for tools.
+    content: Option<&'a str>,
     refusal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Call<'a>>,
+}
+
+/// What a model would have a tool do.
+#[derive(Debug, Serialize)]
+struct Call<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    function: Function<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Serialize)]
+struct Function<'a> {
+    name: &'a str,
+    arguments: &'a str,
+}
+
+impl<'a> From<&'a ToolCall> for Call<'a> {
+    fn from(call: &'a ToolCall) -> Self {
+        let function = Function { name: &call.name, arguments: &call.arguments };
+        Self { id: &call.id, kind: "function", function, extra_content: signed(&call.signature) }
+    }
+}
+
+/// What Google's models want to see again, where their own OpenAI-compatible API has it.
+pub(super) fn signed(signature: &str) -> Option<serde_json::Value> {
+    (!signature.is_empty()).then(|| json!({"google": {"thought_signature": signature}}))
 }
 
 #[derive(Debug, Serialize)]
@@ -55,8 +88,16 @@ pub(super) struct Completion<'a> {
 }
 
 impl<'a> Completion<'a> {
-    pub(super) fn new(id: String, created: i64, text: &'a str, summary: &'a GenerateSummary) -> Self {
-        let message = Message { role: "assistant", content: text, refusal: None };
+    pub(super) fn new(
+        id: String,
+        created: i64,
+        answer: &'a GenerateResponse,
+        summary: &'a GenerateSummary,
+    ) -> Self {
+        let tool_calls: Vec<_> = answer.tool_calls.iter().map(Call::from).collect();
+        let silent = answer.text.is_empty() && !tool_calls.is_empty();
+        let content = (!silent).then_some(answer.text.as_str());
+        let message = Message { role: "assistant", content, refusal: None, tool_calls };
         let finish_reason = finish_reason(summary);
         let choice = Choice { index: 0, message, logprobs: None, finish_reason };
         let (model, usage) = (summary.model.as_str(), summary.into());
@@ -67,7 +108,7 @@ impl<'a> Completion<'a> {
 /// Why the model stopped, in a word that clients know.
 pub(super) fn finish_reason(summary: &GenerateSummary) -> &str {
     match summary.finish_reason.as_str() {
-        known @ ("stop" | "length" | "content_filter") => known,
+        known @ ("stop" | "length" | "content_filter" | "tool_calls") => known,
         _ => "stop",
     }
 }

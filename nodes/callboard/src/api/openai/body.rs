@@ -11,7 +11,7 @@ use tokio::time::timeout;
 /// How long a body may take to come.
 const WITHIN: Duration = Duration::from_secs(60);
 /// How much of a body that is too large is read and thrown away: a client that is still sending would not see the answer.
-const DISCARDED_BYTES: usize = 8 * BODY_BYTES;
+const DISCARDED_BYTES: usize = 2 * BODY_BYTES;
 
 /// The whole body.
 pub(super) async fn read(body: Body) -> Result<Bytes, Error> {

@@ -3,11 +3,9 @@
 use super::answer::{self, Completion};
 use super::error::Error;
 use super::{Endpoint, body, request, stream, wishes};
-use crate::api::providers::BACKSTOP;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::v1;
 
 /// Completes a chat, in one piece or as a stream.
@@ -30,10 +28,9 @@ pub(super) async fn complete(State(endpoint): State<Endpoint>, request: Request)
 }
 
 async fn whole(endpoint: &Endpoint, request: v1::GenerateRequest) -> Result<Response, Error> {
-    let call = mesh::GenerateRequest { request: Some(request), ..Default::default() };
-    let answer = endpoint.0.api.deps.broker.generate(call, BACKSTOP).await?.response.unwrap_or_default();
-    let summary = answer.summary.unwrap_or_default();
-    let completion = Completion::new(endpoint.id("chatcmpl-"), endpoint.now(), &answer.text, &summary);
+    let mut answer = endpoint.0.broker.text(request).await?;
+    let summary = answer.summary.take().unwrap_or_default();
+    let completion = Completion::new(endpoint.id("chatcmpl-"), endpoint.now(), &answer, &summary);
     let mut response = Json(completion).into_response();
     answer::tell(response.headers_mut(), &summary, summary.attempts.len());
     Ok(response)

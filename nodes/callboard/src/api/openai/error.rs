@@ -70,6 +70,8 @@ const fn of_kind(kind: ErrorKind) -> (StatusCode, &'static str, Option<&'static 
         // It is our key that is wrong, not the caller's.
         ErrorKind::Authentication => (StatusCode::BAD_GATEWAY, SERVER, Some("provider_authentication")),
         ErrorKind::InvalidRequest => (StatusCode::BAD_REQUEST, INVALID, None),
+        ErrorKind::ContextTooLong => (StatusCode::BAD_REQUEST, INVALID, Some("context_length_exceeded")),
+        ErrorKind::Unsupported => (StatusCode::BAD_REQUEST, INVALID, Some("unsupported_parameter")),
         ErrorKind::ModelNotFound => (StatusCode::NOT_FOUND, INVALID, Some("model_not_found")),
         ErrorKind::ContentFiltered => (StatusCode::BAD_REQUEST, INVALID, Some("content_filter")),
         ErrorKind::MalformedAnswer => (StatusCode::BAD_GATEWAY, SERVER, Some("provider_malformed_answer")),
@@ -139,8 +141,8 @@ impl Error {
 
     /// Nothing is served there.
     pub(super) fn no_such_url() -> Self {
-        let message = "there is nothing at this URL; there are: /v1/chat/completions, /v1/images/generations, \
-                       /v1/models";
+        let message = "there is nothing at this URL; there are: /v1/chat/completions, /v1/embeddings, \
+                       /v1/images/generations, /v1/models";
         Self::new(StatusCode::NOT_FOUND, INVALID, Some("unknown_url"), message)
     }
 
@@ -161,12 +163,14 @@ impl Error {
         let info = details.error_info();
         let about = |key: &str| info.and_then(|info| info.metadata.get(key));
         let message = status.message();
-        if let Some(kind) = about("kind").and_then(|kind| ErrorKind::from_reason(kind)) {
+        if let Some(kind) = info.and_then(|info| convert::kind_in(&info.metadata)) {
             let (code, typ, name) = of_kind(kind);
             let mut error = Self::new(code, typ, name, message);
-            if kind == ErrorKind::ModelNotFound {
-                error.0.said.param = Some("model".into());
-            }
+            error.0.said.param = match kind {
+                ErrorKind::ModelNotFound => Some("model".into()),
+                ErrorKind::ContextTooLong => Some("messages".into()),
+                _ => None,
+            };
             error.0.retry_after = convert::error_from_status(status).retry_after;
             error.0.final_ = !kind.is_retryable();
             error.0.attempts = about("attempts").cloned();
@@ -190,6 +194,14 @@ impl Error {
         // It may have run: sent again, it may be paid for twice.
         error.0.final_ = error.0.status == StatusCode::INTERNAL_SERVER_ERROR;
         error
+    }
+
+    /// The same of a call that has an input instead of messages.
+    pub(super) fn of_input(mut self) -> Self {
+        if self.0.said.param.as_deref() == Some("messages") {
+            self.0.said.param = Some("input".into());
+        }
+        self
     }
 
     /// The document, for an event of a stream.
@@ -262,6 +274,8 @@ mod tests {
             (ErrorKind::Connection, 502, "provider_connection", true),
             (ErrorKind::Authentication, 502, "provider_authentication", false),
             (ErrorKind::InvalidRequest, 400, "-", false),
+            (ErrorKind::ContextTooLong, 400, "context_length_exceeded", false),
+            (ErrorKind::Unsupported, 400, "unsupported_parameter", false),
             (ErrorKind::ModelNotFound, 404, "model_not_found", false),
             (ErrorKind::ContentFiltered, 400, "content_filter", false),
             (ErrorKind::MalformedAnswer, 502, "provider_malformed_answer", true),

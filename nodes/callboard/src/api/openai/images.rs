@@ -4,7 +4,6 @@ use super::answer;
 use super::error::Error;
 use super::request::{is_nothing, is_number, parse};
 use super::{Endpoint, body};
-use crate::api::providers::BACKSTOP;
 use crate::config::Alias;
 use axum::Json;
 use axum::extract::{Request, State};
@@ -68,7 +67,7 @@ pub(super) async fn generate(State(endpoint): State<Endpoint>, request: Request)
     let provider = endpoint.maker(asked.model.as_deref()).await?;
     let (prompt, width, height) = (asked.prompt, asked.width, asked.height);
     let call = mesh::GenerateImageRequest { prompt, width, height, provider, ..Default::default() };
-    let answer = endpoint.0.api.deps.broker.generate_image(call, BACKSTOP).await?;
+    let answer = endpoint.0.broker.image(call).await?;
     let summary = answer.summary.unwrap_or_default();
     let (input, output) = (summary.input_tokens.into(), summary.output_tokens.into());
     let images = Images {

@@ -9,18 +9,20 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Chat,
+    Embeddings,
     Images,
     Models,
     Other,
 }
 
 impl Route {
-    const ALL: [Self; 4] = [Self::Chat, Self::Images, Self::Models, Self::Other];
+    const ALL: [Self; 5] = [Self::Chat, Self::Embeddings, Self::Images, Self::Models, Self::Other];
 
     /// That of a path.
     pub(super) fn of(path: &str) -> Self {
         match path {
             "/v1/chat/completions" => Self::Chat,
+            "/v1/embeddings" => Self::Embeddings,
             "/v1/images/generations" => Self::Images,
             path if path == "/v1/models" || path.starts_with("/v1/models/") => Self::Models,
             _ => Self::Other,
@@ -31,6 +33,7 @@ impl Route {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Chat => "/v1/chat/completions",
+            Self::Embeddings => "/v1/embeddings",
             Self::Images => "/v1/images/generations",
             Self::Models => "/v1/models",
             Self::Other => "other",

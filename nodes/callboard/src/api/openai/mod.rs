@@ -4,16 +4,21 @@
 //! it says is written as OpenAI would ([`answer`], [`stream`], [`error`]). Around every request is [`watched`]: its
 //! place in a trace, whether it may call ([`keys`]), and what is counted.
 //!
-//! - What the broker cannot carry is refused with the name of the parameter, never dropped.
+//! - What the broker cannot carry is refused with the name of the parameter, never dropped. What only shapes an answer,
+//!   as a seed does, is dropped by providers that have no word for it.
 //! - A stream that did not come to its end is never closed as if it had.
+//! - No mailbox is between: on a node that calls providers itself, the broker is called where the request is served.
 //! - Nothing is spawned: dropping a request, or its answer, ends the call at the provider.
 //! - No answer and no span holds a key.
 //!
-//! It does not limit what a key may spend, and passes neither tools nor images on: the broker cannot yet.
+//! What a key may spend is the broker's to say: the namespace of a key goes with its calls. It runs no tools: it passes on
+//! what models and their callers say of them.
 
 mod answer;
 mod body;
+mod broker;
 mod chat;
+mod embeddings;
 mod error;
 mod images;
 mod keys;
@@ -31,19 +36,17 @@ use super::Api;
 use crate::config;
 use axum::Router;
 use axum::routing::{get, post};
-use callboard_contracts::mesh::v1::ListProvidersRequest;
+use broker::Broker;
 use callboard_contracts::v1;
 use callboard_domain::limits;
+use callboard_provider_broker::Service;
 use error::Error;
 use keys::Access;
 use models::Models;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// The most bytes of a body: what may be asked, and what JSON puts around it.
-const BODY_BYTES: usize = 4 * limits::INPUT_BYTES;
-/// How long the ProviderBroker may take to say which providers there are.
-const LISTED_WITHIN: Duration = Duration::from_secs(5);
+/// The most bytes of a body: what may be asked, and what JSON and base64 put around it.
+const BODY_BYTES: usize = 4 * limits::INPUT_BYTES + limits::PROMPT_IMAGE_BYTES / 3 * 4;
 
 /// What the endpoint is given beside the [`Api`].
 pub struct Options<'a> {
@@ -51,8 +54,8 @@ pub struct Options<'a> {
     pub config: &'a config::OpenAi,
     /// Whether only this machine reaches the listener.
     pub loopback: bool,
-    /// The providers of this node; none if another node calls them.
-    pub providers: Option<Vec<String>>,
+    /// The ProviderBroker of this node, and the names of its providers; none if another node calls them.
+    pub here: Option<(Service, Vec<String>)>,
     /// Counts its requests.
     pub metrics: HttpMetrics,
 }
@@ -63,6 +66,7 @@ pub struct Endpoint(Arc<Shared>);
 
 struct Shared {
     api: Api,
+    broker: Broker,
     access: Access,
     models: Models,
     metrics: HttpMetrics,
@@ -79,8 +83,12 @@ impl Endpoint {
                  configured (openai.keys)"
             );
         }
-        let models = Models::new(options.config.models.clone(), options.providers, api.deps.clock.now());
-        Self(Arc::new(Shared { api: api.clone(), access, models, metrics: options.metrics }))
+        let (broker, providers) = match options.here {
+            Some((service, providers)) => (Broker::Here(service), Some(providers)),
+            None => (Broker::Elsewhere(api.deps.broker.clone()), None),
+        };
+        let models = Models::new(options.config.models.clone(), providers, api.deps.clock.now());
+        Self(Arc::new(Shared { api: api.clone(), broker, access, models, metrics: options.metrics }))
     }
 
     /// What serves it.
@@ -89,6 +97,7 @@ impl Endpoint {
         let watched = axum::middleware::from_fn_with_state(self.clone(), watched::watched);
         Router::new()
             .route("/v1/chat/completions", post(chat::complete))
+            .route("/v1/embeddings", post(embeddings::embed))
             .route("/v1/images/generations", post(images::generate))
             .route("/v1/models", get(models::list))
             .route("/v1/models/{*id}", get(models::one))
@@ -100,8 +109,7 @@ impl Endpoint {
 
     /// The providers, in the order they are tried.
     async fn providers(&self) -> Result<Vec<v1::Provider>, Error> {
-        let answer = self.0.api.deps.broker.list_providers(ListProvidersRequest::default(), LISTED_WITHIN);
-        Ok(answer.await?.providers)
+        self.0.broker.providers().await
     }
 
     /// Seconds since 1970.

@@ -89,8 +89,8 @@ impl Endpoint {
             listed.push(model(AUTO.into(), OURS));
         }
         for provider in self.providers().await? {
-            let v1::Provider { name, text_model, image_model, .. } = &provider;
-            for own in [text_model, image_model].into_iter().filter(|own| !own.is_empty()) {
+            let v1::Provider { name, text_model, image_model, embedding_model, .. } = &provider;
+            for own in [text_model, image_model, embedding_model].into_iter().filter(|own| !own.is_empty()) {
                 let id = format!("{name}/{own}");
                 if listed.iter().all(|model| model.id != id) {
                     listed.push(model(id, name));

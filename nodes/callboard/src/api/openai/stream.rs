@@ -8,16 +8,14 @@ use super::Endpoint;
 use super::answer::{self, Usage, finish_reason};
 use super::error::Error;
 use super::request::StreamOptions;
-use crate::api::providers::BACKSTOP;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
-use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::v1;
 use callboard_runtime::mesh::GenerateStream;
 use futures::stream::{self, Stream, StreamExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io;
 
 const DONE: &str = "data: [DONE]\n\n";
@@ -29,8 +27,7 @@ pub(super) async fn open(
     options: StreamOptions,
 ) -> Result<Response, Error> {
     let asked = request.model.clone();
-    let call = mesh::GenerateStreamRequest { request: Some(request), ..Default::default() };
-    let mut pieces = endpoint.0.api.deps.broker.generate_stream(call, BACKSTOP).await?;
+    let mut pieces = endpoint.0.broker.text_stream(request).await?;
     let mut first = next(&mut pieces).await?;
     // A broker of a version before does not say who answers before the end.
     let beginning = first.beginning.take();
@@ -102,6 +99,20 @@ fn events(
     stream::iter([Ok(begin.into())]).chain(rest)
 }
 
+/// The delta of a piece of a call: the first has its id, its name and its type.
+fn tool_call(piece: &v1::ToolCallDelta) -> Value {
+    let mut call = json!({"index": piece.index, "function": {"arguments": piece.arguments}});
+    if !piece.name.is_empty() {
+        call["id"] = json!(piece.id);
+        call["type"] = json!("function");
+        call["function"]["name"] = json!(piece.name);
+    }
+    if let Some(extra) = answer::signed(&piece.signature) {
+        call["extra_content"] = extra;
+    }
+    json!({"tool_calls": [call]})
+}
+
 /// Writes chunks. What all of them begin with is written once.
 struct Chunks {
     head: String,
@@ -140,6 +151,9 @@ impl Chunks {
     fn piece(&self, piece: v1::GenerateStreamResponse, text: &mut String, pieces: GenerateStream) -> Step {
         if !piece.delta.is_empty() {
             self.choice(text, &json!({"content": piece.delta}).to_string(), "null");
+        }
+        if let Some(call) = piece.tool_call {
+            self.choice(text, &tool_call(&call).to_string(), "null");
         }
         let Some(summary) = piece.summary else { return Step::Text(pieces) };
         self.choice(text, "{}", &json!(finish_reason(&summary)).to_string());

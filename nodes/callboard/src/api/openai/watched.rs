@@ -38,6 +38,7 @@ pub(super) async fn watched(State(endpoint): State<Endpoint>, mut request: Reque
                 request.extensions_mut().insert(Caller(key.name.as_str().into()));
                 if !key.namespace.is_empty() {
                     span.set_with("callboard.namespace", || key.namespace.clone());
+                    context.namespace.clone_from(&key.namespace);
                 }
             }
             context.scope(next.run(request)).await

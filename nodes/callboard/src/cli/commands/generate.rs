@@ -59,7 +59,8 @@ fn told(context: &Context, summary: Option<&v1::GenerateSummary>) {
 
 async fn request(args: GenerateArgs) -> Result<v1::GenerateRequest, Failure> {
     let prompt = input::text(&args.prompt).await?;
-    let message = |role: v1::ChatRole, content| v1::ChatMessage { role: role.into(), content };
+    let message =
+        |role: v1::ChatRole, content| v1::ChatMessage { role: role.into(), content, ..Default::default() };
     let mut messages = Vec::new();
     messages.extend(args.system.map(|text| message(v1::ChatRole::System, text)));
     messages.push(message(v1::ChatRole::User, prompt));

@@ -3,7 +3,7 @@
 use crate::cli::args::{ProvidersArgs, ProvidersCommand, SwitchArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::output::{cluster, json, providers, time};
+use crate::cli::output::{cluster, json, money, providers, time};
 use callboard_client::{Error, v1};
 use v1::ProviderSwitchState::{self, Disabled, Draining, Enabled};
 
@@ -33,20 +33,21 @@ pub(super) async fn run(context: &mut Context, args: ProvidersArgs) -> Result<()
             client.close_breakers(v1::CloseBreakersRequest { name: args.name }).await?
         }
     };
-    show(context, &[done])
+    show(context, &[done], &[])
 }
 
 async fn list(context: &mut Context) -> Result<(), Failure> {
-    let all = context.client.providers().await?;
-    show(context, &all)
+    let v1::ListProvidersResponse { providers, budgets } = context.client.list_providers().await?;
+    show(context, &providers, &budgets)
 }
 
-fn show(context: &mut Context, all: &[v1::Provider]) -> Result<(), Failure> {
+fn show(context: &mut Context, all: &[v1::Provider], budgets: &[v1::Budget]) -> Result<(), Failure> {
     if context.out.is_json() {
-        return context.out.document(&json::Providers::from(all));
+        return context.out.document(&json::Providers::new(all, budgets));
     }
-    let text = cluster::providers(all, time::now(), context.out.palette(), context.out.width());
-    context.out.text(&text)
+    let now = time::now();
+    let table = cluster::providers(all, now, context.out.palette(), context.out.width());
+    context.out.text(&(table + &money::used(all, budgets, now)))
 }
 
 async fn switch(

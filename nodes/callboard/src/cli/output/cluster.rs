@@ -1,5 +1,6 @@
 //! Nodes, providers, kinds, alerts and generated texts, for a person.
 
+use super::money::dollars;
 use super::providers::{overrides, switched};
 use super::style::{Paint, Palette, clean, clean_lines, word};
 use super::table::{Cell, Table, pairs};
@@ -303,6 +304,12 @@ pub fn summary(summary: &v1::GenerateSummary) -> String {
         "answered by {} ({}{key}), {} tokens in and {} out",
         summary.provider, summary.model, summary.input_tokens, summary.output_tokens
     );
+    if summary.usage_estimated {
+        text.push_str(" (estimated)");
+    }
+    if let Some(cost) = summary.cost_picodollars {
+        text.push_str(&format!(", {}", dollars(cost)));
+    }
     if summary.finish_reason == "length" {
         text.push_str(", cut at the most tokens");
     }
@@ -477,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_degraded_says_so() {
+    fn an_answer_says_what_it_cost_and_whether_it_is_degraded() {
         let answer = v1::GenerateSummary {
             provider: "offline".into(),
             model: "offline-template-1".into(),
@@ -490,6 +497,19 @@ mod tests {
         assert_eq!(
             summary(&answer),
             "answered by offline (offline-template-1), 3 tokens in and 20 out; degraded: no provider is configured"
+        );
+        let paid = v1::GenerateSummary {
+            provider: "openai".into(),
+            model: "gpt-4o-mini".into(),
+            input_tokens: 100,
+            output_tokens: 200,
+            cost_picodollars: Some(135_000_000),
+            usage_estimated: true,
+            ..Default::default()
+        };
+        assert_eq!(
+            summary(&paid),
+            "answered by openai (gpt-4o-mini), 100 tokens in and 200 out (estimated), $0.000135"
         );
         assert_eq!((generated("a").as_str(), generated("a\u{7}\n").as_str()), ("a\n", "a\n"));
     }

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod doctor;
 pub mod json;
 pub mod keys;
+pub mod money;
 pub mod progress;
 pub mod providers;
 #[cfg(test)]

@@ -145,6 +145,13 @@ catalogue! {
     KEY_CONFLICTS = Every Counter "callboard_idempotency_conflicts_total" []
         "Calls that were refused, as their idempotency key stands for another request.";
     REDACTED = Every Counter "callboard_redacted_total" ["pattern"] "What was taken out of prompts.";
+    PROVIDER_COST = Every Counter "callboard_provider_cost_usd_total" ["provider", "model"]
+        "What calls to each provider cost by the configured prices, in US dollars. What failed or was given up counts by \
+         estimate, if it may be billed.";
+    QUOTA_USED = Every Gauge "callboard_provider_quota_used_ratio" ["provider", "quota"]
+        "How much of each quota is used, over all nodes: 1 is all of it, and the provider is left out.";
+    BUDGET_USED = Every Gauge "callboard_budget_used_ratio" ["namespace"]
+        "How much of the budget of each namespace is used today, over all nodes: 1 is all of it, and its calls are refused.";
 
     SPANS = Every Counter "callboard_spans_total" ["result"]
         "Spans that were to be exported. failed: the collector did not take them.";

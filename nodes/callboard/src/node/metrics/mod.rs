@@ -200,6 +200,20 @@ impl Metrics {
             page.add(m::PROVIDER_TRIPS, &[&provider.name], provider.trips);
             page.add(m::PROVIDER_RETRIES, &[&provider.name, "made"], provider.retries);
             page.add(m::PROVIDER_RETRIES, &[&provider.name, "refused"], provider.retries_refused);
+            for (model, amount) in &provider.costs {
+                page.add(m::PROVIDER_COST, &[&provider.name, model], amount.dollars());
+            }
+            for quota in &provider.quotas {
+                page.add(
+                    m::QUOTA_USED,
+                    &[&provider.name, &quota.name()],
+                    quota.used as f64 / quota.limit as f64,
+                );
+            }
+        }
+        for budget in broker.budgets() {
+            let used = budget.spent.dollars() / budget.limit.dollars();
+            page.add(m::BUDGET_USED, &[&budget.namespace], used);
         }
         stages(page, broker.stage_counts());
     }

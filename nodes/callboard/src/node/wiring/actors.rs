@@ -7,7 +7,7 @@ use crate::config::{Config, Role};
 use callboard_alert as alert;
 use callboard_backends::token_buckets::embedded;
 use callboard_contracts::mesh::v1::TellRecordsRequest;
-use callboard_ports::{Answers, ProviderRecords, Store, TokenBuckets, Tracer};
+use callboard_ports::{Answers, Ledger, ProviderRecords, Store, TokenBuckets, Tracer};
 use callboard_provider_broker as broker;
 use callboard_runtime::actor::{self, Address, Behaviour};
 use callboard_runtime::mesh::{AlertClient, AlertService, BrokerClient, BrokerService, Route};
@@ -196,6 +196,17 @@ fn tell(cluster: Option<&Cluster>) -> broker::Tell {
 type HostedBroker =
     (Hosted<broker::ProviderBroker, BrokerService, BrokerClient>, Option<Arc<broker::Broker>>);
 
+/// What a ProviderBroker shares with the rest of its node.
+pub(super) struct BrokerParts<'a> {
+    /// Takes what it observes.
+    pub(super) reporter: &'a alert::Reporter,
+    pub(super) tracer: &'a Tracer,
+    /// What quotas and budgets are summed up in.
+    pub(super) ledger: Arc<dyn Ledger>,
+    /// Where what is learned of providers is kept.
+    pub(super) records: Arc<dyn ProviderRecords>,
+}
+
 /// Starts the ProviderBroker, unless the role is left to other nodes: then no provider key is read here. With it comes
 /// what it guards, to be counted.
 pub(super) fn start_broker(
@@ -203,11 +214,10 @@ pub(super) fn start_broker(
     shells: &Shells,
     config: &Config,
     deps: &Deps,
-    reporter: &alert::Reporter,
-    tracer: &Tracer,
+    parts: BrokerParts<'_>,
     cluster: Option<&Cluster>,
-    records: Arc<dyn ProviderRecords>,
 ) -> Result<HostedBroker, StartError> {
+    let BrokerParts { reporter, tracer, ledger, records } = parts;
     if let Some(cluster) = cluster.filter(|_| !config.node.roles.contains(&Role::ProviderBroker)) {
         return Ok((Hosted { address: None, service: None, client: cluster.peers.brokers() }, None));
     }
@@ -225,6 +235,7 @@ pub(super) fn start_broker(
         buckets,
         answers: cluster.map(|cluster| cluster.answers.clone() as Arc<dyn Answers>),
         sharing: Some(broker::Sharing { store: records, tell: tell(cluster) }),
+        ledger,
     };
     let state = broker::Broker::new(&config.broker, &broker_deps)?;
     let service = broker::Service::new(Arc::clone(&state));

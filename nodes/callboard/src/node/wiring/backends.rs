@@ -5,9 +5,10 @@ use super::brokered::Brokered;
 use crate::config::Config;
 use callboard_backends::artifacts::folder;
 use callboard_backends::handoff::embedded;
+use callboard_backends::ledger::sqlite as ledger;
 use callboard_backends::store::{postgres, sqlite};
 use callboard_ports::store::CommitObserver;
-use callboard_ports::{Artifacts, Handoff, ProviderRecords, Store, Tracer};
+use callboard_ports::{Artifacts, Handoff, Ledger, ProviderRecords, Store, Tracer};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub(in crate::node) struct Backends {
     pub(in crate::node) handoff: Arc<dyn Handoff>,
     /// Images and large results.
     pub(in crate::node) artifacts: Arc<dyn Artifacts>,
+    /// What quotas and budgets are summed up in.
+    pub(in crate::node) ledger: Arc<dyn Ledger>,
     /// Ends the hand-off's consumers.
     pub(in crate::node) close_handoff: Close,
     /// Commits what waits, and closes the store.
@@ -56,6 +59,7 @@ impl Backends {
             records: store.clone(),
             handoff: brokered.handoff.clone(),
             artifacts: Arc::new(store.artifacts()),
+            ledger: Arc::new(store.ledger()),
             close_handoff: Box::new(move || Box::pin(async move { closing_handoff.close().await })),
             close_store: Box::new(move || Box::pin(async move { closing_store.close().await })),
             embedded: None,
@@ -70,6 +74,7 @@ impl Backends {
         let store = sqlite::Store::open(options)?;
         let artifacts = folder::Artifacts::open(dir.artifacts());
         let artifacts = artifacts.map_err(|e| StartError::Artifacts(e.to_string()))?;
+        let ledger = ledger::Ledger::open(&dir.ledger())?;
         let handoff = embedded::Handoff::new(embedded::Options::new(store.clone(), clock));
         let embedded = Embedded { store: store.clone(), handoff: handoff.clone() };
         let observer: Arc<dyn CommitObserver> = handoff.clone();
@@ -80,6 +85,7 @@ impl Backends {
             store,
             handoff,
             artifacts: Arc::new(artifacts),
+            ledger: Arc::new(ledger),
             close_handoff: Box::new(move || Box::pin(async move { closing_handoff.close().await })),
             close_store: Box::new(move || Box::pin(async move { closing_store.close().await })),
             embedded: Some(embedded),

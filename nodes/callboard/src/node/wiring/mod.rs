@@ -18,7 +18,7 @@ use super::{DataDir, Deps, Parts, StartError};
 use crate::api::{self, Api, NodeInfo};
 use crate::config::{Config, Role};
 use crate::log::{self, Log};
-use actors::{Shells, child, expire_alerts, start_alert, start_broker};
+use actors::{BrokerParts, Shells, child, expire_alerts, start_alert, start_broker};
 use callboard_alert as alert;
 use callboard_contracts::mesh::v1::{DrainNodeRequest, WorkerLoad};
 use callboard_domain::{Code, Error, SessionId, TaskId};
@@ -40,6 +40,9 @@ use tokio_util::task::TaskTracker;
 
 /// How long a node by itself waits for its first session before it is said to have started.
 const SESSION_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the start waits to hear what was used of quotas and budgets.
+const LEDGER_WITHIN: Duration = Duration::from_secs(2);
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -118,23 +121,26 @@ pub(super) async fn build(
     let (reporter, observations) = alert::Reporter::new();
     loops.spawn(alert::report_loop(observations, alerts.client.clone()));
     loops.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
-    let (broker, providers) = start_broker(
-        &system,
-        &shells,
-        config,
-        deps,
-        &reporter,
+    let parts = BrokerParts {
+        reporter: &reporter,
         tracer,
-        cluster.as_deref(),
-        backends.records.clone(),
-    )?;
+        ledger: Arc::clone(&backends.ledger),
+        records: Arc::clone(&backends.records),
+    };
+    let (broker, providers) = start_broker(&system, &shells, config, deps, parts, cluster.as_deref())?;
     if let Some(providers) = &providers {
-        // Before any call: what is switched off is not called.
+        // Before the first call it is known what was used already. Where that takes long, calls do not wait for it.
+        if let Ok(Err(error)) = tokio::time::timeout(LEDGER_WITHIN, providers.exchange()).await {
+            tracing::warn!(%error, "what was used of quotas and budgets before is not known yet");
+        }
+        // Nor is one made to a provider that is switched off.
         providers.recall().await;
-        loops.spawn(providers.clone().keep());
+        loops.spawn(Arc::clone(providers).keep());
+        let providers = Arc::clone(providers);
+        loops.spawn(async move { providers.keep_accounts().await });
     }
     let names = || config.broker.providers.iter().map(|provider| provider.name.clone()).collect();
-    let provider_names = providers.is_some().then(names);
+    let provided = providers.clone().map(|broker| (callboard_provider_broker::Service::new(broker), names()));
 
     // The supervisor's state comes first: the worker tells it when its session has ended.
     let (session, session_now) = watch::channel(None);
@@ -351,7 +357,7 @@ pub(super) async fn build(
         cluster: cluster.clone(),
         state: state.clone(),
         engine,
-        broker: providers,
+        broker: providers.clone(),
         actors: actors.clone(),
         rpc: rpc.clone(),
         http: http.clone(),
@@ -366,7 +372,8 @@ pub(super) async fn build(
         metrics,
         rpc,
         http,
-        providers: provider_names,
+        provided,
+        broker: providers,
         backends,
         cluster,
         worker: worker_client,

@@ -14,7 +14,7 @@ async fn a_providers_error_keeps_its_meaning() {
         (Fault::ServerFault { status: 500 }, 502, "server_error", json!("provider_server_fault")),
         (Fault::ConnectionReset { after_bytes: 0 }, 502, "server_error", json!("provider_connection")),
         (Fault::BadKey, 502, "server_error", json!("provider_authentication")),
-        (Fault::ContextTooLong, 400, "invalid_request_error", Value::Null),
+        (Fault::ContextTooLong, 400, "invalid_request_error", json!("context_length_exceeded")),
         (Fault::NoSuchModel, 404, "invalid_request_error", json!("model_not_found")),
         (Fault::ContentFilter, 400, "invalid_request_error", json!("content_filter")),
         (Fault::MalformedJson, 502, "server_error", json!("provider_malformed_answer")),
@@ -66,14 +66,23 @@ async fn a_request_that_is_wrong_reaches_no_provider() {
     let bench = Bench::start().await;
     let mut warm = ask("m");
     warm["temperature"] = json!(3);
+    let mut several = ask("m");
+    several["n"] = json!(2);
+    let mut choice = ask("m");
+    choice["tool_choice"] = json!("required");
     let mut tools = ask("m");
-    tools["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
-    let image = json!([{"type": "image_url", "image_url": {"url": "data:"}}]);
+    tools["tools"] = json!([{"type": "function", "function": {"name": "no name"}}]);
+    let sound = json!([{"type": "input_audio", "input_audio": {}}]);
+    let sound = json!({"model": "m", "messages": [{"role": "user", "content": sound}]});
+    let image = json!([{"type": "image_url", "image_url": {"url": "data:image/tiff;base64,AQID"}}]);
     let image = json!({"model": "m", "messages": [{"role": "user", "content": image}]});
     for (body, param, code) in [
         (warm, json!("temperature"), Value::Null),
-        (tools, json!("tools"), json!("unsupported_parameter")),
-        (image, json!("messages[0].content[0]"), json!("unsupported_parameter")),
+        (several, json!("n"), json!("unsupported_parameter")),
+        (choice, json!("tool_choice"), Value::Null),
+        (tools, json!("tools[0].name"), Value::Null),
+        (sound, json!("messages[0].content[0]"), json!("unsupported_parameter")),
+        (image, json!("messages[0].parts[0]"), Value::Null),
         (json!({"messages": []}), json!("model"), Value::Null),
     ] {
         let (status, error) = refusal(bench.chat(&body).await).await;
@@ -94,6 +103,31 @@ async fn what_is_too_large_is_refused_and_the_answer_is_read() {
         assert_eq!((status, &error["code"]), (413, &json!("request_too_large")), "{error}");
     }
     assert_eq!(bench.chat(&ask("m")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn images_over_the_limit_are_too_large_and_those_below_are_taken() {
+    use base64::Engine as _;
+    let bench = Bench::start().await;
+    let body = |bytes: usize| {
+        let data = base64::engine::general_purpose::STANDARD.encode(vec![7; bytes]);
+        let image =
+            json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{data}")}});
+        json!({"model": "m", "messages": [{"role": "user", "content": [image]}]})
+    };
+    assert_eq!(bench.chat(&body(9 << 20)).await.status(), 200);
+    let (status, error) = refusal(bench.chat(&body((16 << 20) + 1)).await).await;
+    assert_eq!((status, &error["code"]), (413, &json!("request_too_large")), "{error}");
+    assert_eq!(bench.fake.counts().received, 1);
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_too_long_has_the_code_that_clients_look_for() {
+    let bench = Bench::start().await;
+    bench.fake.fault(Fault::ContextTooLong);
+    let (status, error) = refusal(bench.chat(&ask("m")).await).await;
+    assert_eq!((status, &error["code"]), (400, &json!("context_length_exceeded")), "{error}");
+    assert_eq!((&error["type"], &error["param"]), (&json!("invalid_request_error"), &json!("messages")));
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
 //! The endpoint that speaks OpenAI's API, over HTTP, with a provider on the wire.
 
 mod answers;
+mod budgets;
 mod cached;
 mod clients;
+mod embeddings;
 mod errors;
 mod images;
 mod keys;
 mod listener;
 mod models;
 mod streams;
+mod tools;
 
 use crate::node::{Builder, InProcess};
 use callboard_provider_broker::config::ProviderConfig;
@@ -28,6 +31,7 @@ fn provider(name: &str, fake: &FakeProvider) -> ProviderConfig {
     ProviderConfig {
         text_model: Some("fake-text".into()),
         image_model: Some("fake-image".into()),
+        embedding_model: Some("fake-embedding".into()),
         ..ProviderConfig::openai(name, fake.base_url())
     }
 }

@@ -65,8 +65,10 @@ async fn models_are_listed_and_one_is_shown() {
         ("auto", "callboard"),
         ("main/fake-text", "main"),
         ("main/fake-image", "main"),
+        ("main/fake-embedding", "main"),
         ("second/fake-text", "second"),
         ("second/fake-image", "second"),
+        ("second/fake-embedding", "second"),
     ];
     let expected = expected.map(|(id, owner)| (json!(id), json!(owner)));
     assert_eq!(named, expected.iter().map(|(id, owner)| (id, owner)).collect::<Vec<_>>());

@@ -8,7 +8,7 @@ use reqwest::Response;
 use serde_json::{Value, json};
 
 /// The data of the events of an answer, and whether its body came to an end.
-async fn events(response: Response) -> (Vec<String>, bool) {
+pub(super) async fn events(response: Response) -> (Vec<String>, bool) {
     let mut bytes = response.bytes_stream();
     let mut text = Vec::new();
     let mut ended = true;

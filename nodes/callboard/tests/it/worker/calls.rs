@@ -62,7 +62,7 @@ impl ProviderBrokerService for Broker {
         let message = request.get_ref();
         self.note(&request, message.context.clone(), message.fence.clone());
         let summary = Some(api::GenerateSummary::default());
-        let response = Some(api::GenerateResponse { text: "fine".into(), summary });
+        let response = Some(api::GenerateResponse { text: "fine".into(), summary, ..Default::default() });
         Ok(Response::new(v1::GenerateResponse { response }))
     }
 
@@ -80,6 +80,10 @@ impl ProviderBrokerService for Broker {
         &self,
         _: Request<v1::GenerateStreamRequest>,
     ) -> Result<Response<GenerateStream>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn embed(&self, _: Request<v1::EmbedRequest>) -> Result<Response<v1::EmbedResponse>, Status> {
         Err(Status::unimplemented("not in this test"))
     }
 

@@ -7,7 +7,7 @@
 mod cards;
 
 use crate::config::{Pattern, Redact};
-use callboard_domain::llm::{ImageRequest, TextRequest};
+use callboard_domain::llm::{Content, EmbeddingRequest, ImageRequest, Part, TextRequest};
 use callboard_ports::metrics::Counter;
 use regex::{NoExpand, Regex};
 use std::borrow::Cow;
@@ -54,9 +54,22 @@ impl Redactor {
     /// Takes them out of a call for a text.
     pub(super) fn text(&self, request: &mut TextRequest) {
         for message in &mut request.messages {
-            if let Some(cleaned) = self.clean(&message.content) {
-                message.content = cleaned;
+            match &mut message.content {
+                Content::Text(text) => self.replace(text),
+                Content::Parts(parts) => parts.iter_mut().for_each(|part| match part {
+                    Part::Text(text) => self.replace(text),
+                    Part::ToolCall(call) => self.replace(&mut call.arguments),
+                    Part::ToolResult(result) => self.replace(&mut result.content),
+                    // What an image shows cannot be read here.
+                    Part::Image(_) => {}
+                }),
             }
+        }
+    }
+
+    fn replace(&self, text: &mut String) {
+        if let Some(cleaned) = self.clean(text) {
+            *text = cleaned;
         }
     }
 
@@ -64,6 +77,16 @@ impl Redactor {
     pub(super) fn image(&self, request: &ImageRequest) -> Option<ImageRequest> {
         let prompt = self.clean(&request.prompt)?;
         Some(ImageRequest { prompt, ..request.clone() })
+    }
+
+    /// Takes them out of texts that are to be vectors, if there are any.
+    pub(super) fn embedding(&self, request: &EmbeddingRequest) -> Option<EmbeddingRequest> {
+        let cleaned: Vec<_> = request.inputs.iter().map(|input| self.clean(input)).collect();
+        cleaned.iter().any(Option::is_some).then(|| {
+            let inputs = cleaned.into_iter().zip(&request.inputs);
+            let inputs = inputs.map(|(cleaned, input)| cleaned.unwrap_or_else(|| input.clone())).collect();
+            EmbeddingRequest { inputs, ..request.clone() }
+        })
     }
 
     /// How often each was found.
@@ -105,6 +128,7 @@ impl Redactor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use callboard_domain::llm::{Message, Role, ToolCall, ToolResult};
     use proptest::prelude::*;
 
     fn all() -> Redactor {
@@ -144,6 +168,25 @@ mod tests {
             assert_eq!(clean(&format!("<{mail}>.")), "<[REDACTED:mail]>.", "{mail}");
         }
         assert_eq!(clean("card 4111 1111 1111 1111!"), "card [REDACTED:card]!");
+    }
+
+    #[test]
+    fn every_text_of_a_message_is_cleaned() {
+        let mail = || "a@b.de".to_owned();
+        let parts = vec![
+            Part::Text(mail()),
+            Part::ToolCall(ToolCall { arguments: mail(), ..ToolCall::default() }),
+            Part::ToolResult(ToolResult { content: mail(), ..ToolResult::default() }),
+        ];
+        let mut request = TextRequest::prompt(mail());
+        request.messages.push(Message { role: Role::User, content: Content::Parts(parts) });
+        all().text(&mut request);
+        assert!(!format!("{request:?}").contains("a@b.de"), "{request:?}");
+        let inputs = vec!["plain".into(), mail()];
+        let request = all().embedding(&EmbeddingRequest { inputs, ..EmbeddingRequest::default() });
+        assert_eq!(request.unwrap().inputs, ["plain", "[REDACTED:mail]"]);
+        let inputs = vec!["plain".into()];
+        assert!(all().embedding(&EmbeddingRequest { inputs, ..EmbeddingRequest::default() }).is_none());
     }
 
     #[test]

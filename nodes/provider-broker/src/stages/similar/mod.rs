@@ -69,8 +69,9 @@ fn read(scope: &Scope, request: &TextRequest) -> Question {
     let mut digest = fingerprint::manner(digest, scope, request);
     let mut all = Vec::new();
     for message in &request.messages {
-        let words = words::words(&message.content);
+        let words = words::words(&message.content.text());
         digest = digest.text(fingerprint::speaker(message.role));
+        digest = fingerprint::beside_text(digest, &message.content);
         digest = words.iter().filter(|word| word.counts).fold(digest, |digest, word| digest.text(&word.text));
         // No word is this long: messages do not run into each other.
         digest = digest.number(u32::MAX);

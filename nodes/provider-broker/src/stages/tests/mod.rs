@@ -61,7 +61,7 @@ impl Fake {
 
 impl Route for Fake {
     async fn text(&self, request: &TextRequest) -> Answer {
-        self.prompts.lock().unwrap().push(request.messages[0].content.clone());
+        self.prompts.lock().unwrap().push(request.messages[0].content.text().into_owned());
         let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         self.open.fetch_add(1, Ordering::SeqCst);
         let _open = Open(&self.open);
@@ -71,7 +71,7 @@ impl Route for Fake {
     }
 
     async fn text_stream(self: &Arc<Self>, request: &TextRequest) -> Result<PieceStream, Error> {
-        let TextResponse { text, summary } = self.text(request).await?;
+        let TextResponse { text, summary, .. } = self.text(request).await?;
         let begin = Summary { provider: summary.provider.clone(), ..Summary::default() };
         let (one, two) = text.split_at(text.len() / 2);
         let pieces = [
@@ -103,7 +103,7 @@ fn whole(text: &str) -> TextResponse {
         attempts: vec![attempt],
         ..Summary::default()
     };
-    TextResponse { text: text.into(), summary }
+    TextResponse { text: text.into(), summary, ..TextResponse::default() }
 }
 
 fn error(kind: ErrorKind) -> Error {

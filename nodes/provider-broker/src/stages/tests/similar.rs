@@ -110,8 +110,14 @@ async fn it_takes_the_place_of_templates_and_outages_for_a_week_and_of_nothing_e
     assert!(answer.summary.degraded.unwrap().ends_with(": offline answered after main failed"));
     for kind in ErrorKind::ALL {
         fake.then(Err(error(*kind)));
-        let refused =
-            matches!(kind, ErrorKind::InvalidRequest | ErrorKind::ModelNotFound | ErrorKind::ContentFiltered);
+        let refused = matches!(
+            kind,
+            ErrorKind::InvalidRequest
+                | ErrorKind::ContextTooLong
+                | ErrorKind::Unsupported
+                | ErrorKind::ModelNotFound
+                | ErrorKind::ContentFiltered
+        );
         assert_eq!(stages.text(&ask(ASKED)).await.is_err(), refused, "{kind:?}");
     }
     // What made do is not taken for an answer of a provider, by the exact cache neither.

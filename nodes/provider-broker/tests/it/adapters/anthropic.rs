@@ -58,7 +58,7 @@ fn rows() -> Vec<Row> {
         row(Fault::Overloaded, Overloaded, "529: Overloaded (overloaded_error)"),
         row(Fault::BadKey, Authentication, "401: invalid x-api-key: *** (authentication_error)"),
         row(status(403), Authentication, "(permission_error)"),
-        row(Fault::ContextTooLong, InvalidRequest, "400: prompt is too long: 200001 tokens").for_good(),
+        row(Fault::ContextTooLong, ContextTooLong, "400: prompt is too long: 200001 tokens").for_good(),
         row(status(413), InvalidRequest, "(request_too_large)").for_good(),
         row(Fault::NoSuchModel, ModelNotFound, "404: model: no-such-model (not_found_error)").for_good(),
         row(Fault::ContentFilter, ContentFiltered, "400: Output blocked by content filtering policy"),

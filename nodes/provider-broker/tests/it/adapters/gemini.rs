@@ -85,13 +85,13 @@ fn rows() -> Vec<Row> {
         ),
         row(Fault::BadKey, Authentication, "400: API key not valid. Please pass a valid API key: ***."),
         row(status(403), Authentication, "(PERMISSION_DENIED)"),
-        row(Fault::ContextTooLong, InvalidRequest, "400: The input token count (1200000) exceeds").for_good(),
+        row(Fault::ContextTooLong, ContextTooLong, "400: The input token count (1200000) exceeds").for_good(),
         row(
             json(
                 500,
                 r#"{"error":{"code":500,"message":"Your input context is too long.","status":"INTERNAL"}}"#,
             ),
-            InvalidRequest,
+            ContextTooLong,
             "500: Your input context is too long. (INTERNAL)",
         )
         .for_good(),

@@ -5,6 +5,7 @@ mod anthropic;
 mod gemini;
 mod ollama;
 mod spans;
+mod tools;
 
 use crate::streams::read;
 use crate::support::{DEADLINE, KEY, broker, deps, hello, openai, outline};

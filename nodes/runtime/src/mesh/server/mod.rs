@@ -26,6 +26,8 @@ pub use traced::{BeginsTrace, TracedLayer};
 
 /// The largest request taken, in bytes: a prompt, or a batch of task ids.
 const REQUEST_BYTES: usize = 8 << 20;
+/// The largest call to a model: its text, and the images in it.
+const PROMPT_BYTES: usize = callboard_domain::limits::PROMPT_IMAGE_BYTES + (4 << 20);
 /// The most bytes of a request's headers.
 const HEADER_BYTES: u32 = 16 << 10;
 /// The most calls at once on one connection.
@@ -120,7 +122,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(PING_WITHIN))
         .add_service(supervisor.max_decoding_message_size(REQUEST_BYTES))
         .add_service(worker.max_decoding_message_size(REQUEST_BYTES))
-        .add_service(broker.max_decoding_message_size(REQUEST_BYTES))
+        .add_service(broker.max_decoding_message_size(PROMPT_BYTES))
         .add_service(alert.max_decoding_message_size(REQUEST_BYTES))
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let over = async {

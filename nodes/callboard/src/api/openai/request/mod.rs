@@ -3,12 +3,17 @@
 //! Fields that are not known are left alone. Those that are known to change the answer, and cannot be passed on, are
 //! refused unless they say what holds anyway.
 
+mod content;
+mod message;
+mod tools;
+
 use super::error::Error;
 use callboard_contracts::v1;
 use callboard_domain::limits;
-use serde::{Deserialize, Deserializer, de};
+use message::Message;
+use serde::Deserialize;
 use serde_json::Value;
-use std::fmt;
+use tools::{Format, Tool};
 
 /// A chat completion.
 #[derive(Debug)]
@@ -37,17 +42,21 @@ struct Chat {
     max_tokens: Option<u32>,
     max_completion_tokens: Option<u32>,
     temperature: Option<f32>,
+    top_p: Option<f32>,
+    seed: Option<i64>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    stop: Option<Stop>,
+    tools: Option<Vec<Tool>>,
+    tool_choice: Option<Value>,
+    parallel_tool_calls: Option<bool>,
     response_format: Option<Format>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     // What may change the answer.
     n: Option<Value>,
-    tools: Option<Value>,
     functions: Option<Value>,
-    stop: Option<Value>,
-    top_p: Option<Value>,
-    presence_penalty: Option<Value>,
-    frequency_penalty: Option<Value>,
+    function_call: Option<Value>,
     logit_bias: Option<Value>,
     logprobs: Option<Value>,
     top_logprobs: Option<Value>,
@@ -56,75 +65,12 @@ struct Chat {
     web_search_options: Option<Value>,
 }
 
+/// One text, or several.
 #[derive(Debug, Deserialize)]
-struct Format {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Message {
-    role: String,
-    #[serde(default)]
-    content: Content,
-    /// What a model said instead of a content.
-    #[serde(default)]
-    refusal: Option<String>,
-    #[serde(default)]
-    tool_calls: Option<Value>,
-    #[serde(default)]
-    function_call: Option<Value>,
-    #[serde(default)]
-    audio: Option<Value>,
-}
-
-/// The content of a message: a text, or parts.
-#[derive(Debug, Default)]
-enum Content {
-    #[default]
-    None,
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Debug, Deserialize)]
-struct Part {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    text: Option<String>,
-}
-
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Content;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an array of content parts")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Content, E> {
-                Ok(Content::Text(text.to_owned()))
-            }
-
-            fn visit_string<E: de::Error>(self, text: String) -> Result<Content, E> {
-                Ok(Content::Text(text))
-            }
-
-            fn visit_unit<E: de::Error>(self) -> Result<Content, E> {
-                Ok(Content::None)
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, parts: A) -> Result<Content, A::Error> {
-                Vec::deserialize(de::value::SeqAccessDeserializer::new(parts)).map(Content::Parts)
-            }
-        }
-
-        deserializer.deserialize_any(Visitor)
-    }
+#[serde(untagged)]
+enum Stop {
+    One(String),
+    Several(Vec<String>),
 }
 
 /// Reads a chat completion.
@@ -137,22 +83,21 @@ pub(super) fn chat(body: &[u8]) -> Result<Asked, Error> {
     let required = |name: &str| Error::invalid(Some(name.to_owned()), format!("you must provide `{name}`"));
     let model = chat.model.filter(|model| !model.is_empty()).ok_or_else(|| required("model"))?;
     let asked = chat.messages.filter(|messages| !messages.is_empty()).ok_or_else(|| required("messages"))?;
-    let json = match chat.response_format.as_ref().map(|format| format.kind.as_str()) {
-        None | Some("text") => false,
-        Some("json_object") => true,
-        Some(other) => {
-            let what = format!("`{other}` is not passed on to providers yet; `text` and `json_object` are");
-            return Err(Error::unsupported("response_format", &what));
-        }
-    };
+    let (json, schema) = tools::format(chat.response_format)?;
+    let tools = tools::tools(chat.tools.unwrap_or_default())?;
+    let choice =
+        chat.tool_choice.as_ref().filter(|choice| !choice.is_null()).map(tools::choice).transpose()?;
     let mut messages = Vec::with_capacity(asked.len());
     for (i, message) in asked.into_iter().enumerate() {
         messages.push(message.read(i)?);
     }
-    let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-    if bytes > limits::INPUT_BYTES {
-        let most = limits::INPUT_BYTES;
-        return Err(Error::too_large(format!("the messages have {bytes} bytes, {most} are allowed")));
+    let (bytes, images) = messages.iter().map(size).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    for (what, bytes, most) in
+        [("messages", bytes, limits::INPUT_BYTES), ("images", images, limits::PROMPT_IMAGE_BYTES)]
+    {
+        if bytes > most {
+            return Err(Error::too_large(format!("the {what} have {bytes} bytes, {most} are allowed")));
+        }
     }
     Ok(Asked {
         model,
@@ -160,11 +105,40 @@ pub(super) fn chat(body: &[u8]) -> Result<Asked, Error> {
             messages,
             max_tokens: chat.max_completion_tokens.or(chat.max_tokens),
             temperature: chat.temperature,
+            top_p: chat.top_p,
+            seed: chat.seed,
+            presence_penalty: chat.presence_penalty,
+            frequency_penalty: chat.frequency_penalty,
+            stop: match chat.stop {
+                None => Vec::new(),
+                Some(Stop::One(text)) => vec![text],
+                Some(Stop::Several(texts)) => texts,
+            },
             json,
+            schema,
+            tools,
+            tool_choice: choice,
+            parallel_tool_calls: chat.parallel_tool_calls,
             ..Default::default()
         },
         stream: chat.stream.unwrap_or_default().then(|| chat.stream_options.unwrap_or_default()),
     })
+}
+
+/// The bytes of a message's text, and of its images.
+fn size(message: &v1::ChatMessage) -> (usize, usize) {
+    let calls: usize = message.tool_calls.iter().map(|call| call.arguments.len()).sum();
+    let part = |part: &v1::ChatPart| match &part.part {
+        Some(v1::chat_part::Part::Text(text)) => (text.len(), 0),
+        Some(v1::chat_part::Part::Image(image)) => match &image.source {
+            Some(v1::chat_image::Source::Data(data)) => (0, data.len()),
+            Some(v1::chat_image::Source::Url(url)) => (url.len(), 0),
+            None => (0, 0),
+        },
+        None => (0, 0),
+    };
+    let text = message.content.len() + calls;
+    message.parts.iter().map(part).fold((text, 0), |all, one| (all.0 + one.0, all.1 + one.1))
 }
 
 /// Reads a document. Only what is wrong is looked for a second time, with its place.
@@ -202,14 +176,10 @@ impl Chat {
     /// Refuses what would change the answer and cannot be passed on.
     fn refuse(&self) -> Result<(), Error> {
         let only_text = |value: &Value| *value == serde_json::json!(["text"]);
-        let fields: [(&str, &Option<Value>, bool); 13] = [
+        let fields: [(&str, &Option<Value>, bool); 9] = [
             ("n", &self.n, self.n.as_ref().is_some_and(|n| is_number(n, 1.0))),
-            ("tools", &self.tools, false),
             ("functions", &self.functions, false),
-            ("stop", &self.stop, false),
-            ("top_p", &self.top_p, self.top_p.as_ref().is_some_and(|p| is_number(p, 1.0))),
-            ("presence_penalty", &self.presence_penalty, zero(self.presence_penalty.as_ref())),
-            ("frequency_penalty", &self.frequency_penalty, zero(self.frequency_penalty.as_ref())),
+            ("function_call", &self.function_call, false),
             ("logit_bias", &self.logit_bias, false),
             ("logprobs", &self.logprobs, false),
             ("top_logprobs", &self.top_logprobs, zero(self.top_logprobs.as_ref())),
@@ -221,10 +191,9 @@ impl Chat {
             value.as_ref().is_some_and(|value| !is_nothing(value)) && !as_it_is
         };
         match fields.into_iter().find(given) {
-            Some((name, ..)) => Err(Error::unsupported(
-                name,
-                "it would change the answer, and is not passed on to providers yet",
-            )),
+            Some((name, ..)) => {
+                Err(Error::unsupported(name, "it would change the answer, and is not passed on to providers"))
+            }
             None => Ok(()),
         }
     }
@@ -232,66 +201,6 @@ impl Chat {
 
 fn zero(value: Option<&Value>) -> bool {
     value.is_some_and(|value| is_number(value, 0.0))
-}
-
-impl Message {
-    fn read(self, i: usize) -> Result<v1::ChatMessage, Error> {
-        let at = |field: &str| format!("messages[{i}].{field}");
-        let role = match self.role.as_str() {
-            "system" | "developer" => v1::ChatRole::System,
-            "user" => v1::ChatRole::User,
-            "assistant" => v1::ChatRole::Assistant,
-            role @ ("tool" | "function") => {
-                let what = format!("messages of the role `{role}` are not passed on to providers yet");
-                return Err(Error::unsupported(&at("role"), &what));
-            }
-            role => {
-                let what = format!("`{role}` is no role; there are: system, developer, user, assistant");
-                return Err(Error::invalid(Some(at("role")), what));
-            }
-        };
-        let carried = [
-            ("tool_calls", &self.tool_calls),
-            ("function_call", &self.function_call),
-            ("audio", &self.audio),
-        ];
-        for (field, value) in carried {
-            if value.as_ref().is_some_and(|value| !is_nothing(value)) {
-                return Err(Error::unsupported(&at(field), "it is not passed on to providers yet"));
-            }
-        }
-        let content = match self.content {
-            Content::Text(text) => text,
-            Content::Parts(parts) => join(parts, &at("content"))?,
-            Content::None => match self.refusal {
-                Some(refusal) => refusal,
-                None => return Err(Error::invalid(Some(at("content")), "a message needs a content")),
-            },
-        };
-        Ok(v1::ChatMessage { role: role.into(), content })
-    }
-}
-
-/// The text of parts, a line break between them.
-fn join(parts: Vec<Part>, at: &str) -> Result<String, Error> {
-    let mut texts = Vec::with_capacity(parts.len());
-    for (i, part) in parts.into_iter().enumerate() {
-        let at = format!("{at}[{i}]");
-        match (part.kind.as_str(), part.text) {
-            ("text", Some(text)) => texts.push(text),
-            ("text", None) => {
-                return Err(Error::invalid(Some(format!("{at}.text")), "a text part needs a text"));
-            }
-            (kind, _) => {
-                let what = format!("parts of the type `{kind}` are not passed on to providers yet");
-                return Err(Error::unsupported(&at, &what));
-            }
-        }
-    }
-    if texts.is_empty() {
-        return Err(Error::invalid(Some(at.to_owned()), "a message needs a content"));
-    }
-    Ok(texts.join("\n"))
 }
 
 #[cfg(test)]

@@ -68,19 +68,16 @@ fn a_stream_is_asked_for_with_or_without_usage() {
 fn what_would_change_the_answer_is_refused_by_name() {
     for (field, value) in [
         ("n", json!(2)),
-        ("tools", json!([{"type": "function"}])),
         ("functions", json!([{}])),
-        ("stop", json!("x")),
-        ("top_p", json!(0.5)),
-        ("presence_penalty", json!(0.1)),
-        ("frequency_penalty", json!(-1)),
+        ("function_call", json!({"name": "f"})),
+        ("tool_choice", json!({"type": "allowed_tools"})),
         ("logit_bias", json!({"1": 2})),
         ("logprobs", json!(true)),
         ("top_logprobs", json!(1)),
         ("modalities", json!(["text", "audio"])),
         ("audio", json!({"voice": "x"})),
         ("web_search_options", json!({"user_location": 1})),
-        ("response_format", json!({"type": "json_schema", "json_schema": {}})),
+        ("response_format", json!({"type": "grammar"})),
     ] {
         assert_eq!(refused(&with(field, value)), (field.into(), Some(UNSUPPORTED.into())), "{field}");
     }
@@ -109,14 +106,20 @@ fn messages_that_cannot_be_passed_on_are_refused_at_their_place() {
     let message =
         |message: Value| refused(&with("messages", json!([{"role": "user", "content": "x"}, message])));
     let unsupported = |param: &str| (param.to_owned(), Some(UNSUPPORTED.to_owned()));
-    assert_eq!(message(json!({"role": "tool", "content": "x"})), unsupported("messages[1].role"));
+    assert_eq!(message(json!({"role": "function", "content": "x"})), unsupported("messages[1].role"));
     assert_eq!(
-        message(json!({"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]})),
-        unsupported("messages[1].tool_calls")
+        message(json!({"role": "assistant", "content": null, "tool_calls": [{"id": "1", "type": "custom"}]})),
+        unsupported("messages[1].tool_calls[0].type")
     );
-    let image = json!([{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "x"}}]);
-    assert_eq!(message(json!({"role": "user", "content": image})), unsupported("messages[1].content[1]"));
+    let sound = json!([{"type": "text", "text": "x"}, {"type": "input_audio", "input_audio": {}}]);
+    assert_eq!(message(json!({"role": "user", "content": sound})), unsupported("messages[1].content[1]"));
     let invalid = |param: &str| (param.to_owned(), None);
+    assert_eq!(message(json!({"role": "tool", "content": "x"})), invalid("messages[1].tool_call_id"));
+    for url in ["x", "data:image/png,x", "data:image/png;base64,?", "file:///etc/passwd"] {
+        let image = json!([{"type": "image_url", "image_url": {"url": url}}]);
+        let at = invalid("messages[1].content[0].image_url.url");
+        assert_eq!(message(json!({"role": "user", "content": image})), at, "{url}");
+    }
     assert_eq!(message(json!({"role": "wizard", "content": "x"})), invalid("messages[1].role"));
     assert_eq!(message(json!({"role": "user"})), invalid("messages[1].content"));
     assert_eq!(message(json!({"role": "user", "content": []})), invalid("messages[1].content"));
@@ -144,4 +147,59 @@ fn messages_over_the_limit_are_too_large() {
     let error =
         read(&with("messages", json!([{"role": "user", "content": "x".repeat(limits::INPUT_BYTES + 1)}])));
     assert_eq!(error.unwrap_err()["code"], "request_too_large");
+}
+
+#[test]
+fn tools_and_their_calls_and_results_become_those_of_the_broker() {
+    let call = json!({"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}});
+    let mut signed = call.clone();
+    signed["extra_content"] = json!({"google": {"thought_signature": "s"}});
+    let asked = read(&json!({
+        "model": "m",
+        "messages": [
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "tool_calls": [call, signed]},
+            {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "7"}]},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"z": 1, "a": 2.50}, "strict": true}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "parallel_tool_calls": false,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}},
+        "stop": "END", "top_p": 0.5, "seed": 7, "presence_penalty": 0.5, "frequency_penalty": -0.5,
+    }))
+    .unwrap()
+    .request;
+    let calls = &asked.messages[1].tool_calls;
+    assert_eq!((calls[0].id.as_str(), calls[0].arguments.as_str()), ("c1", "{\"a\": 1}"));
+    assert_eq!((calls[0].signature.as_str(), calls[1].signature.as_str()), ("", "s"));
+    let result = &asked.messages[2];
+    assert_eq!((result.role(), result.content.as_str()), (v1::ChatRole::Tool, "7"));
+    assert_eq!(result.tool_call_id, "c1");
+    // As it was written: the order of fields matters to models.
+    assert_eq!(asked.tools[0].parameters, json!({"z": 1, "a": 2.50}).to_string());
+    assert_eq!(asked.tool_choice.unwrap().name, "f");
+    assert_eq!(asked.schema.unwrap().schema, "{\"type\":\"object\"}");
+    assert_eq!((asked.stop, asked.top_p, asked.seed), (vec!["END".to_owned()], Some(0.5), Some(7)));
+    assert_eq!((asked.presence_penalty, asked.frequency_penalty), (Some(0.5), Some(-0.5)));
+    assert_eq!(asked.parallel_tool_calls, Some(false));
+}
+
+#[test]
+fn images_become_parts_and_texts_alone_stay_one_text() {
+    let images = json!([
+        {"type": "text", "text": "what?"},
+        {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,AQID"}},
+    ]);
+    let asked = read(&with("messages", json!([{"role": "user", "content": images}]))).unwrap().request;
+    let parts: Vec<_> = asked.messages[0].parts.iter().map(|part| part.part.clone().unwrap()).collect();
+    let image = |source, media_type: &str, detail: &str| {
+        let (media_type, detail) = (media_type.to_owned(), detail.to_owned());
+        v1::chat_part::Part::Image(v1::ChatImage { source: Some(source), media_type, detail })
+    };
+    let url = v1::chat_image::Source::Url("https://x/y.png".into());
+    let data = v1::chat_image::Source::Data(vec![1, 2, 3].into());
+    let text = v1::chat_part::Part::Text("what?".into());
+    assert_eq!(parts, [text, image(url, "", "low"), image(data, "image/jpeg", "")]);
+    assert_eq!(asked.messages[0].content, "");
 }

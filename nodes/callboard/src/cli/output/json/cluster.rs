@@ -3,6 +3,7 @@
 use super::{raw, seconds, set, time};
 use crate::cli::output::style::word;
 use callboard_client::v1;
+use callboard_domain::Money;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -109,10 +110,58 @@ impl<'a> From<&'a [v1::Node]> for Nodes<'a> {
     }
 }
 
+/// An amount of picodollars, in dollars and exact.
+fn usd(amount: i64) -> String {
+    Money::from_picodollars(amount).to_string()
+}
+
+#[derive(Serialize)]
+struct Quota<'a> {
+    name: &'a str,
+    used: u64,
+    limit: u64,
+    resets_at: Option<String>,
+    spent_at: Option<String>,
+}
+
+impl<'a> From<&'a v1::ProviderQuota> for Quota<'a> {
+    fn from(quota: &'a v1::ProviderQuota) -> Self {
+        Self {
+            name: &quota.name,
+            used: quota.used,
+            limit: quota.limit,
+            resets_at: time(quota.resets_at.as_ref()),
+            spent_at: time(quota.spent_at.as_ref()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Budget<'a> {
+    namespace: &'a str,
+    spent_usd: String,
+    limit_usd: String,
+    resets_at: Option<String>,
+    spent_at: Option<String>,
+}
+
+impl<'a> From<&'a v1::Budget> for Budget<'a> {
+    fn from(budget: &'a v1::Budget) -> Self {
+        Self {
+            namespace: &budget.namespace,
+            spent_usd: usd(budget.spent_picodollars),
+            limit_usd: usd(budget.limit_picodollars),
+            resets_at: time(budget.resets_at.as_ref()),
+            spent_at: time(budget.spent_at.as_ref()),
+        }
+    }
+}
+
 /// The providers.
 #[derive(Serialize)]
 pub struct Providers<'a> {
     providers: Vec<Provider<'a>>,
+    budgets: Vec<Budget<'a>>,
 }
 
 #[derive(Serialize)]
@@ -133,6 +182,8 @@ struct Provider<'a> {
     in_flight: u32,
     switch: Option<Switch<'a>>,
     primary: Option<Switch<'a>>,
+    quotas: Vec<Quota<'a>>,
+    spent_today_usd: Option<String>,
 }
 
 /// What an admin has switched.
@@ -229,8 +280,10 @@ impl<'a> From<&'a v1::ProviderBreaker> for Breaker<'a> {
     }
 }
 
-impl<'a> From<&'a [v1::Provider]> for Providers<'a> {
-    fn from(providers: &'a [v1::Provider]) -> Self {
+impl<'a> Providers<'a> {
+    /// The providers and the budgets.
+    #[must_use]
+    pub fn new(providers: &'a [v1::Provider], budgets: &'a [v1::Budget]) -> Self {
         let providers = providers.iter().map(|p| Provider {
             name: &p.name,
             adapter: &p.adapter,
@@ -248,8 +301,10 @@ impl<'a> From<&'a [v1::Provider]> for Providers<'a> {
             in_flight: p.in_flight,
             switch: p.switch.as_ref().map(Switch::from),
             primary: p.primary.as_ref().map(Switch::from),
+            quotas: p.quotas.iter().map(Quota::from).collect(),
+            spent_today_usd: p.spent_today_picodollars.map(usd),
         });
-        Self { providers: providers.collect() }
+        Self { providers: providers.collect(), budgets: budgets.iter().map(Budget::from).collect() }
     }
 }
 
@@ -355,6 +410,9 @@ struct Summary<'a> {
     finish_reason: &'a str,
     input_tokens: u32,
     output_tokens: u32,
+    usage_estimated: bool,
+    cost_usd: Option<String>,
+    prices_version: Option<&'a str>,
     attempts: Vec<Attempt<'a>>,
     degraded: bool,
     degraded_reason: Option<&'a str>,
@@ -389,6 +447,9 @@ impl<'a> From<&'a v1::GenerateSummary> for Summary<'a> {
             finish_reason: &s.finish_reason,
             input_tokens: s.input_tokens,
             output_tokens: s.output_tokens,
+            usage_estimated: s.usage_estimated,
+            cost_usd: s.cost_picodollars.map(usd),
+            prices_version: set(&s.prices_version),
             attempts: attempts.collect(),
             degraded: s.degraded,
             degraded_reason: set(&s.degraded_reason),

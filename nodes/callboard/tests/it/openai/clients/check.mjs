@@ -6,6 +6,7 @@ import OpenAI from "openai";
 
 const messages = [{ role: "user", content: "hello you" }];
 const client = new OpenAI({ maxRetries: 0 });
+const tools = ["weather", "time"].map((name) => ({ type: "function", function: { name, parameters: { type: "object" } } }));
 const create = (more = {}, options = {}, by = client) =>
   by.chat.completions.create({ model: "gpt-x", messages, ...more }, options);
 
@@ -74,9 +75,42 @@ const checks = {
     assert.equal(raised.code, "invalid_api_key");
     assert.ok(!String(raised).includes("geheim"));
   },
+  async tools() {
+    const { message } = (await create({ tools })).choices[0];
+    assert.deepEqual(message.tool_calls.map((call) => call.function.name), ["weather", "time"]);
+    assert.deepEqual(JSON.parse(message.tool_calls[0].function.arguments), { said: "hello you" });
+    const results = message.tool_calls.map((call) => ({ role: "tool", tool_call_id: call.id, content: call.function.name }));
+    const answer = await create({ tools, messages: [...messages, message, ...results] });
+    assert.equal(answer.choices[0].message.content, "fake: weather time");
+  },
+  async tools_in_a_stream() {
+    const { message } = (await client.chat.completions.stream({ model: "gpt-x", messages, tools }).finalChatCompletion()).choices[0];
+    assert.deepEqual(message.tool_calls.map((call) => call.function.name), ["weather", "time"]);
+    assert.deepEqual(JSON.parse(message.tool_calls[1].function.arguments), { said: "hello you" });
+  },
+  async a_schema() {
+    const schema = { type: "object", properties: { fake: { type: "string" } }, required: ["fake"], additionalProperties: false };
+    const response_format = { type: "json_schema", json_schema: { name: "said", schema, strict: true } };
+    const answer = await create({ response_format });
+    assert.deepEqual(JSON.parse(answer.choices[0].message.content), { fake: "hello you" });
+  },
+  async an_image_that_is_shown() {
+    const image = { type: "image_url", image_url: { url: "data:image/png;base64,AQID" } };
+    const answer = await create({ messages: [{ role: "user", content: [{ type: "text", text: "what?" }, image] }] });
+    assert.equal(answer.choices[0].message.content, "fake: what? +1");
+  },
+  async embeddings() {
+    const answer = await client.embeddings.create({ model: "fake-embedding", input: ["hello you", "tea"] });
+    assert.deepEqual(answer.data.map((data) => [...data.embedding]), [[9, 2, 0.5, 0.5], [3, 1, 0.5, 0.5]]);
+    const plain = await client.embeddings.create({ model: "fake-embedding", input: "tea", encoding_format: "float" });
+    assert.deepEqual(plain.data[0].embedding, [3, 1, 0.5, 0.5]);
+  },
+  async a_prompt_that_is_too_long() {
+    await fault({ type: "context_too_long" });
+    assert.equal((await raises(OpenAI.BadRequestError, () => create())).code, "context_length_exceeded");
+  },
   async a_wrong_request() {
-    const tools = [{ type: "function", function: { name: "f", parameters: {} } }];
-    assert.equal((await raises(OpenAI.BadRequestError, () => create({ tools }))).param, "tools");
+    assert.equal((await raises(OpenAI.BadRequestError, () => create({ n: 2 }))).param, "n");
     assert.equal((await raises(OpenAI.BadRequestError, () => create({ temperature: 3 }))).param, "temperature");
   },
   async a_model_that_is_missing() {

@@ -103,11 +103,69 @@ def a_wrong_key():
     assert raised.code == "invalid_api_key" and "geheim" not in str(raised), raised
 
 
+TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in ("weather", "time")]
+
+
+@check
+def tools():
+    message = chat(tools=TOOLS).choices[0].message
+    calls = message.tool_calls
+    assert [call.function.name for call in calls] == ["weather", "time"], calls
+    assert json.loads(calls[0].function.arguments) == {"said": "hello you"}, calls
+    results = [{"role": "tool", "tool_call_id": call.id, "content": call.function.name} for call in calls]
+    answer = chat(messages=[*HELLO, message, *results], tools=TOOLS)
+    assert answer.choices[0].message.content == "fake: weather time", answer
+    one = {"type": "function", "function": {"name": "time"}}
+    assert len(chat(tools=TOOLS, tool_choice=one).choices[0].message.tool_calls) == 1
+
+
+@check
+def tools_in_a_stream():
+    with client.chat.completions.stream(model="gpt-x", messages=HELLO, tools=TOOLS) as stream:
+        done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
+        message = stream.get_final_completion().choices[0].message
+    assert [event.name for event in done] == ["weather", "time"], done
+    assert json.loads(message.tool_calls[1].function.arguments) == {"said": "hello you"}, message
+    assert message.tool_calls[0].id != message.tool_calls[1].id
+
+
+@check
+def a_schema():
+    schema = {"type": "object", "properties": {"fake": {"type": "string"}}, "required": ["fake"], "additionalProperties": False}
+    form = {"type": "json_schema", "json_schema": {"name": "said", "schema": schema, "strict": True}}
+    answer = chat(response_format=form).choices[0].message.content
+    assert json.loads(answer) == {"fake": "hello you"}, answer
+
+
+@check
+def an_image_that_is_shown():
+    parts = [
+        {"type": "text", "text": "what?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AQID"}},
+    ]
+    answer = chat(messages=[{"role": "user", "content": parts}]).choices[0].message.content
+    assert answer == "fake: what? +1", answer
+
+
+@check
+def embeddings():
+    # The client asks for base64 by itself and reads it.
+    answer = client.embeddings.create(model="fake-embedding", input=["hello you", "tea"])
+    assert [data.embedding for data in answer.data] == [[9, 2, 0.5, 0.5], [3, 1, 0.5, 0.5]], answer
+    plain = client.embeddings.create(model="fake-embedding", input="tea", dimensions=2, encoding_format="float")
+    assert (plain.data[0].embedding, plain.usage.total_tokens) == ([3, 1], 1), plain
+
+
+@check
+def a_prompt_that_is_too_long():
+    fault({"type": "context_too_long"})
+    assert raises(openai.BadRequestError, chat).code == "context_length_exceeded"
+
+
 @check
 def a_wrong_request():
-    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
-    raised = raises(openai.BadRequestError, lambda: chat(tools=tools))
-    assert (raised.param, raised.type) == ("tools", "invalid_request_error"), raised.body
+    raised = raises(openai.BadRequestError, lambda: chat(n=2))
+    assert (raised.param, raised.type) == ("n", "invalid_request_error"), raised.body
     raised = raises(openai.BadRequestError, lambda: chat(temperature=3))
     assert raised.param == "temperature", raised.body
 

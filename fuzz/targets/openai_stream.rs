@@ -1,0 +1,6 @@
+//! What OpenAI streams.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    callboard_provider_broker::fuzz::run("openai_stream", bytes);
+});

@@ -1,0 +1,51 @@
+//! What a call has on its way past the candidates: its time, its bill, and what failed.
+
+use super::failures::Failures;
+use super::spans::Operation;
+use super::{Candidate, Limits};
+use crate::accounts::Bill;
+use callboard_domain::llm::Error;
+use callboard_ports::trace::Span;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The most time that is kept back for a local provider at the end of the line, so that a provider that
+/// hangs does not take the call's last resort with it. No call is made again for less, either.
+const RESERVE: Duration = Duration::from_secs(1);
+
+/// What a call has left, and what became of it so far.
+pub(super) struct Course {
+    pub(super) operation: Operation,
+    pub(super) limits: Limits,
+    pub(super) deadline: Instant,
+    /// How many tokens it will take, as far as can be told.
+    pub(super) estimate: u32,
+    pub(super) failures: Failures,
+    pub(super) pipeline: Span,
+    /// Whose call it is.
+    pub(super) namespace: String,
+    /// What it is charged; none once it is answered.
+    pub(super) bill: Option<Bill>,
+}
+
+impl Course {
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// An attempt at a candidate begins.
+    pub(super) fn charge(&mut self, candidate: &Candidate) -> Result<(), Error> {
+        let begin = |bill: &mut Bill| bill.begin(candidate.index, &candidate.model, candidate.local());
+        self.bill.as_mut().map_or(Ok(()), begin)
+    }
+
+    /// It does not, after all.
+    pub(super) fn uncharge(&mut self) {
+        self.bill.as_mut().into_iter().for_each(Bill::undo);
+    }
+
+    /// The time that is kept back; a tenth of what the call has at most.
+    pub(super) fn reserve(&self) -> Duration {
+        RESERVE.min(self.limits.total / 10)
+    }
+}
