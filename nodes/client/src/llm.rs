@@ -126,6 +126,31 @@ impl Client {
         Ok(())
     }
 
+    /// Makes a provider's quotas as if nothing of them had been used, on every node.
+    ///
+    /// # Errors
+    /// There is no such provider, the key is no admin's, or the server could not be reached in time.
+    pub async fn reset_quota(&self, name: &str) -> Result<(), Error> {
+        let message = v1::ResetQuotaRequest { name: name.to_owned() };
+        self.call(Repeat::Safe, message, async |channel, request| {
+            service(channel).reset_quota(self.signed(request)?).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Has the node that answers read its configuration of providers again.
+    ///
+    /// # Errors
+    /// It is wrong: what was in force stays so. Or the key is no admin's, or the server could not be reached in time.
+    pub async fn reload_providers(&self) -> Result<v1::ReloadProvidersResponse, Error> {
+        let message = v1::ReloadProvidersRequest {};
+        self.call(Repeat::Safe, message, async |channel, request| {
+            service(channel).reload_providers(self.signed(request)?).await
+        })
+        .await
+    }
+
     /// The same request with the key of this client, if it has one.
     fn signed<M>(&self, mut request: Request<M>) -> Result<Request<M>, Status> {
         if let Some(key) = &self.options().key {

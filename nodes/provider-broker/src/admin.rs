@@ -94,7 +94,7 @@ impl Broker {
     /// There is no such provider. What the provider fails with is in the attempt.
     pub async fn test(&self, name: &str, model: Option<String>) -> Result<ProviderAttempt, Error> {
         let place = self.place(name)?;
-        Ok(self.router.test(place, model).await)
+        Ok(self.live.now().test(place, model).await)
     }
 
     /// Closes the breakers of a provider and forgets the waits it named, here and on every node that can be told.
@@ -103,9 +103,20 @@ impl Broker {
     /// There is no such provider.
     pub fn close_breakers(&self, name: &str) -> Result<ProviderStatus, Error> {
         let place = self.place(name)?;
-        self.router.close_breakers(place);
+        self.live.now().close_breakers(place);
         tracing::warn!(provider = name, "an admin closed a provider's breakers");
         self.status(place)
+    }
+
+    /// Makes a provider's quotas as if nothing of them had been used, on every node once it has heard of it.
+    ///
+    /// # Errors
+    /// There is no such provider.
+    pub fn forget_quota(&self, name: &str) -> Result<(), Error> {
+        self.place(name)?;
+        self.reset_quota(name);
+        tracing::warn!(provider = name, "an admin reset a provider's quotas");
+        Ok(())
     }
 
     /// Forgets the answers in the exact cache, on every node: those to one kind of task, or all.
@@ -113,6 +124,12 @@ impl Broker {
         self.clear_cache(kind);
         let subject = Subject { model: kind.unwrap_or_default().to_owned(), ..Subject::of(Topic::Cache, "") };
         self.records.learn(self.records.next(subject));
+    }
+
+    /// Whether there is a provider of that name.
+    #[must_use]
+    pub fn has_provider(&self, name: &str) -> bool {
+        self.live.now().place(name).is_ok()
     }
 
     /// Reads what is kept of providers, and does it: what is switched is in force from here on. Says in the log what that is.
@@ -145,8 +162,8 @@ impl Broker {
 
     /// Tells other nodes what this one learns, saves it, and reads what they saved; for ever.
     pub async fn keep(self: Arc<Self>) {
-        if let Some(sharing) = &self.sharing {
-            shared::keep(&self.records, sharing, &self.jitter, |records| self.hear(records)).await;
+        if let Some(sharing) = &self.deps.sharing {
+            shared::keep(&self.records, sharing, &self.deps.jitter, |records| self.hear(records)).await;
         }
     }
 
@@ -157,13 +174,13 @@ impl Broker {
                 Topic::Cache => {
                     self.clear_cache(Some(subject.model.as_str()).filter(|kind| !kind.is_empty()))
                 }
-                Topic::Breaker | Topic::Switch | Topic::Primary => self.router.adopt(&subject),
+                Topic::Breaker | Topic::Switch | Topic::Primary => self.live.now().adopt(&subject),
             }
         }
     }
 
     fn place(&self, name: &str) -> Result<usize, Error> {
-        self.router.place(name).map_err(|text| Error::field(Code::InvalidArgument, "name", text))
+        self.live.now().place(name).map_err(|text| Error::field(Code::InvalidArgument, "name", text))
     }
 
     fn status(&self, place: usize) -> Result<ProviderStatus, Error> {
@@ -173,7 +190,7 @@ impl Broker {
 
     /// What the store holds is known.
     async fn refresh(&self) -> Result<(), Error> {
-        if let Some(sharing) = &self.sharing {
+        if let Some(sharing) = &self.deps.sharing {
             self.hear(shared::recall(sharing).await.map_err(not_kept)?);
         }
         Ok(())
@@ -191,13 +208,13 @@ impl Broker {
             ..self.records.next(subject.clone())
         };
         let records: Vec<_> = values.iter().map(record).collect();
-        if let Some(sharing) = &self.sharing {
+        if let Some(sharing) = &self.deps.sharing {
             sharing.store.save_provider_records(records.clone()).await.map_err(not_kept)?;
         }
         for record in records {
             let subject = record.subject.clone();
             self.records.learn(record);
-            self.router.adopt(&subject);
+            self.live.now().adopt(&subject);
         }
         Ok(())
     }

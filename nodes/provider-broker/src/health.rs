@@ -140,9 +140,9 @@ pub(crate) struct Health {
     clock: Arc<dyn Clock>,
     observe: Observe,
     /// One for each provider, in their order.
-    counters: Vec<Mutex<Counters>>,
-    took: Vec<Histogram>,
-    outage: Mutex<Outage>,
+    counters: Vec<Arc<Mutex<Counters>>>,
+    took: Vec<Arc<Histogram>>,
+    outage: Arc<Mutex<Outage>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -151,9 +151,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Health {
     pub(crate) fn new(providers: usize, clock: Arc<dyn Clock>, observe: Observe) -> Self {
-        let counters = (0..providers).map(|_| Mutex::default()).collect();
-        let took = (0..providers).map(|_| Histogram::new(SLOW)).collect();
-        Self { clock, observe, counters, took, outage: Mutex::default() }
+        let counters = (0..providers).map(|_| Arc::default()).collect();
+        let took = (0..providers).map(|_| Arc::new(Histogram::new(SLOW))).collect();
+        Self { clock, observe, counters, took, outage: Arc::default() }
+    }
+
+    /// The same after a reload: of each provider where it was before, if it was there.
+    pub(crate) fn after(&self, places: &[Option<usize>]) -> Self {
+        let counters = places.iter().map(|place| place.and_then(|place| self.counters.get(place)).cloned());
+        let took = places.iter().map(|place| place.and_then(|place| self.took.get(place)).cloned());
+        Self {
+            clock: Arc::clone(&self.clock),
+            observe: Arc::clone(&self.observe),
+            counters: counters.map(Option::unwrap_or_default).collect(),
+            took: took.map(|took| took.unwrap_or_else(|| Arc::new(Histogram::new(SLOW)))).collect(),
+            outage: Arc::clone(&self.outage),
+        }
     }
 
     /// A provider answered a call, after so long.

@@ -27,6 +27,14 @@ impl Service {
     }
 }
 
+impl Service {
+    /// The broker.
+    #[must_use]
+    pub const fn broker(&self) -> &Arc<Broker> {
+        &self.0
+    }
+}
+
 fn text_request(request: Option<v1::GenerateRequest>) -> Result<TextRequest, Status> {
     let request =
         request.ok_or_else(|| error::Error::field(Code::InvalidArgument, "request", "must be set"))?;
@@ -287,6 +295,16 @@ impl ProviderBrokerService for Service {
             Action::Test(asked) => {
                 let attempt = broker.test(&asked.name, named(asked.model)).await?;
                 answer.attempt = Some(convert::attempt_to_proto(&attempt));
+                None
+            }
+            Action::ResetQuota(asked) => {
+                broker.forget_quota(&asked.name)?;
+                None
+            }
+            Action::Reload(_) => {
+                let done = broker.reload().await?;
+                answer.providers = done.providers;
+                answer.after_restart = done.after_restart.into_iter().map(str::to_owned).collect();
                 None
             }
             Action::ClearCache(asked) => {

@@ -121,4 +121,21 @@ impl ProviderService for Api {
         self.administer(request, Action::ClearCache).await?;
         Ok(Response::new(v1::ClearCacheResponse {}))
     }
+
+    async fn reset_quota(
+        &self,
+        request: Request<v1::ResetQuotaRequest>,
+    ) -> Result<Response<v1::ResetQuotaResponse>, Status> {
+        self.administer(request, Action::ResetQuota).await?;
+        Ok(Response::new(v1::ResetQuotaResponse {}))
+    }
+
+    async fn reload_providers(
+        &self,
+        request: Request<v1::ReloadProvidersRequest>,
+    ) -> Result<Response<v1::ReloadProvidersResponse>, Status> {
+        let done = self.administer(request, Action::Reload).await?;
+        let (providers, after_restart) = (done.providers, done.after_restart);
+        Ok(Response::new(v1::ReloadProvidersResponse { providers, after_restart }))
+    }
 }

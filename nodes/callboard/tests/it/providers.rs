@@ -1,6 +1,6 @@
 //! What an admin does to providers, over gRPC and by the command line.
 
-use crate::node::{InProcess, callboard};
+use crate::node::{InProcess, UpProcess, callboard, eventually};
 use callboard::config::{Key, KeyHash, KeyRole};
 use callboard_client::v1;
 use callboard_client::v1::provider_service_client::ProviderServiceClient;
@@ -85,4 +85,35 @@ async fn a_provider_is_switched_tested_and_reset_by_the_command_line() {
         (&json["providers"][0]["name"], &json["providers"][0]["switch"]),
         (&"main".into(), &serde_json::Value::Null)
     );
+}
+
+#[tokio::test]
+async fn the_file_is_read_again_on_a_signal_and_on_demand_and_a_wrong_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("callboard.toml");
+    let providers = |names: &[&str]| {
+        let one = |name: &&str| format!("[[broker.providers]]\nname = \"{name}\"\nadapter = \"offline\"\n");
+        std::fs::write(&file, names.iter().map(one).collect::<String>()).unwrap();
+    };
+    providers(&["one"]);
+    let node =
+        UpProcess::start(&folder.path().join("data"), &["--config", file.to_str().unwrap()], &[]).await;
+    let names = async || {
+        let listed = node.client.providers().await.unwrap();
+        listed.into_iter().map(|provider| provider.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, ["one"]);
+    providers(&["two", "one"]);
+    let said = node.cli(&["providers", "reload"]).await;
+    assert!(said.stdout.starts_with("reloaded: two, then one"), "{} {}", said.stdout, said.stderr);
+    assert_eq!(names().await, ["two", "one"]);
+    providers(&["two", "two"]);
+    let said = node.cli(&["providers", "reload"]).await;
+    assert!(said.stderr.contains("broker.providers[1].name"), "{}", said.stderr);
+    assert_eq!(names().await, ["two", "one"], "what was in force stays so");
+    providers(&["three"]);
+    let pid = node.process.pid().to_string();
+    let sent = tokio::process::Command::new("sh").args(["-c", "kill -s HUP \"$0\"", &pid]).status();
+    assert!(sent.await.unwrap().success());
+    eventually("the file is read again", async || (names().await == ["three"]).then_some(())).await;
 }

@@ -163,7 +163,8 @@ struct Provider {
     name: String,
     /// The ids of its keys; none if it asks for none.
     keys: Vec<String>,
-    state: Mutex<State>,
+    /// Shared with the board before, if there was one that knew it.
+    state: Arc<Mutex<State>>,
 }
 
 /// All breakers of a node.
@@ -183,11 +184,18 @@ impl Board {
         rules: Rules,
         providers: impl Iterator<Item = (String, Vec<String>)>,
         records: Arc<Records>,
+        before: Option<&Self>,
         deps: &Deps,
     ) -> Arc<Self> {
         let provider = |(name, keys): (String, Vec<String>)| {
-            let state = State { keys: keys.iter().map(|_| Models::default()).collect(), ..State::default() };
-            Provider { name, keys, state: Mutex::new(state) }
+            let known = before.into_iter().flat_map(|board| &board.providers);
+            let known =
+                known.filter(|of| of.name == name && of.keys == keys).map(|of| Arc::clone(&of.state)).next();
+            let state = known.unwrap_or_else(|| {
+                let keys = keys.iter().map(|_| Models::default()).collect();
+                Arc::new(Mutex::new(State { keys, ..State::default() }))
+            });
+            Provider { name, keys, state }
         };
         Arc::new(Self {
             rules,
@@ -267,6 +275,11 @@ impl Board {
             self.records.closed(&record.subject);
         }
         self.report_closed(provider, &mut state, "an admin closed it");
+    }
+
+    /// Does what is known of every breaker.
+    pub(crate) fn adopt_all(&self) {
+        self.records.of(Topic::Breaker).iter().for_each(|record| self.adopt(&record.subject));
     }
 
     /// Does what is known of a breaker, which may be news from another node.

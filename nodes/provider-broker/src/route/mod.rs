@@ -11,14 +11,15 @@ mod calls;
 mod course;
 mod embed;
 mod failures;
+mod live;
 mod retry;
 mod spans;
-mod staged;
 mod stream;
 mod switches;
 mod test;
 mod turn;
 
+pub(crate) use live::Live;
 pub(crate) use retry::Counts as RetryCounts;
 pub use stream::{Piece, PieceStream};
 pub use switches::{SwitchState, Switched};
@@ -75,7 +76,7 @@ impl From<&Config> for Timeouts {
 pub(crate) struct Router {
     providers: Vec<Arc<dyn Provider>>,
     /// The same with their keys.
-    rings: Vec<Ring>,
+    rings: Vec<Arc<Ring>>,
     health: Health,
     breakers: Arc<Board>,
     switches: Switches,
@@ -136,9 +137,25 @@ struct Candidates {
 }
 
 impl Router {
-    pub(crate) fn new(
-        rings: Vec<Ring>,
-        health: Health,
+    pub(crate) fn new(rings: Vec<Arc<Ring>>, config: &Config, records: &Arc<Records>, deps: &Deps) -> Self {
+        Self::build(None, rings, config, records, deps)
+    }
+
+    /// One that takes the place of another, with what is known of providers that stay.
+    pub(crate) fn after(
+        old: &Self,
+        rings: Vec<Arc<Ring>>,
+        before: &Config,
+        config: &Config,
+        records: &Arc<Records>,
+        deps: &Deps,
+    ) -> Self {
+        Self::build(Some((old, before)), rings, config, records, deps)
+    }
+
+    fn build(
+        old: Option<(&Self, &Config)>,
+        rings: Vec<Arc<Ring>>,
         config: &Config,
         records: &Arc<Records>,
         deps: &Deps,
@@ -148,11 +165,32 @@ impl Router {
             let keys = ring.keys().map(|key| key.id().to_owned()).filter(|id| !id.is_empty());
             (ring.any().name().to_owned(), keys.collect())
         });
-        let breakers = Board::new(config.breaker.clone(), names, Arc::clone(records), deps);
-        let names = providers.iter().map(|provider| provider.name().to_owned()).collect();
+        let breakers = Board::new(
+            config.breaker.clone(),
+            names,
+            Arc::clone(records),
+            old.map(|(old, _)| &*old.breakers),
+            deps,
+        );
+        let names: Vec<_> = providers.iter().map(|provider| provider.name().to_owned()).collect();
+        let health = match old {
+            Some((old, _)) => {
+                old.health.after(&names.iter().map(|name| old.place(name).ok()).collect::<Vec<_>>())
+            }
+            None => Health::new(names.len(), Arc::clone(&deps.clock), Arc::clone(&deps.observe)),
+        };
+        let counted = |config: &Config| {
+            let Config { quotas, budgets, prices, prices_version, .. } = config;
+            (quotas.clone(), budgets.clone(), prices.clone(), prices_version.clone())
+        };
+        let same = old.filter(|(old, before)| {
+            old.providers.iter().map(|p| p.name()).eq(names.iter()) && counted(before) == counted(config)
+        });
+        let accounts = match same {
+            Some((old, _)) => Arc::clone(&old.accounts),
+            None => Arc::new(Accounts::new(names.clone(), config, deps)),
+        };
         let switches = Switches::new(names, Arc::clone(records));
-        let accounts =
-            Arc::new(Accounts::new(providers.iter().map(|p| p.name().to_owned()).collect(), config, deps));
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
         let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
@@ -175,6 +213,20 @@ impl Router {
     /// The span of a call on its way through here.
     fn begin(&self, operation: Operation) -> Span {
         self.tracer.start(|| operation.pipeline(), Kind::Internal, mesh::current().trace())
+    }
+
+    /// The keys of a provider, by its place.
+    pub(crate) fn ring(&self, provider: usize) -> Option<Arc<Ring>> {
+        self.rings.get(provider).map(Arc::clone)
+    }
+
+    pub(crate) fn shared_accounts(&self) -> Arc<Accounts> {
+        Arc::clone(&self.accounts)
+    }
+
+    /// Whether two routers count in the same accounts.
+    pub(crate) fn shares_accounts(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.accounts, &other.accounts)
     }
 
     pub(crate) fn accounts(&self) -> &Accounts {
@@ -217,6 +269,12 @@ impl Router {
             Topic::Switch | Topic::Primary => self.switches.refresh(),
             Topic::Cache => {}
         }
+    }
+
+    /// Does all that is known.
+    pub(crate) fn adopt_all(&self) {
+        self.switches.refresh();
+        self.breakers.adopt_all();
     }
 
     /// Closes the breakers of a provider, on every node.

@@ -13,6 +13,7 @@ mod left;
 mod limits;
 mod money;
 mod offline;
+mod reload;
 mod retry;
 mod routing;
 mod service;

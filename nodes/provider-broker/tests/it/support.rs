@@ -54,6 +54,7 @@ pub(crate) fn deps() -> (Deps, Seen) {
         buckets: Arc::new(Buckets::default()),
         answers: None,
         sharing: None,
+        read_config: None,
         ledger: Arc::new(Memory::default()),
     };
     (deps, seen)

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 #[command(after_help = "\
 Examples:
   callboard providers
-  callboard providers disable openai --reason \"wrong answers since noon\"
+  callboard providers disable openai --reason 'wrong answers since noon'
   callboard providers reset openai
 
 Without a command, lists them in the order they are tried. What is switched stands above the configuration, on every
@@ -29,7 +29,7 @@ pub enum ProvidersCommand {
     Enable(SwitchArgs),
     /// Send no new calls to a provider.
     #[command(
-        after_help = "Examples:\n  callboard providers disable openai --reason \"the bill\"\n\nCalls in flight end by themselves."
+        after_help = "Examples:\n  callboard providers disable openai --reason 'the bill'\n\nCalls in flight end by themselves."
     )]
     Disable(SwitchArgs),
     /// Send no new calls to a provider that is to go away once its calls have ended.
@@ -38,9 +38,7 @@ pub enum ProvidersCommand {
     )]
     Drain(SwitchArgs),
     /// Try a provider before all others.
-    #[command(
-        after_help = "Examples:\n  callboard providers primary anthropic --reason \"cheaper this week\""
-    )]
+    #[command(after_help = "Examples:\n  callboard providers primary anthropic --reason 'cheaper this week'")]
     Primary(SwitchArgs),
     /// Have a provider follow the configuration again.
     #[command(after_help = "Examples:\n  callboard providers reset openai")]
@@ -53,6 +51,14 @@ pub enum ProvidersCommand {
     /// Close the circuit breakers of a provider.
     #[command(after_help = "Examples:\n  callboard providers close-breaker openai")]
     CloseBreaker(NameArgs),
+    /// Begin the quotas of a provider anew, on every node.
+    #[command(after_help = "Examples:\n  callboard providers reset-quota openai")]
+    ResetQuota(NameArgs),
+    /// Have a node read its configuration of providers again.
+    #[command(
+        after_help = "Examples:\n  callboard providers reload\n  callboard providers reload --addr node-b:7070\n\nEach node has a file of its own: this is about the node that answers. SIGHUP does the same. A file that is wrong\nchanges nothing, and what is wrong is said."
+    )]
+    Reload,
     /// Forget the cached answers of the nodes.
     #[command(
         after_help = "Examples:\n  callboard providers clear-cache\n  callboard providers clear-cache text.generate\n\nWhat nodes share in Redis stays for its time."

@@ -20,6 +20,17 @@ pub(super) async fn run(context: &mut Context, args: ProvidersArgs) -> Result<()
             client.clear_cache(args.kind.as_deref()).await?;
             return context.out.line("forgotten");
         }
+        Some(ProvidersCommand::ResetQuota(args)) => {
+            client.reset_quota(&args.name).await?;
+            return context.out.line("reset");
+        }
+        Some(ProvidersCommand::Reload) => {
+            let done = client.reload_providers().await?;
+            if context.out.is_json() {
+                return context.out.document(&json::Reloaded::from(&done));
+            }
+            return context.out.line(&providers::reloaded(&done));
+        }
         Some(ProvidersCommand::Enable(args)) => switch(context, args, Enabled).await?,
         Some(ProvidersCommand::Disable(args)) => switch(context, args, Disabled).await?,
         Some(ProvidersCommand::Drain(args)) => switch(context, args, Draining).await?,

@@ -57,6 +57,17 @@ pub fn tested(attempt: &v1::ProviderAttempt) -> String {
     }
 }
 
+/// What a reload did.
+#[must_use]
+pub fn reloaded(done: &v1::ReloadProvidersResponse) -> String {
+    let providers: Vec<_> = done.providers.iter().map(|name| clean(name)).collect();
+    let text = format!("reloaded: {}", providers.join(", then "));
+    match done.after_restart.is_empty() {
+        true => text,
+        false => format!("{text}; after a restart: {}", done.after_restart.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

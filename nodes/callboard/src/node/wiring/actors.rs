@@ -235,6 +235,7 @@ pub(super) fn start_broker(
         buckets,
         answers: cluster.map(|cluster| cluster.answers.clone() as Arc<dyn Answers>),
         sharing: Some(broker::Sharing { store: records, tell: tell(cluster) }),
+        read_config: deps.read_config.clone(),
         ledger,
     };
     let state = broker::Broker::new(&config.broker, &broker_deps)?;

@@ -139,8 +139,7 @@ pub(super) async fn build(
         let providers = Arc::clone(providers);
         loops.spawn(async move { providers.keep_accounts().await });
     }
-    let names = || config.broker.providers.iter().map(|provider| provider.name.clone()).collect();
-    let provided = providers.clone().map(|broker| (callboard_provider_broker::Service::new(broker), names()));
+    let provided = providers.clone().map(callboard_provider_broker::Service::new);
 
     // The supervisor's state comes first: the worker tells it when its session has ended.
     let (session, session_now) = watch::channel(None);

@@ -206,6 +206,19 @@ impl<'a> From<&'a v1::ProviderSwitch> for Switch<'a> {
     }
 }
 
+/// What a reload did.
+#[derive(Serialize)]
+pub struct Reloaded<'a> {
+    providers: &'a [String],
+    after_restart: &'a [String],
+}
+
+impl<'a> From<&'a v1::ReloadProvidersResponse> for Reloaded<'a> {
+    fn from(done: &'a v1::ReloadProvidersResponse) -> Self {
+        Self { providers: &done.providers, after_restart: &done.after_restart }
+    }
+}
+
 /// How a test of a provider went.
 #[derive(Serialize)]
 pub struct Tested<'a> {

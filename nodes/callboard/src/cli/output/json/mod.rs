@@ -7,7 +7,9 @@ mod cluster;
 mod pretty;
 mod tasks;
 
-pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers, Tested};
+pub use cluster::{
+    Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers, Reloaded, Tested,
+};
 pub use pretty::pretty;
 pub use tasks::{Event, Events, Line, Refusal, Task, Tasks, Update, unreadable};
 
