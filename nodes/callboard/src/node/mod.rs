@@ -165,7 +165,7 @@ pub(crate) struct Parts {
     rpc: RpcMetrics,
     /// What requests the endpoint that speaks OpenAI's API serves.
     http: HttpMetrics,
-    /// Its ProviderBroker, and the names of its providers; none if it does not call them itself.
+    /// Its ProviderBroker; none if it does not call providers itself.
     provided: Option<callboard_provider_broker::Service>,
     telemetry: Telemetry,
 }

@@ -80,7 +80,7 @@ impl Records {
     pub(crate) fn opened(&self, subject: Subject, cause: ErrorKind, until: Timestamp, cool_down: Duration) {
         self.change(subject, |known| ProviderRecord {
             // Nodes that find out at once tell of the same epoch, in which the longest counts.
-            epoch: if known.epoch % 2 == 1 { known.epoch } else { known.epoch + 1 },
+            epoch: if known.epoch % 2 == 1 { known.epoch } else { known.epoch.saturating_add(1) },
             until,
             cool_down,
             value: cause.reason().to_owned(),
@@ -92,7 +92,7 @@ impl Records {
     pub(crate) fn closed(&self, subject: &Subject) {
         if self.get(subject).is_some_and(|known| known.epoch % 2 == 1) {
             self.change(subject.clone(), |known| ProviderRecord {
-                epoch: known.epoch + known.epoch % 2,
+                epoch: known.epoch.saturating_add(known.epoch % 2),
                 until: Timestamp::default(),
                 cool_down: Duration::ZERO,
                 value: String::new(),
@@ -104,7 +104,7 @@ impl Records {
     /// What a record would be that says something else of a subject, now.
     pub(crate) fn next(&self, subject: Subject) -> ProviderRecord {
         let known = self.get(&subject).map_or(0, |known| known.epoch);
-        ProviderRecord { epoch: known + 1, ..ProviderRecord::new(subject, self.clock.now()) }
+        ProviderRecord { epoch: known.saturating_add(1), ..ProviderRecord::new(subject, self.clock.now()) }
     }
 
     fn change(&self, subject: Subject, next: impl FnOnce(ProviderRecord) -> ProviderRecord) {

@@ -54,7 +54,7 @@ pub struct Options<'a> {
     pub config: &'a config::OpenAi,
     /// Whether only this machine reaches the listener.
     pub loopback: bool,
-    /// The ProviderBroker of this node, and the names of its providers; none if another node calls them.
+    /// The ProviderBroker of this node; none if another node calls providers.
     pub here: Option<Service>,
     /// Counts its requests.
     pub metrics: HttpMetrics,
