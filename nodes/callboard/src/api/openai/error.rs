@@ -279,6 +279,7 @@ mod tests {
             (ErrorKind::ModelNotFound, 404, "model_not_found", false),
             (ErrorKind::ContentFiltered, 400, "content_filter", false),
             (ErrorKind::MalformedAnswer, 502, "provider_malformed_answer", true),
+            (ErrorKind::Disabled, 503, "provider_disabled", true),
         ];
         assert_eq!(seen, expected);
     }
