@@ -16,12 +16,13 @@ fn what_the_default_file_says_of_prices_quotas_and_budgets_holds() {
         .filter(|line| line.starts_with("[[") || line.contains(" = "))
         .map(|line| format!("{line}\n"))
         .collect();
-    let providers = "[[broker.providers]]\nname = \"openai\"\nadapter = \"openai\"\n";
+    let providers = "[[broker.providers]]\nname = \"openai\"\nadapter = \"openai\"\n\
+                     [[broker.providers.keys]]\nid = \"team-a\"\nenv = \"KEY\"\n";
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, format!("{providers}{text}")).unwrap();
     let config = load(Some(&path), &|_| None, &Overrides::default()).unwrap();
     let broker::Config { limits, quotas, prices, budgets, .. } = &config.broker;
-    assert_eq!((keys(&limits[0]), keys(&quotas[0]), keys(&budgets[0])), (6, 5, 2));
+    assert_eq!((keys(&limits[0]), keys(&quotas[0]), keys(&budgets[0])), (7, 5, 2));
     assert_eq!((keys(&prices[0]), keys(&prices[1])), (4, 2));
 }

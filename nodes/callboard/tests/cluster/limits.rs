@@ -41,7 +41,10 @@ impl Load {
                         content: "tea".into(),
                         ..Default::default()
                     };
-                    let request = v1::GenerateRequest { messages: vec![message], ..Default::default() };
+                    // Each for itself: calls for the same are one otherwise, and pass the limit as one.
+                    let cache = v1::CacheMode::Off.into();
+                    let request =
+                        v1::GenerateRequest { messages: vec![message], cache, ..Default::default() };
                     match client.generate(request).await {
                         Ok(_) => _ = passed.fetch_add(1, Ordering::SeqCst),
                         Err(status) => {

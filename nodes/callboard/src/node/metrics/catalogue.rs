@@ -127,8 +127,8 @@ catalogue! {
     PROVIDER_DURATION = Every Seconds "callboard_provider_duration_seconds" ["provider"]
         "How long answered calls to each provider took; of a stream, until its end.";
     PROVIDER_BREAKER = Every Gauge "callboard_provider_breaker" ["provider", "state"]
-        "How the circuit breaker of each provider stands on this node, the worst of its models': 1 where it stands. open: it \
-         is left out; half_open: one call at a time tries it.";
+        "How the circuit breaker of each provider stands on this node, the worst of its models', each with the best of its \
+         keys: 1 where it stands. open: it is left out; half_open: one call at a time tries it.";
     PROVIDER_TRIPS = Every Counter "callboard_provider_breaker_trips_total" ["provider"]
         "How often a circuit breaker of each provider opened.";
     PROVIDER_RETRIES = Every Counter "callboard_provider_retries_total" ["provider", "result"]
