@@ -15,7 +15,7 @@ use futures::FutureExt;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 /// A store in memory, which can be away. That real ones keep what they should is their contract's test.
 #[derive(Default)]
@@ -67,13 +67,7 @@ impl ProviderRecords for Kept {
 /// A node's broker, and what it does beside calls.
 pub(crate) struct Node {
     pub(crate) broker: Arc<Broker>,
-    keeps: JoinHandle<()>,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.keeps.abort();
-    }
+    _keeps: JoinSet<()>,
 }
 
 /// The nodes of a cluster, by the order they started in.
@@ -110,7 +104,8 @@ impl Nodes {
         let broker = Broker::with_providers(config, all, &deps);
         self.told.lock().unwrap().push(Service::new(Arc::clone(&broker)));
         broker.recall().await;
-        let keeps = tokio::spawn(Arc::clone(&broker).keep());
-        Node { broker, keeps }
+        let mut keeps = JoinSet::new();
+        keeps.spawn(Arc::clone(&broker).keep());
+        Node { broker, _keeps: keeps }
     }
 }

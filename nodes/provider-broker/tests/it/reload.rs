@@ -7,6 +7,7 @@ use callboard_provider_broker::{BreakerState, Broker, Config, Deps, Reloaded, Sw
 use callboard_testkit::FakeProvider;
 use callboard_testkit::fake_provider::Fault;
 use std::sync::{Arc, Mutex};
+use tokio::task::JoinSet;
 
 fn pinned(name: &str) -> TextRequest {
     TextRequest { provider: Some(name.into()), ..hello() }
@@ -51,16 +52,15 @@ async fn calls_under_way_end_with_what_they_began_with() {
     let first = Config { providers: vec![openai("a", &a)], ..plain() };
     let broker = Broker::new(&first, &deps().0).unwrap();
     a.fault(Fault::Delay { ms: 300 });
-    let call = tokio::spawn({
-        let broker = Arc::clone(&broker);
-        async move { broker.text(&hello()).await }
-    });
+    let mut calls = JoinSet::new();
+    let caller = Arc::clone(&broker);
+    calls.spawn(async move { caller.text(&hello()).await });
     while a.counts().in_flight == 0 {
         tokio::task::yield_now().await;
     }
     broker.reconfigure(&Config { providers: vec![openai("b", &b)], ..first }).await.unwrap();
     assert_eq!(broker.text(&hello()).await.unwrap().summary.provider, "b");
-    assert_eq!(call.await.unwrap().unwrap().summary.provider, "a");
+    assert_eq!(calls.join_next().await.unwrap().unwrap().unwrap().summary.provider, "a");
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ fn close(a: Timestamp, b: Timestamp) -> bool {
     a.since(b).max(b.since(a)) < Duration::from_secs(1)
 }
 
+#[expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 async fn fail(node: &Node, times: u32) {
     for _ in 0..times {
         let answered = node.broker.text(&hello()).await.unwrap();
