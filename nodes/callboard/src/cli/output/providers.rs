@@ -43,6 +43,39 @@ fn by(switch: &v1::ProviderSwitch, now: Timestamp) -> String {
     format!("by an admin{who}{at}{why}")
 }
 
+/// The name of a provider, with the key's if it has several.
+fn with_key(provider: &v1::Provider, key: &str) -> String {
+    match provider.keys.len() > 1 && !key.is_empty() {
+        true => format!("{} with {}", clean(&provider.name), clean(key)),
+        false => clean(&provider.name),
+    }
+}
+
+/// What a provider has said is not left of a key, and until when.
+pub(super) fn spent_key(
+    provider: &v1::Provider,
+    key: &v1::ProviderKey,
+    model: &str,
+    until: &prost_types::Timestamp,
+    now: Timestamp,
+) -> String {
+    let until = point(Some(until)).map_or_else(String::new, |at| relative(at, now));
+    let (who, model) = (with_key(provider, &key.id), clean(model));
+    format!("{who}, model {model}: nothing left, as the provider said; used again {until}\n")
+}
+
+/// Why a provider is not used for a model, since when, and until when.
+pub(super) fn left_out(provider: &v1::Provider, breaker: &v1::ProviderBreaker, now: Timestamp) -> String {
+    let since = point(breaker.since.as_ref()).map_or_else(String::new, |at| relative(at, now));
+    let next = match point(breaker.until.as_ref()) {
+        Some(until) => format!("tried again {}", relative(until, now)),
+        None => "the next call tries it".to_owned(),
+    };
+    let (who, model, cause) =
+        (with_key(provider, &breaker.key), clean(&breaker.model), clean(&breaker.cause));
+    format!("{who}, model {model}: left out {since}, after {cause}; {next}\n")
+}
+
 /// How a test of a provider went.
 #[must_use]
 pub fn tested(attempt: &v1::ProviderAttempt) -> String {
