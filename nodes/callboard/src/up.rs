@@ -5,6 +5,7 @@ use crate::log::Log;
 use crate::node::{self, Deps, Running, VERSION};
 use anyhow::Context as _;
 use callboard_ports::SystemClock;
+use callboard_provider_broker::ReadConfig;
 use callboard_sdk::Registry;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -29,13 +30,26 @@ pub fn run(
     registry: Registry,
     announce: impl FnOnce(Ready<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
+    run_reloading(config, None, registry, announce)
+}
+
+/// The same. With what reads the configuration of providers again it does so on SIGHUP, and when an admin asks.
+///
+/// # Errors
+/// The node cannot start.
+pub fn run_reloading(
+    config: Config,
+    read_config: Option<ReadConfig>,
+    registry: Registry,
+    announce: impl FnOnce(Ready<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
     let log = Log::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("callboard")
         .build()
         .context("cannot start the runtime")?;
-    let exit = runtime.block_on(serve(config, registry, log.clone(), announce));
+    let exit = runtime.block_on(serve(config, read_config, registry, log.clone(), announce));
     log.close();
     // A handler that blocks its thread must not keep the process.
     runtime.shutdown_background();
@@ -44,6 +58,7 @@ pub fn run(
 
 async fn serve(
     config: Config,
+    read_config: Option<ReadConfig>,
     registry: Registry,
     log: Log,
     announce: impl FnOnce(Ready<'_>) -> anyhow::Result<()>,
@@ -51,11 +66,24 @@ async fn serve(
     // Before the node starts, so that a signal is never missed.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let deps =
-        Deps { clock: Arc::new(SystemClock), env: Arc::new(|name| std::env::var(name).ok()), registry, log };
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+    let deps = Deps {
+        clock: Arc::new(SystemClock),
+        env: Arc::new(|name| std::env::var(name).ok()),
+        read_config,
+        registry,
+        log,
+    };
     let node = node::start(config.clone(), deps).await?;
     announce(Ready { node: &node, config: &config })?;
+    let reloads = async {
+        while hangup.recv().await.is_some() {
+            node.reload().await;
+        }
+        std::future::pending::<()>().await;
+    };
     let code = tokio::select! {
+        () = reloads => ExitCode::FAILURE,
         _ = interrupt.recv() => ExitCode::SUCCESS,
         _ = terminate.recv() => ExitCode::SUCCESS,
         () = node.left() => ExitCode::SUCCESS,

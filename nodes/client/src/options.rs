@@ -21,6 +21,8 @@ pub struct Options {
     pub patience: Duration,
     /// How long a watch that was open goes on trying after it was cut.
     pub watch_patience: Duration,
+    /// The key for an admin's calls, where the nodes ask for one. It is sent with those alone.
+    pub key: Option<String>,
 }
 
 impl Default for Options {
@@ -32,6 +34,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(2),
             patience: Duration::from_secs(10),
             watch_patience: Duration::from_secs(300),
+            key: None,
         }
     }
 }

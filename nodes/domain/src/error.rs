@@ -84,6 +84,10 @@ codes! {
     ProvidersFailed = "PROVIDERS_FAILED" => Unavailable,
     /// The provider refused the request itself.
     ProviderRefused = "PROVIDER_REFUSED" => FailedPrecondition,
+    /// The call needs a key, and has none that is known.
+    KeyNeeded = "KEY_NEEDED" => Unauthenticated,
+    /// The key may not make this call.
+    RoleNeeded = "ROLE_NEEDED" => PermissionDenied,
     /// A fault of ours.
     Internal = "INTERNAL" => Internal,
 }

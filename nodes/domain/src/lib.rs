@@ -15,6 +15,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod llm;
 pub mod money;
+pub mod provider_record;
 pub mod retry;
 pub mod task;
 pub mod time;
@@ -25,7 +26,9 @@ pub use event::{Event, Happening};
 pub use id::{ArtifactDigest, SessionId, TaskId};
 pub use kind::KindSpec;
 pub use lifecycle::{Attempt, Command, Lifecycle, Outcome, Refused, State};
+
 pub use money::Money;
+pub use provider_record::ProviderRecord;
 pub use retry::RetryPolicy;
 pub use task::{Band, NewTask, Priority, Progress, Spec, Task, TaskError};
 pub use time::Timestamp;

@@ -279,6 +279,8 @@ kinds! {
     ContentFiltered = "PROVIDER_CONTENT_FILTERED", false;
     /// The provider's answer could not be understood.
     MalformedAnswer = "PROVIDER_MALFORMED_ANSWER", true;
+    /// An admin has switched off every provider that the call may go to. It was not called.
+    Disabled = "PROVIDER_DISABLED", true;
 }
 
 impl ErrorKind {

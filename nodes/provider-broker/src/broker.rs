@@ -1,15 +1,18 @@
+use crate::accounts::Accounts;
 use crate::accounts::BudgetStatus;
 use crate::anthropic::Anthropic;
 use crate::config::{self, Adapter, Config, ProviderConfig};
 use crate::experiment::{ExperimentStatus, Experiments, Part};
 use crate::gemini::Gemini;
-use crate::health::{Health, ProviderCounts, ProviderStatus};
+use crate::health::{ProviderCounts, ProviderStatus};
 use crate::keys::Ring;
 use crate::offline::Offline;
 use crate::ollama::Ollama;
 use crate::openai::OpenAi;
 use crate::provider::Provider;
-use crate::route::{PieceStream, RouteStatus, Router};
+use crate::reload::ReadConfig;
+use crate::route::{Live, PieceStream, RouteStatus, Router};
+use crate::shared::{Records, Sharing};
 use crate::stages::{StageCounts, Stages};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{
@@ -19,7 +22,11 @@ use callboard_domain::llm::{
 use callboard_domain::{Violation, limits};
 use callboard_ports::ledger;
 use callboard_ports::{Answers, Clock, Ledger, TokenBuckets, Tracer};
-use std::sync::Arc;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Takes what the broker observed, for the alerts. It must not block.
 pub type Observe = Arc<dyn Fn(Observation) + Send + Sync>;
@@ -47,6 +54,10 @@ pub struct Deps {
     pub buckets: Arc<dyn TokenBuckets>,
     /// The answers that the nodes of a cluster share; none for a node by itself.
     pub answers: Option<Arc<dyn Answers>>,
+    /// Where what is learned of providers is kept, and told to other nodes. Without it, it is forgotten at the end.
+    pub sharing: Option<Sharing>,
+    /// Reads the configuration again when an admin asks for it.
+    pub read_config: Option<ReadConfig>,
     /// Where quotas and budgets are summed up: this node's, or the cluster's.
     pub ledger: Arc<dyn Ledger>,
 }
@@ -56,14 +67,25 @@ pub struct Deps {
 /// A call for a text passes the stages first: see `stages`. Limits and quotas are part of the route: one that is reached
 /// sends a call on to the next provider. So are budgets: no call that reaches a provider is made without.
 pub struct Broker {
-    router: Arc<Router>,
-    stages: Arc<Stages<Router>>,
-    experiments: Arc<Experiments>,
+    pub(crate) live: Arc<Live>,
+    stages: Arc<Stages<Live>>,
+    /// The experiments of now.
+    pub(crate) experiments: RwLock<Arc<Experiments>>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) deps: Deps,
+    /// The configuration that the stages are made with.
+    pub(crate) started_with: Config,
+    /// The configuration of now.
+    pub(crate) config: Mutex<Config>,
+    /// Held while an admin changes something.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Woken when there is another router.
+    pub(crate) reloaded: Notify,
 }
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Broker").field("router", &self.router).finish_non_exhaustive()
+        f.debug_struct("Broker").field("router", &self.live.now()).finish_non_exhaustive()
     }
 }
 
@@ -73,40 +95,32 @@ impl Broker {
     /// # Errors
     /// Every wrong field, keys that cannot be read among them.
     pub fn new(config: &Config, deps: &Deps) -> Result<Arc<Self>, config::Error> {
-        let mut violations = config.violations();
-        let mut rings = Vec::with_capacity(config.providers.len());
-        for (i, provider) in config.providers.iter().enumerate() {
-            match ring(provider, config, deps) {
-                Ok(ring) => rings.push(ring),
-                Err((key, description)) => {
-                    let field = format!("providers[{i}].{key}");
-                    // A field that is wrong in itself has been named already.
-                    if !violations.iter().any(|v| v.field == field) {
-                        violations.push(Violation { field, description });
-                    }
-                }
-            }
-        }
-        if violations.is_empty() {
-            Ok(Self::with_rings(config, rings, deps))
-        } else {
-            Err(config::Error { violations })
-        }
+        Ok(Self::with_rings(config, read_rings(config, deps, |_| None)?, deps))
     }
 
     /// A broker with providers of any kind, in the order they are tried. Those that the configuration names are
     /// not looked at.
     #[must_use]
     pub fn with_providers(config: &Config, providers: Vec<Arc<dyn Provider>>, deps: &Deps) -> Arc<Self> {
-        let rings = providers.into_iter().map(|provider| Ring::bare(provider, deps)).collect();
+        let rings = providers.into_iter().map(|provider| Arc::new(Ring::bare(provider, deps))).collect();
         Self::with_rings(config, rings, deps)
     }
 
-    fn with_rings(config: &Config, rings: Vec<Ring>, deps: &Deps) -> Arc<Self> {
-        let health = Health::new(rings.len(), deps.clock.clone(), deps.observe.clone());
-        let router = Arc::new(Router::new(rings, health, config, deps));
-        let stages = Stages::new(Arc::clone(&router), config, deps.answers.clone());
-        Arc::new(Self { router, stages, experiments: Experiments::new(config) })
+    fn with_rings(config: &Config, rings: Vec<Arc<Ring>>, deps: &Deps) -> Arc<Self> {
+        let records = Records::new(Arc::clone(&deps.clock));
+        let live = Live::new(Router::new(rings, config, &records, deps));
+        let stages = Stages::new(Arc::clone(&live), config, deps.answers.clone());
+        Arc::new(Self {
+            live,
+            stages,
+            experiments: RwLock::new(Experiments::new(config)),
+            records,
+            deps: deps.clone(),
+            started_with: config.clone(),
+            config: Mutex::new(config.clone()),
+            changing: tokio::sync::Mutex::default(),
+            reloaded: Notify::new(),
+        })
     }
 
     /// Generates a text.
@@ -115,7 +129,7 @@ impl Broker {
     /// If no provider answered; the error holds every attempt.
     pub async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
         check_text(request)?;
-        match self.experiments.part(request) {
+        match self.experiments_of_now().part(request) {
             None => self.stages.text(request).await,
             Some(Part { request, counted }) => counted.text(self.stages.text(&request).await),
         }
@@ -128,7 +142,7 @@ impl Broker {
     /// If no provider began to answer.
     pub async fn text_stream(&self, request: &TextRequest) -> Result<PieceStream, Error> {
         check_text(request)?;
-        match self.experiments.part(request) {
+        match self.experiments_of_now().part(request) {
             None => self.stages.text_stream(request).await,
             Some(Part { request, counted }) => counted.stream(self.stages.text_stream(&request).await),
         }
@@ -141,7 +155,7 @@ impl Broker {
     pub async fn image(&self, request: &ImageRequest) -> Result<ImageResponse, Error> {
         check_size(request.prompt.len())?;
         let redacted = self.stages.redacted(request);
-        self.router.image(redacted.as_ref().unwrap_or(request)).await
+        self.live.now().image(redacted.as_ref().unwrap_or(request)).await
     }
 
     /// Turns texts into vectors, all with one model: see [`EmbeddingRequest::model`].
@@ -151,24 +165,28 @@ impl Broker {
     pub async fn embed(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
         check_size(request.inputs.iter().map(String::len).sum())?;
         let redacted = self.stages.redacted_embedding(request);
-        self.router.embed(redacted.as_ref().unwrap_or(request)).await
+        self.live.now().embed(redacted.as_ref().unwrap_or(request)).await
+    }
+
+    pub(crate) fn experiments_of_now(&self) -> Arc<Experiments> {
+        Arc::clone(&self.experiments.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The experiments, and what came of their arms on this node.
     #[must_use]
     pub fn experiments(&self) -> Vec<ExperimentStatus> {
-        self.experiments.status()
+        self.experiments_of_now().status()
     }
 
     /// Says how good an answer of an arm was, in whatever unit; higher is better. Returns whether there is such an arm.
     pub fn score(&self, experiment: &str, arm: &str, score: f64) -> bool {
-        self.experiments.score(experiment, arm, score)
+        self.experiments_of_now().score(experiment, arm, score)
     }
 
     /// What was counted of each provider, in the order they are tried.
     #[must_use]
     pub fn counts(&self) -> Vec<ProviderCounts> {
-        self.router.counts()
+        self.live.now().counts()
     }
 
     /// What the stages before the providers did, and what they keep.
@@ -185,13 +203,13 @@ impl Broker {
     /// How the budgets stand, in their order.
     #[must_use]
     pub fn budgets(&self) -> Vec<BudgetStatus> {
-        self.router.accounts().budgets()
+        self.live.now().accounts().budgets()
     }
 
     /// Makes a provider's quotas as if nothing of them had been used, on every node once it has heard of it. Answers
     /// whether there is such a provider.
     pub fn reset_quota(&self, provider: &str) -> bool {
-        self.router.accounts().reset_quota(provider)
+        self.live.now().accounts().reset_quota(provider)
     }
 
     /// Exchanges what is counted with the ledger once. Before the first time, what was used before this process began is
@@ -200,26 +218,81 @@ impl Broker {
     /// # Errors
     /// If the ledger does not answer; what was counted is kept for the next time.
     pub async fn exchange(&self) -> Result<(), ledger::Error> {
-        self.router.accounts().exchange().await
+        self.live.now().accounts().exchange().await
     }
 
     /// The same over and over, and tells what becomes of quotas and budgets. Never ends: whoever starts the broker runs it
     /// for as long as it is used.
     pub async fn keep_accounts(&self) {
-        self.router.accounts().run().await;
+        let mut running = FuturesUnordered::new();
+        let mut now: Option<Arc<Accounts>> = None;
+        loop {
+            let accounts = self.live.now().shared_accounts();
+            if !now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &accounts)) {
+                now = Some(Arc::clone(&accounts));
+                running.push(keep_while_used(accounts));
+            }
+            tokio::select! {
+                () = self.reloaded.notified() => {}
+                Some(()) = running.next() => {}
+            }
+        }
     }
 
     /// The providers, in the order they are tried, and how they fare.
     #[must_use]
     pub fn providers(&self) -> Vec<ProviderStatus> {
-        self.router.status()
+        self.live.now().status()
     }
 
     /// How the order of providers is found where a call names no route, and the routes.
     #[must_use]
     pub fn routes(&self) -> (config::Policy, Vec<RouteStatus>) {
-        self.router.routes()
+        self.live.now().routes()
     }
+}
+
+/// How often it is looked whether accounts of an earlier configuration still have calls.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Keeps accounts until no router and no call has them any more.
+async fn keep_while_used(accounts: Arc<Accounts>) {
+    while tokio::time::timeout(LOOK_AGAIN, accounts.run()).await.is_err() {
+        if Arc::strong_count(&accounts) == 1 {
+            // What is not told now would be told by nobody.
+            if let Err(error) = accounts.exchange().await {
+                tracing::warn!(%error, "what was counted before a reload was not told to the ledger yet");
+                continue;
+            }
+            return;
+        }
+    }
+}
+
+/// The providers of a configuration, each with its keys. Those that `same` gives are taken as they are.
+///
+/// # Errors
+/// Every wrong field, keys that cannot be read among them.
+pub(crate) fn read_rings(
+    config: &Config,
+    deps: &Deps,
+    same: impl Fn(usize) -> Option<Arc<Ring>>,
+) -> Result<Vec<Arc<Ring>>, config::Error> {
+    let mut violations = config.violations();
+    let mut rings = Vec::with_capacity(config.providers.len());
+    for (i, provider) in config.providers.iter().enumerate() {
+        match same(i).map_or_else(|| ring(provider, config, deps).map(Arc::new), Ok) {
+            Ok(ring) => rings.push(ring),
+            Err((key, description)) => {
+                let field = format!("providers[{i}].{key}");
+                // A field that is wrong in itself has been named already.
+                if !violations.iter().any(|v| v.field == field) {
+                    violations.push(Violation { field, description });
+                }
+            }
+        }
+    }
+    if violations.is_empty() { Ok(rings) } else { Err(config::Error { violations }) }
 }
 
 /// A provider with its keys, or the field that is wrong, and why.

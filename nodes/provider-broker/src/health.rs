@@ -5,7 +5,7 @@ use crate::breaker::{BreakerState, BreakerStatus, Standing};
 use crate::broker::Observe;
 use crate::keys::Key;
 use crate::provider::{Description, Provider};
-use crate::route::RetryCounts;
+use crate::route::{RetryCounts, Switched};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
 use callboard_domain::{Money, Timestamp};
@@ -40,6 +40,14 @@ pub struct ProviderStatus {
     pub breakers: Vec<BreakerStatus>,
     /// Its keys, in their order.
     pub keys: Vec<KeyStatus>,
+    /// Its place in the configuration, counted from 1.
+    pub place: usize,
+    /// That no calls go to it, if an admin has switched it off.
+    pub switch: Option<Switched>,
+    /// That an admin has made it the first that is tried, if so.
+    pub primary: Option<Switched>,
+    /// How many calls are at it now.
+    pub in_flight: u32,
     /// How its quotas stand, over all nodes.
     pub quotas: Vec<QuotaStatus>,
     /// What was spent at it today, in UTC and by all nodes; `None` if no prices are configured.
@@ -132,9 +140,9 @@ pub(crate) struct Health {
     clock: Arc<dyn Clock>,
     observe: Observe,
     /// One for each provider, in their order.
-    counters: Vec<Mutex<Counters>>,
-    took: Vec<Histogram>,
-    outage: Mutex<Outage>,
+    counters: Vec<Arc<Mutex<Counters>>>,
+    took: Vec<Arc<Histogram>>,
+    outage: Arc<Mutex<Outage>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -143,9 +151,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Health {
     pub(crate) fn new(providers: usize, clock: Arc<dyn Clock>, observe: Observe) -> Self {
-        let counters = (0..providers).map(|_| Mutex::default()).collect();
-        let took = (0..providers).map(|_| Histogram::new(SLOW)).collect();
-        Self { clock, observe, counters, took, outage: Mutex::default() }
+        let counters = (0..providers).map(|_| Arc::default()).collect();
+        let took = (0..providers).map(|_| Arc::new(Histogram::new(SLOW))).collect();
+        Self { clock, observe, counters, took, outage: Arc::default() }
+    }
+
+    /// The same after a reload: of each provider where it was before, if it was there.
+    pub(crate) fn after(&self, places: &[Option<usize>]) -> Self {
+        let counters = places.iter().map(|place| place.and_then(|place| self.counters.get(place)).cloned());
+        let took = places.iter().map(|place| place.and_then(|place| self.took.get(place)).cloned());
+        Self {
+            clock: Arc::clone(&self.clock),
+            observe: Arc::clone(&self.observe),
+            counters: counters.map(Option::unwrap_or_default).collect(),
+            took: took.map(|took| took.unwrap_or_else(|| Arc::new(Histogram::new(SLOW)))).collect(),
+            outage: Arc::clone(&self.outage),
+        }
     }
 
     /// A provider answered a call, after so long.
@@ -219,6 +240,10 @@ impl Health {
             last_error: counters.last_error,
             breakers,
             keys,
+            place: index + 1,
+            switch: None,
+            primary: None,
+            in_flight: 0,
             quotas: Vec::new(),
             spent_today: None,
         }

@@ -16,6 +16,7 @@
 
 mod accounts;
 mod actor;
+mod admin;
 mod admission;
 mod anthropic;
 mod breaker;
@@ -33,9 +34,11 @@ mod offline;
 mod ollama;
 mod openai;
 pub mod provider;
+mod reload;
 mod route;
 mod secret;
 mod service;
+mod shared;
 mod stages;
 mod window;
 mod wire;
@@ -44,6 +47,7 @@ pub use accounts::{
     Budget, BudgetStatus, DEFAULT_NAMESPACE, EVERY as EXCHANGED_EVERY, Measure, Quota, QuotaStatus, Span,
 };
 pub use actor::{ActorService, ProviderBroker};
+pub use admin::Said;
 pub use admission::{Limit, PREFIX as LIMITS};
 pub use breaker::{BreakerState, BreakerStatus};
 pub use broker::{Broker, Deps, Env, Jitter, Observe};
@@ -53,6 +57,8 @@ pub use experiment::{ArmStatus, ExperimentStatus, Moments, Tally};
 pub use health::{KeyStatus, ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};
 pub use provider::Provider;
-pub use route::{Piece, PieceStream, RouteStatus, TargetStatus};
+pub use reload::{ReadConfig, Reloaded};
+pub use route::{Piece, PieceStream, RouteStatus, SwitchState, Switched, TargetStatus};
 pub use service::Service;
+pub use shared::{Sharing, Tell};
 pub use stages::StageCounts;

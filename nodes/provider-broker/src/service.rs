@@ -1,9 +1,11 @@
 use crate::accounts::{BudgetStatus, QuotaStatus};
+use crate::admin::Said;
 use crate::breaker::{BreakerState, BreakerStatus};
 use crate::broker::Broker;
 use crate::experiment::{ArmStatus, ExperimentStatus};
 use crate::health::{KeyStatus, ProviderStatus};
-use crate::route::{Piece, RouteStatus, TargetStatus};
+use crate::route::{Piece, RouteStatus, SwitchState, Switched, TargetStatus};
+use crate::shared::from_wire;
 use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
@@ -23,6 +25,14 @@ impl Service {
     #[must_use]
     pub fn new(broker: Arc<Broker>) -> Self {
         Self(broker)
+    }
+}
+
+impl Service {
+    /// The broker.
+    #[must_use]
+    pub const fn broker(&self) -> &Arc<Broker> {
+        &self.0
     }
 }
 
@@ -105,6 +115,10 @@ fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
         last_error_at: at.map(convert::time_to_proto),
         breakers: status.breakers.into_iter().map(breaker_to_proto).collect(),
         keys: status.keys.into_iter().map(key_to_proto).collect(),
+        switch: status.switch.map(switch_to_proto),
+        primary: status.primary.map(switch_to_proto),
+        place: u32::try_from(status.place).unwrap_or(u32::MAX),
+        in_flight: status.in_flight,
         quotas: status.quotas.into_iter().map(quota_to_proto).collect(),
         spent_today_picodollars: status.spent_today.map(Money::picodollars),
     }
@@ -136,6 +150,36 @@ fn experiment_to_proto(status: ExperimentStatus) -> v1::Experiment {
         score_chance: arm.score_chance,
     };
     v1::Experiment { name: status.name, arms: status.arms.into_iter().map(arm).collect() }
+}
+
+fn switch_to_proto(switched: Switched) -> v1::ProviderSwitch {
+    let state = match switched.state {
+        SwitchState::Enabled => v1::ProviderSwitchState::Enabled,
+        SwitchState::Disabled => v1::ProviderSwitchState::Disabled,
+        SwitchState::Draining => v1::ProviderSwitchState::Draining,
+    };
+    v1::ProviderSwitch {
+        state: state.into(),
+        reason: switched.reason,
+        author: switched.author,
+        at: Some(convert::time_to_proto(switched.at)),
+    }
+}
+
+fn state_from_proto(state: v1::ProviderSwitchState) -> Result<SwitchState, error::Error> {
+    match state {
+        v1::ProviderSwitchState::Enabled => Ok(SwitchState::Enabled),
+        v1::ProviderSwitchState::Disabled => Ok(SwitchState::Disabled),
+        v1::ProviderSwitchState::Draining => Ok(SwitchState::Draining),
+        v1::ProviderSwitchState::Unspecified => {
+            Err(error::Error::field(Code::InvalidArgument, "state", "must be enabled, disabled or draining"))
+        }
+    }
+}
+
+/// A name that may be left out.
+fn named(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn piece_to_proto(piece: Piece) -> mesh::GenerateStreamResponse {
@@ -264,5 +308,57 @@ impl ProviderBrokerService for Service {
         _request: Request<mesh::ListProvidersRequest>,
     ) -> Result<Response<mesh::ListProvidersResponse>, Status> {
         Ok(Response::new(self.list()))
+    }
+
+    async fn administer(
+        &self,
+        request: Request<mesh::AdministerRequest>,
+    ) -> Result<Response<mesh::AdministerResponse>, Status> {
+        use mesh::administer_request::Action;
+        let mesh::AdministerRequest { author, action, .. } = request.into_inner();
+        let action =
+            action.ok_or_else(|| error::Error::field(Code::InvalidArgument, "action", "must be set"))?;
+        let (broker, author) = (&self.0, author.as_str());
+        let mut answer = mesh::AdministerResponse::default();
+        let provider = match action {
+            Action::Switch(asked) => {
+                let state = state_from_proto(asked.state())?;
+                Some(broker.switch(&asked.name, state, Said { author, reason: &asked.reason }).await?)
+            }
+            Action::SetPrimary(asked) => {
+                Some(broker.set_primary(&asked.name, Said { author, reason: &asked.reason }).await?)
+            }
+            Action::Reset(asked) => Some(broker.reset(&asked.name, Said { author, reason: "" }).await?),
+            Action::CloseBreakers(asked) => Some(broker.close_breakers(&asked.name)?),
+            Action::Test(asked) => {
+                let attempt = broker.test(&asked.name, named(asked.model)).await?;
+                answer.attempt = Some(convert::attempt_to_proto(&attempt));
+                None
+            }
+            Action::ResetQuota(asked) => {
+                broker.forget_quota(&asked.name)?;
+                None
+            }
+            Action::Reload(_) => {
+                let done = broker.reload().await?;
+                answer.providers = done.providers;
+                answer.after_restart = done.after_restart.into_iter().map(str::to_owned).collect();
+                None
+            }
+            Action::ClearCache(asked) => {
+                broker.clear_caches(named(asked.kind).as_deref());
+                None
+            }
+        };
+        answer.provider = provider.map(provider_to_proto);
+        Ok(Response::new(answer))
+    }
+
+    async fn tell_records(
+        &self,
+        request: Request<mesh::TellRecordsRequest>,
+    ) -> Result<Response<mesh::TellRecordsResponse>, Status> {
+        self.0.hear(request.into_inner().records.into_iter().filter_map(from_wire).collect());
+        Ok(Response::new(mesh::TellRecordsResponse {}))
     }
 }

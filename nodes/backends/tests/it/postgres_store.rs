@@ -38,6 +38,10 @@ mod outbox {
     callboard_ports::outbox_contract!(|| async { super::Place::new().await });
 }
 
+mod provider_records {
+    callboard_ports::provider_records_contract!(|| async { super::Place::new().await });
+}
+
 /// Two stores on a database of their own, on a clock that the test moves.
 pub(crate) struct Place {
     url: String,
@@ -74,6 +78,16 @@ impl Place {
     /// A connection of our own, to look and meddle behind the store's back.
     async fn sql(&self) -> PgConnection {
         PgConnection::connect(&self.url).await.unwrap()
+    }
+}
+
+impl callboard_ports::contract::provider_records::Fixture for Place {
+    fn records(&self) -> Arc<dyn callboard_ports::ProviderRecords> {
+        self.store.clone()
+    }
+
+    fn other(&self) -> Arc<dyn callboard_ports::ProviderRecords> {
+        self.other.clone()
     }
 }
 

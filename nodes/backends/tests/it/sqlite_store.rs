@@ -25,6 +25,10 @@ mod contract {
     callboard_ports::store_contract!(|| async { super::Place::new() });
 }
 
+mod provider_records {
+    callboard_ports::provider_records_contract!(|| async { super::Place::new() });
+}
+
 /// A store in a folder of its own, on a clock that the test moves.
 pub(crate) struct Place {
     folder: TempDir,
@@ -74,6 +78,16 @@ impl Place {
 
     async fn claim(&self, session: SessionId, take: &[TaskId]) -> Vec<Claim> {
         self.store.claim(claim(session, take)).await.unwrap()
+    }
+}
+
+impl callboard_ports::contract::provider_records::Fixture for Place {
+    fn records(&self) -> Arc<dyn callboard_ports::ProviderRecords> {
+        self.store.clone()
+    }
+
+    fn other(&self) -> Arc<dyn callboard_ports::ProviderRecords> {
+        self.store.clone()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The public API: one file per service of gRPC, and `openai`, which speaks OpenAI's API beside them. Requests are
 //! checked here, and nowhere further in.
 
+mod admins;
 mod admission;
 mod artifacts;
 mod catalog;
@@ -57,6 +58,8 @@ pub struct Deps {
     pub node: NodeInfo,
     /// How many tasks may wait.
     pub waiting_tasks: u64,
+    /// The keys that are configured; one with the role of an admin makes an admin's calls.
+    pub keys: Vec<crate::config::Key>,
     /// Set when the node stops: streams end.
     pub stopping: CancellationToken,
     /// What keeps track of streams.
@@ -87,6 +90,7 @@ pub struct NodeInfo {
 pub struct Api {
     deps: Arc<Deps>,
     admission: Arc<Admission>,
+    admins: Arc<admins::Admins>,
 }
 
 impl Api {
@@ -95,7 +99,8 @@ impl Api {
     pub fn new(deps: Deps) -> Self {
         let catalog = Catalog::new(Arc::clone(&deps.store));
         let admission = Admission::new(&deps, catalog);
-        Self { deps: Arc::new(deps), admission: Arc::new(admission) }
+        let admins = Arc::new(admins::Admins::new(deps.keys.clone()));
+        Self { deps: Arc::new(deps), admission: Arc::new(admission), admins }
     }
 
     /// What records its calls.

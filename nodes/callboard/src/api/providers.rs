@@ -2,6 +2,7 @@
 
 use super::{Api, reads};
 use callboard_contracts::mesh::v1 as mesh;
+use callboard_contracts::mesh::v1::administer_request::Action;
 use callboard_contracts::v1;
 use callboard_contracts::v1::provider_service_server::ProviderService;
 use callboard_domain::convert::duration_from_proto;
@@ -17,6 +18,21 @@ pub(super) const BACKSTOP: Duration = Duration::from_secs(600);
 fn deadline(request: &v1::GenerateRequest) -> Duration {
     let asked = request.timeout.as_ref().and_then(duration_from_proto);
     asked.map_or(BACKSTOP, |t| t.saturating_add(Duration::from_secs(5)))
+}
+
+impl Api {
+    /// Has the ProviderBroker do what an admin asks, if it is one who asks.
+    async fn administer<M>(
+        &self,
+        request: Request<M>,
+        action: impl FnOnce(M) -> Action,
+    ) -> Result<mesh::AdministerResponse, Status> {
+        let author = self.admins.check(request.metadata())?;
+        let action = Some(action(request.into_inner()));
+        let request = mesh::AdministerRequest { context: None, author, action };
+        let done = self.deps.broker.administer(request, BACKSTOP).await;
+        done.map_err(callboard_runtime::mesh::Error::into_status)
+    }
 }
 
 #[tonic::async_trait]
@@ -57,5 +73,70 @@ impl ProviderService for Api {
         let pieces = pieces.map_err(callboard_runtime::mesh::Error::into_status)?;
         let stream = pieces.map(|piece| piece.map(|piece| piece.response.unwrap_or_default()));
         Ok(Response::new(stream.boxed()))
+    }
+
+    async fn switch_provider(
+        &self,
+        request: Request<v1::SwitchProviderRequest>,
+    ) -> Result<Response<v1::SwitchProviderResponse>, Status> {
+        let done = self.administer(request, Action::Switch).await?;
+        Ok(Response::new(v1::SwitchProviderResponse { provider: done.provider }))
+    }
+
+    async fn set_primary_provider(
+        &self,
+        request: Request<v1::SetPrimaryProviderRequest>,
+    ) -> Result<Response<v1::SetPrimaryProviderResponse>, Status> {
+        let done = self.administer(request, Action::SetPrimary).await?;
+        Ok(Response::new(v1::SetPrimaryProviderResponse { provider: done.provider }))
+    }
+
+    async fn reset_provider(
+        &self,
+        request: Request<v1::ResetProviderRequest>,
+    ) -> Result<Response<v1::ResetProviderResponse>, Status> {
+        let done = self.administer(request, Action::Reset).await?;
+        Ok(Response::new(v1::ResetProviderResponse { provider: done.provider }))
+    }
+
+    async fn test_provider(
+        &self,
+        request: Request<v1::TestProviderRequest>,
+    ) -> Result<Response<v1::TestProviderResponse>, Status> {
+        let done = self.administer(request, Action::Test).await?;
+        Ok(Response::new(v1::TestProviderResponse { attempt: done.attempt }))
+    }
+
+    async fn close_breakers(
+        &self,
+        request: Request<v1::CloseBreakersRequest>,
+    ) -> Result<Response<v1::CloseBreakersResponse>, Status> {
+        let done = self.administer(request, Action::CloseBreakers).await?;
+        Ok(Response::new(v1::CloseBreakersResponse { provider: done.provider }))
+    }
+
+    async fn clear_cache(
+        &self,
+        request: Request<v1::ClearCacheRequest>,
+    ) -> Result<Response<v1::ClearCacheResponse>, Status> {
+        self.administer(request, Action::ClearCache).await?;
+        Ok(Response::new(v1::ClearCacheResponse {}))
+    }
+
+    async fn reset_quota(
+        &self,
+        request: Request<v1::ResetQuotaRequest>,
+    ) -> Result<Response<v1::ResetQuotaResponse>, Status> {
+        self.administer(request, Action::ResetQuota).await?;
+        Ok(Response::new(v1::ResetQuotaResponse {}))
+    }
+
+    async fn reload_providers(
+        &self,
+        request: Request<v1::ReloadProvidersRequest>,
+    ) -> Result<Response<v1::ReloadProvidersResponse>, Status> {
+        let done = self.administer(request, Action::Reload).await?;
+        let (providers, after_restart) = (done.providers, done.after_restart);
+        Ok(Response::new(v1::ReloadProvidersResponse { providers, after_restart }))
     }
 }

@@ -46,6 +46,10 @@ impl Context {
         let options = Options {
             addresses: global.addr.clone(),
             patience,
+            key: match command {
+                Remote::Providers(args) => args.key.clone().filter(|key| !key.is_empty()),
+                _ => None,
+            },
             timeout: defaults.timeout.max(patience + Duration::from_secs(30)),
             ..defaults
         };

@@ -17,7 +17,7 @@ pub(super) fn run(args: &KeysArgs, global: &Global) -> Result<ExitCode, Failure>
         return Err(Failure::Usage(format!("the name must be 1 to {} characters", limits::NAME_CHARS)));
     }
     let key = format!("{PREFIX}{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
-    let made = keys::Made { name: &args.name, hash: KeyHash::of(&key).to_string(), key };
+    let made = keys::Made { name: &args.name, hash: KeyHash::of(&key).to_string(), key, admin: args.admin };
     let mut out = Out::new(global)?;
     match out.is_json() {
         true => out.document(&made)?,

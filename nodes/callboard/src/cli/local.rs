@@ -7,7 +7,7 @@ use super::output::doctor::Check;
 use crate::config::{self, Config, Overrides};
 use crate::node::DataDir;
 use crate::up;
-use callboard_provider_broker::{Broker, Deps};
+use callboard_provider_broker::{Broker, Deps, ReadConfig};
 use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
@@ -47,7 +47,12 @@ pub(super) fn up(args: &UpArgs, global: &Global, program: &str) -> Result<ExitCo
     let mut out = Out::new(global)?;
     let here = std::env::current_dir().unwrap_or_default();
     let registry = callboard_kinds::all().map_err(|e| Failure::Local(anyhow::Error::new(e)))?;
-    let code = up::run(config, registry, |ready| {
+    let file = args.config.clone();
+    let read: ReadConfig = Arc::new(move || {
+        let config = config::load(file.as_deref(), &env, &overrides);
+        config.map(|config| config.broker).map_err(|e| format!("{:#}", anyhow::Error::from(e)))
+    });
+    let code = up::run_reloading(config, Some(read), registry, |ready| {
         let said = if out.is_json() {
             let node = ready.node;
             let ready = Ready {
@@ -109,6 +114,8 @@ fn providers(config: &Config) -> Check {
         jitter: Arc::new(|| 0.0),
         buckets: Arc::new(callboard_backends::token_buckets::embedded::TokenBuckets::default()),
         answers: None,
+        sharing: None,
+        read_config: None,
         ledger: Arc::new(callboard_ports::ledger::Absent),
     };
     match Broker::new(&config.broker, &deps) {

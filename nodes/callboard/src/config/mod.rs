@@ -8,7 +8,7 @@ mod openai;
 mod providers;
 
 pub use cluster::{Backend, Mesh, RabbitMq, Redis, Retention, Role, Store};
-pub use openai::{Alias, Key, KeyHash, OpenAi};
+pub use openai::{Alias, Key, KeyHash, KeyRole, OpenAi};
 
 use crate::cli::values;
 use callboard_domain::limits;

@@ -38,6 +38,20 @@ pub struct Key {
     /// namespace `default`.
     #[serde(default)]
     pub namespace: String,
+    /// What it may do.
+    #[serde(default)]
+    pub role: KeyRole,
+}
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyRole {
+    /// Call models.
+    #[default]
+    Caller,
+    /// Make the calls of an admin too.
+    Admin,
 }
 
 /// What a name for a model stands for.

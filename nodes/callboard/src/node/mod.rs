@@ -63,6 +63,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Reads an environment variable.
     pub env: callboard_provider_broker::Env,
+    /// Reads the configuration of providers again, when somebody asks for it. `None`: it cannot be.
+    pub read_config: Option<callboard_provider_broker::ReadConfig>,
     /// The kinds it hosts.
     pub registry: Registry,
     /// What its process logs. By default nothing of it can be changed.
@@ -163,8 +165,8 @@ pub(crate) struct Parts {
     rpc: RpcMetrics,
     /// What requests the endpoint that speaks OpenAI's API serves.
     http: HttpMetrics,
-    /// Its ProviderBroker, and the names of its providers; none if it does not call them itself.
-    provided: Option<(callboard_provider_broker::Service, Vec<String>)>,
+    /// Its ProviderBroker; none if it does not call providers itself.
+    provided: Option<callboard_provider_broker::Service>,
     telemetry: Telemetry,
 }
 
@@ -339,6 +341,14 @@ impl Running {
     #[must_use]
     pub fn store_stats(&self) -> Option<sqlite::Stats> {
         self.parts.backends.embedded.as_ref().map(|embedded| embedded.store.stats())
+    }
+
+    /// Reads the configuration of providers again, if this node calls them. What came of it is in the log.
+    pub async fn reload(&self) {
+        match &self.parts.provided {
+            Some(providers) => drop(providers.broker().reload().await),
+            None => tracing::warn!("there is nothing to reload: other nodes call providers for this one"),
+        }
     }
 
     /// Waits until somebody tells the node to leave.

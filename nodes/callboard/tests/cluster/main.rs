@@ -21,6 +21,7 @@ mod overload;
 mod partition;
 mod pause;
 mod poison;
+mod providers;
 mod rabbitmq;
 mod redis;
 mod replica;

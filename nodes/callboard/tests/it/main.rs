@@ -17,6 +17,7 @@ mod logs;
 mod metrics;
 mod node;
 mod openai;
+mod providers;
 mod resilience;
 mod tasks_api;
 mod traces;

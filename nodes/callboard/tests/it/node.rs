@@ -68,6 +68,7 @@ impl Builder {
     /// Starts it.
     pub(crate) async fn start(self) -> InProcess {
         let deps = Deps {
+            read_config: None,
             clock: Arc::new(SystemClock),
             env: self.env,
             registry: self.registry,

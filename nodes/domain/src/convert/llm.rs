@@ -201,7 +201,9 @@ pub fn image_request_from_proto(
     })
 }
 
-fn attempt_to_proto(attempt: &ProviderAttempt) -> v1::ProviderAttempt {
+/// An attempt, for the wire.
+#[must_use]
+pub fn attempt_to_proto(attempt: &ProviderAttempt) -> v1::ProviderAttempt {
     let (error, message) = match &attempt.error {
         Some((kind, message)) => (kind.reason().to_owned(), message.clone()),
         None => Default::default(),

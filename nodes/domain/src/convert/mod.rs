@@ -13,8 +13,8 @@ pub use embedding::{
     embedding_request_from_proto, embedding_request_to_proto, embeddings_from_proto, embeddings_to_proto,
 };
 pub use llm::{
-    error_from_status, error_to_status, image_request_from_proto, image_request_to_proto, kind_in,
-    summary_from_proto, summary_to_proto, text_request_from_proto, text_request_to_proto,
+    attempt_to_proto, error_from_status, error_to_status, image_request_from_proto, image_request_to_proto,
+    kind_in, summary_from_proto, summary_to_proto, text_request_from_proto, text_request_to_proto,
     text_response_from_proto,
 };
 pub use task::{event_to_proto, kind_to_proto, state_from_proto, state_to_proto, task_to_proto};

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail on them")]
 
 mod llm;
+mod provider_record;
 
 use callboard_domain::{
     Command, Happening, Lifecycle, Outcome, Progress, Refused, RetryPolicy, SessionId, State, TaskError,

@@ -20,6 +20,7 @@ pub mod handoff;
 pub mod ledger;
 pub mod locks;
 pub mod outbox;
+pub mod provider_records;
 pub mod store;
 pub mod token_buckets;
 

@@ -14,12 +14,16 @@
 //! another value: with that, its breakers close at once ([`Board::replaced`]). A provider without keys has the first
 //! kind only, for all failures.
 
+mod told;
+
 use super::machine::{Breaker, BreakerState, Change, Outcome, Pass, Refusal, View};
 use crate::broker::{Deps, Jitter, Observe};
 use crate::config::Breaker as Rules;
+use crate::shared::Records;
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
+use callboard_domain::provider_record::{Subject, Topic};
 use callboard_ports::Clock;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -161,7 +165,8 @@ struct Provider {
     name: String,
     /// The ids of its keys; none if it asks for none.
     keys: Vec<String>,
-    state: Mutex<State>,
+    /// Shared with the board before, if there was one that knew it.
+    state: Arc<Mutex<State>>,
 }
 
 /// All breakers of a node.
@@ -169,6 +174,7 @@ pub(crate) struct Board {
     rules: Rules,
     /// In the order of the configuration.
     providers: Vec<Provider>,
+    records: Arc<Records>,
     clock: Arc<dyn Clock>,
     observe: Observe,
     jitter: Jitter,
@@ -179,15 +185,24 @@ impl Board {
     pub(crate) fn new(
         rules: Rules,
         providers: impl Iterator<Item = (String, Vec<String>)>,
+        records: Arc<Records>,
+        before: Option<&Self>,
         deps: &Deps,
     ) -> Arc<Self> {
         let provider = |(name, keys): (String, Vec<String>)| {
-            let state = State { keys: keys.iter().map(|_| Models::default()).collect(), ..State::default() };
-            Provider { name, keys, state: Mutex::new(state) }
+            let known = before.into_iter().flat_map(|board| &board.providers);
+            let known =
+                known.filter(|of| of.name == name && of.keys == keys).map(|of| Arc::clone(&of.state)).next();
+            let state = known.unwrap_or_else(|| {
+                let keys = keys.iter().map(|_| Models::default()).collect();
+                Arc::new(Mutex::new(State { keys, ..State::default() }))
+            });
+            Provider { name, keys, state }
         };
         Arc::new(Self {
             rules,
             providers: providers.map(provider).collect(),
+            records,
             clock: Arc::clone(&deps.clock),
             observe: Arc::clone(&deps.observe),
             jitter: Arc::clone(&deps.jitter),
@@ -244,9 +259,18 @@ impl Board {
     pub(crate) fn replaced(&self, provider: usize, key: usize) {
         let Some((name, mut state)) = self.state(provider) else { return };
         let Some(models) = state.keys.get_mut(key) else { return };
-        models.breakers.values_mut().for_each(|entry| entry.breaker.reset());
+        for (model, entry) in &mut models.breakers {
+            entry.breaker.reset();
+            self.records.closed(&self.subject(provider, Some(key), model));
+        }
         tracing::info!(provider = name, key = self.id(provider, key), "key replaced");
         self.report_closed(provider, &mut state, "its key was replaced");
+    }
+
+    fn subject(&self, provider: usize, key: Option<usize>, model: &str) -> Subject {
+        let name = self.providers.get(provider).map_or("", |of| &of.name);
+        let key = key.map_or("", |key| self.id(provider, key));
+        Subject { key: key.to_owned(), model: model.to_owned(), ..Subject::of(Topic::Breaker, name) }
     }
 
     /// How a provider stands.
@@ -334,6 +358,10 @@ impl Board {
                 let cause = view.cause.map_or("", ErrorKind::reason);
                 let left = view.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
                 let cool_down = whole_seconds(left);
+                if let Some(kind) = view.cause {
+                    let until = self.clock.now().after(left);
+                    self.records.opened(self.subject(provider, key, model), kind, until, breaker.cool_down());
+                }
                 state.trips += 1;
                 state.reported = true;
                 tracing::warn!(provider = of.name, key = id, model, cause, cool_down, "breaker opened");
@@ -346,6 +374,7 @@ impl Board {
             }
             Some(Change::Closed) => {
                 tracing::info!(provider = of.name, key = id, model, "breaker closed");
+                self.records.closed(&self.subject(provider, key, model));
                 self.report_closed(provider, state, "it answers again");
             }
             None => {}

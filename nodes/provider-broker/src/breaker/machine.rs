@@ -258,6 +258,24 @@ impl Breaker {
         self.limit = None;
     }
 
+    /// The cool-down it is in, before the jitter; none if it is closed.
+    pub(crate) fn cool_down(&self) -> Duration {
+        self.trip.map_or(Duration::ZERO, |trip| trip.cool_down)
+    }
+
+    /// Another node has found that the provider fails, and leaves it out until then. It is left out here for no shorter:
+    /// what was longer stays. A call that tries it may end; its failure brings nothing forward either.
+    pub(crate) fn adopt(&mut self, cause: ErrorKind, until: Instant, cool_down: Duration, now: Instant) {
+        match &mut self.trip {
+            Some(trip) if until <= trip.until => {}
+            Some(trip) => *trip = Trip { cause, until, cool_down: cool_down.max(trip.cool_down), ..*trip },
+            None => {
+                self.trip = Some(Trip { cause, since: now, at: now, until, cool_down, probing: false });
+                self.era += 1;
+            }
+        }
+    }
+
     /// Whether it has opened and not closed since.
     pub(crate) const fn is_tripped(&self) -> bool {
         self.trip.is_some()
@@ -307,6 +325,7 @@ impl Breaker {
         let (since, grown) = self.trip.map_or((now, Duration::ZERO), |t| (t.since, t.cool_down * 2));
         let cool_down = first(rules, cause).max(grown).min(rules.max_cool_down);
         let until = now + lasts(rules, cool_down, wait, jitter);
+        let until = self.trip.map_or(until, |trip| until.max(trip.until));
         self.trip = Some(Trip { cause, since, at: now, until, cool_down, probing: false });
         self.trips += 1;
         self.era += 1;

@@ -4,8 +4,9 @@
 //! or unknown to an account while its neighbours answer, and a key's quota be spent while other keys go through.
 //! [`machine`] decides, [`board`] holds them all and says which failure tells of whom.
 //!
-//! Each node has its own. What one node learns costs the others a few failures, and nothing has to be shared
-//! that could be away when providers fail.
+//! Each node has its own, and tells the others when one opens or closes: see [`shared`](crate::shared). Nothing has to be
+//! shared for one to work: what a node is not told costs it a few failures. Once a cool-down is over each node lets one call
+//! try the provider; the first that succeeds closes the breaker everywhere, and one that fails prolongs it everywhere.
 
 mod board;
 mod machine;

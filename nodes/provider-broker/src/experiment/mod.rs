@@ -68,7 +68,7 @@ pub(crate) struct Experiments {
 struct Running {
     config: Experiment,
     /// One for each arm.
-    tallies: Vec<Mutex<Tally>>,
+    tallies: Vec<Arc<Mutex<Tally>>>,
 }
 
 /// A call that is part of an experiment: what is asked instead, and where it is counted.
@@ -88,9 +88,19 @@ pub(crate) struct Counted {
 
 impl Experiments {
     pub(crate) fn new(config: &Config) -> Arc<Self> {
+        Self { list: Vec::new() }.after(config)
+    }
+
+    /// Those of another configuration. What came of an arm so far stays, if there is one of its name.
+    pub(crate) fn after(&self, config: &Config) -> Arc<Self> {
+        let tally = |experiment: &Experiment, arm: &ArmConfig| {
+            let running = self.list.iter().find(|running| running.config.name == experiment.name)?;
+            let place = running.config.arms.iter().position(|other| other.name == arm.name)?;
+            running.tallies.get(place).cloned()
+        };
         let running = |experiment: &Experiment| Running {
             config: experiment.clone(),
-            tallies: experiment.arms.iter().map(|_| Mutex::default()).collect(),
+            tallies: experiment.arms.iter().map(|arm| tally(experiment, arm).unwrap_or_default()).collect(),
         };
         Arc::new(Self { list: config.experiments.iter().map(running).collect() })
     }

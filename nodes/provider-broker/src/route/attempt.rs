@@ -175,7 +175,7 @@ impl Router {
             deadline: Instant::now() + limits.total.min(limits::TIMEOUT),
             estimate: candidates.estimate,
             routed: candidates.routed,
-            failures: Failures::new(self.providers.len(), candidates.pinned),
+            failures: Failures::new(self.providers.len() - candidates.off, candidates.off, candidates.pinned),
             pipeline,
         };
         let mut rest = candidates.list.into_iter();

@@ -50,8 +50,10 @@ impl Skipped {
 /// The attempts of a call that failed, and the providers that were left out.
 #[derive(Default)]
 pub(super) struct Failures {
-    /// How many providers there are.
+    /// How many providers there are, without those that are switched off.
     all: usize,
+    /// How many are switched off.
+    off: usize,
     pinned: bool,
     pub(super) attempts: Vec<ProviderAttempt>,
     /// Of each attempt its provider, and the key if that has several.
@@ -64,8 +66,8 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    pub(super) fn new(all: usize, pinned: bool) -> Self {
-        Self { all, pinned, ..Self::default() }
+    pub(super) fn new(all: usize, off: usize, pinned: bool) -> Self {
+        Self { all, off, pinned, ..Self::default() }
     }
 
     /// An attempt failed. `blameless`: it was given too little time.
@@ -165,6 +167,9 @@ impl Failures {
             (true, true) if !winner.local() => None,
             (true, true) => Some(match (self.pinned, self.all) {
                 (true, _) => "the call asked for the offline generator".into(),
+                (false, 1) if self.off > 0 => {
+                    "every provider is switched off but the offline generator, which answered".into()
+                }
                 (false, 1) => "no provider configured: the offline generator answered".into(),
                 (false, _) if self.out_of_time => {
                     "no time left for a provider: the offline generator answered".into()

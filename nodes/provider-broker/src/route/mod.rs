@@ -11,18 +11,22 @@ mod calls;
 mod course;
 mod embed;
 mod failures;
+mod live;
 mod policy;
 mod retry;
 mod routes;
 mod spans;
-mod staged;
 mod stream;
+mod switches;
+mod test;
 mod turn;
 
+pub(crate) use live::Live;
 pub(crate) use policy::arm_score;
 pub(crate) use retry::Counts as RetryCounts;
 pub use routes::{RouteStatus, TargetStatus};
 pub use stream::{Piece, PieceStream};
+pub use switches::{SwitchState, Switched};
 
 use crate::accounts::Accounts;
 use crate::admission::{self, Admission};
@@ -33,9 +37,11 @@ use crate::cost;
 use crate::health::{Health, KeyStatus, ProviderCounts, ProviderStatus};
 use crate::keys::{Key, Ring};
 use crate::provider::{Description, Provider};
+use crate::shared::Records;
 use callboard_domain::llm::{
     Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, ToolChoice, Trial, Usage,
 };
+use callboard_domain::provider_record::{Subject, Topic};
 use callboard_ports::Clock;
 use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_runtime::mesh;
@@ -46,6 +52,7 @@ use routes::Routes;
 use spans::Operation;
 use std::sync::Arc;
 use std::time::Duration;
+use switches::{Switches, View};
 
 /// How long a call may take.
 #[derive(Clone, Copy, Debug)]
@@ -75,9 +82,10 @@ impl From<&Config> for Timeouts {
 pub(crate) struct Router {
     providers: Vec<Arc<dyn Provider>>,
     /// The same with their keys.
-    rings: Vec<Ring>,
+    rings: Vec<Arc<Ring>>,
     health: Health,
     breakers: Arc<Board>,
+    switches: Switches,
     retries: Retries,
     routes: Routes,
     admission: Admission,
@@ -131,6 +139,8 @@ struct Candidates {
     pinned: bool,
     /// Each with the model that a route names: not that of the call, nor the provider's own.
     routed: bool,
+    /// How many get no calls, as an admin has switched them off.
+    off: usize,
     /// How many tokens the call will take, as far as can be told: of an image nothing is.
     estimate: u32,
     /// The same, of the prompt and of the answer.
@@ -142,15 +152,60 @@ struct Candidates {
 }
 
 impl Router {
-    pub(crate) fn new(rings: Vec<Ring>, health: Health, config: &Config, deps: &Deps) -> Self {
+    pub(crate) fn new(rings: Vec<Arc<Ring>>, config: &Config, records: &Arc<Records>, deps: &Deps) -> Self {
+        Self::build(None, rings, config, records, deps)
+    }
+
+    /// One that takes the place of another, with what is known of providers that stay.
+    pub(crate) fn after(
+        old: &Self,
+        rings: Vec<Arc<Ring>>,
+        before: &Config,
+        config: &Config,
+        records: &Arc<Records>,
+        deps: &Deps,
+    ) -> Self {
+        Self::build(Some((old, before)), rings, config, records, deps)
+    }
+
+    fn build(
+        old: Option<(&Self, &Config)>,
+        rings: Vec<Arc<Ring>>,
+        config: &Config,
+        records: &Arc<Records>,
+        deps: &Deps,
+    ) -> Self {
         let providers: Vec<_> = rings.iter().map(|ring| Arc::clone(ring.any())).collect();
         let names = rings.iter().map(|ring| {
             let keys = ring.keys().map(|key| key.id().to_owned()).filter(|id| !id.is_empty());
             (ring.any().name().to_owned(), keys.collect())
         });
-        let breakers = Board::new(config.breaker.clone(), names, deps);
-        let accounts =
-            Arc::new(Accounts::new(providers.iter().map(|p| p.name().to_owned()).collect(), config, deps));
+        let breakers = Board::new(
+            config.breaker.clone(),
+            names,
+            Arc::clone(records),
+            old.map(|(old, _)| &*old.breakers),
+            deps,
+        );
+        let names: Vec<_> = providers.iter().map(|provider| provider.name().to_owned()).collect();
+        let health = match old {
+            Some((old, _)) => {
+                old.health.after(&names.iter().map(|name| old.place(name).ok()).collect::<Vec<_>>())
+            }
+            None => Health::new(names.len(), Arc::clone(&deps.clock), Arc::clone(&deps.observe)),
+        };
+        let counted = |config: &Config| {
+            let Config { quotas, budgets, prices, prices_version, .. } = config;
+            (quotas.clone(), budgets.clone(), prices.clone(), prices_version.clone())
+        };
+        let same = old.filter(|(old, before)| {
+            old.providers.iter().map(|p| p.name()).eq(names.iter()) && counted(before) == counted(config)
+        });
+        let accounts = match same {
+            Some((old, _)) => Arc::clone(&old.accounts),
+            None => Arc::new(Accounts::new(names.clone(), config, deps)),
+        };
+        let switches = Switches::new(names, Arc::clone(records));
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
         let routes = Routes::new(config, providers.iter().map(|p| p.name().to_owned()).collect(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
@@ -160,6 +215,7 @@ impl Router {
             rings,
             health,
             breakers,
+            switches,
             retries,
             routes,
             admission,
@@ -176,6 +232,20 @@ impl Router {
         self.tracer.start(|| operation.pipeline(), Kind::Internal, mesh::current().trace())
     }
 
+    /// The keys of a provider, by its place.
+    pub(crate) fn ring(&self, provider: usize) -> Option<Arc<Ring>> {
+        self.rings.get(provider).map(Arc::clone)
+    }
+
+    pub(crate) fn shared_accounts(&self) -> Arc<Accounts> {
+        Arc::clone(&self.accounts)
+    }
+
+    /// Whether two routers count in the same accounts.
+    pub(crate) fn shares_accounts(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.accounts, &other.accounts)
+    }
+
     pub(crate) fn accounts(&self) -> &Accounts {
         &self.accounts
     }
@@ -190,15 +260,43 @@ impl Router {
     }
 
     pub(crate) fn status(&self) -> Vec<ProviderStatus> {
-        let status = |(i, ring): (usize, &Ring)| {
+        let view = self.switches.view();
+        let status = |i: usize| {
+            let ring = &self.rings[i];
             let breakers = self.breakers.status(i);
             let keys = ring.keys().filter(|key| !key.id().is_empty());
             let keys = keys.map(|key| KeyStatus::of(key, &breakers, &*self.clock)).collect();
-            let status = self.health.status(i, &**ring.any(), breakers, keys);
-            let (quotas, spent_today) = (self.accounts.quotas(i), self.accounts.spent_today(i));
-            ProviderStatus { quotas, spent_today, ..status }
+            ProviderStatus {
+                place: i + 1,
+                switch: view.off[i].clone(),
+                primary: view.primary.as_ref().filter(|(first, _)| *first == i).map(|(_, by)| by.clone()),
+                in_flight: ring.keys().map(|key| key.in_flight()).sum(),
+                quotas: self.accounts.quotas(i),
+                spent_today: self.accounts.spent_today(i),
+                ..self.health.status(i, &**ring.any(), breakers, keys)
+            }
         };
-        self.rings.iter().enumerate().map(status).collect()
+        view.order.iter().copied().map(status).collect()
+    }
+
+    /// Does what is known of a subject, which may be news.
+    pub(crate) fn adopt(&self, subject: &Subject) {
+        match subject.topic {
+            Topic::Breaker => self.breakers.adopt(subject),
+            Topic::Switch | Topic::Primary => self.switches.refresh(),
+            Topic::Cache => {}
+        }
+    }
+
+    /// Does all that is known.
+    pub(crate) fn adopt_all(&self) {
+        self.switches.refresh();
+        self.breakers.adopt_all();
+    }
+
+    /// Closes the breakers of a provider, on every node.
+    pub(crate) fn close_breakers(&self, provider: usize) {
+        self.breakers.close(provider);
     }
 
     pub(crate) async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
@@ -284,10 +382,11 @@ impl Router {
         pin: Option<&str>,
         model: impl Fn(&Description) -> String,
     ) -> Result<Candidates, Error> {
-        let list: Vec<_> = self
-            .providers
+        let view = self.switches.view();
+        let mut list: Vec<_> = view
+            .order
             .iter()
-            .enumerate()
+            .map(|index| (*index, &self.providers[*index]))
             .filter(|(_, p)| pin.is_none_or(|name| name == p.name()))
             .map(|(index, p)| {
                 let description = p.describe();
@@ -302,15 +401,28 @@ impl Router {
             let message = format!("no provider is called `{name}`; there are: {}", known.join(", "));
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         }
-        let expected = Usage::default();
+        let off = without_switched_off(&mut list, &view)?;
         Ok(Candidates {
             list,
             pinned: pin.is_some(),
             routed: false,
+            off,
             estimate: 0,
-            expected,
+            expected: Usage::default(),
             images: 0,
             trial: None,
         })
     }
+}
+
+/// Leaves out the candidates that an admin has switched off. Answers how many providers are.
+fn without_switched_off(list: &mut Vec<Candidate>, view: &View) -> Result<usize, Error> {
+    let is_off = |c: &Candidate| view.off.get(c.index).and_then(Option::as_ref);
+    if list.iter().all(|c| is_off(c).is_some()) {
+        let all = list.iter().filter_map(|c| Some(format!("{} is {}", c.name, is_off(c)?.describe())));
+        let message = all.collect::<Vec<_>>().join("; ");
+        return Err(Error::new(ErrorKind::Disabled, message));
+    }
+    list.retain(|c| is_off(c).is_none());
+    Ok(view.off.iter().flatten().count())
 }

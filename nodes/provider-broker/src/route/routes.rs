@@ -1,7 +1,7 @@
 //! Named routes, and the order of candidates on each.
 
 use super::policy::{self, Choice, Facts, PeakEwma};
-use super::{Candidate, Candidates, Router};
+use super::{Candidate, Candidates, Router, without_switched_off};
 use crate::accounts::Accounts;
 use crate::broker::{Deps, Jitter};
 use crate::config::{Adapter, Config, Policy};
@@ -251,18 +251,19 @@ impl Router {
             }
         };
         let list = route.targets.iter().map(candidate);
-        let list: Vec<_> = list.filter(|candidate| pin.is_none_or(|pin| pin == candidate.name)).collect();
+        let mut list: Vec<_> = list.filter(|candidate| pin.is_none_or(|pin| pin == candidate.name)).collect();
         let Some(first) = list.first() else {
             let who = pin.unwrap_or("any provider");
             let message = format!("the route `{}` does not lead to {who}", route.name);
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         };
         let pinned = list.iter().all(|candidate| candidate.index == first.index);
+        let off = without_switched_off(&mut list, &self.switches.view())?;
         let expected = Usage::default();
-        Ok(Candidates { list, pinned, routed: true, estimate: 0, expected, images: 0, trial: None })
+        Ok(Candidates { list, pinned, routed: true, off, estimate: 0, expected, images: 0, trial: None })
     }
 
-    /// Puts candidates into the order of a policy. A call that names no subject has that of the task that makes it: its kind;
+    /// Puts candidates into the order of a policy, behind the one that an admin made the first. A call that names no subject has that of the task that makes it: its kind;
     /// or the namespace of its caller.
     pub(super) fn arrange(&self, policy: Policy, candidates: &mut Candidates, subject: Option<&str>) {
         match (policy, subject) {
@@ -274,6 +275,10 @@ impl Router {
             (_, subject) => {
                 self.routes.arrange(policy, candidates, subject.unwrap_or_default(), &self.accounts);
             }
+        }
+        // What an admin made the first goes before what any policy says.
+        if let Some((first, _)) = &self.switches.view().primary {
+            candidates.list.sort_by_key(|candidate| candidate.index != *first);
         }
     }
 }

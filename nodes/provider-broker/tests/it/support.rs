@@ -53,6 +53,8 @@ pub(crate) fn deps() -> (Deps, Seen) {
         jitter: Arc::new(|| 0.0),
         buckets: Arc::new(Buckets::default()),
         answers: None,
+        sharing: None,
+        read_config: None,
         ledger: Arc::new(Memory::default()),
     };
     (deps, seen)

@@ -240,6 +240,10 @@ client! {
     embed(v1::EmbedRequest) -> v1::EmbedResponse;
     /// Lists the providers.
     list_providers(v1::ListProvidersRequest) -> v1::ListProvidersResponse;
+    /// Does what an admin asks.
+    administer(v1::AdministerRequest) -> v1::AdministerResponse;
+    /// Tells what this node has learned of providers.
+    tell_records(v1::TellRecordsRequest) -> v1::TellRecordsResponse;
 }
 
 impl BrokerClient {

@@ -194,6 +194,7 @@ contextual! {
     CancelTasksRequest, DrainRequest, GetLoadRequest,
     GetStatusRequest, DrainNodeRequest, SetLogFilterRequest, WatchEventsRequest,
     ReportRequest,
+    AdministerRequest, TellRecordsRequest,
     GenerateRequest fence, GenerateStreamRequest fence, GenerateImageRequest fence, EmbedRequest fence,
     ListProvidersRequest,
 }

@@ -189,6 +189,13 @@ impl Peers {
         BrokerClient::routed(Arc::new(ToRole { inner: Arc::clone(&self.inner), role: BROKER, client }))
     }
 
+    /// The ProviderBroker of each peer that has one.
+    #[must_use]
+    pub fn every_broker(&self) -> Vec<BrokerClient> {
+        let name = &self.inner.options.name;
+        self.inner.links(BROKER).into_iter().map(|link| BrokerClient::remote(link).called_by(name)).collect()
+    }
+
     /// Whichever Alert actor can answer, as [`brokers`](Self::brokers).
     #[must_use]
     pub fn alerts(&self) -> AlertClient {

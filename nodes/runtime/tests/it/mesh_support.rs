@@ -194,6 +194,20 @@ impl v1::provider_broker_service_server::ProviderBrokerService for Service {
     ) -> Result<Response<v1::ListProvidersResponse>, Status> {
         Ok(Response::new(v1::ListProvidersResponse::default()))
     }
+
+    async fn administer(
+        &self,
+        _: Request<v1::AdministerRequest>,
+    ) -> Result<Response<v1::AdministerResponse>, Status> {
+        Ok(Response::new(v1::AdministerResponse::default()))
+    }
+
+    async fn tell_records(
+        &self,
+        _: Request<v1::TellRecordsRequest>,
+    ) -> Result<Response<v1::TellRecordsResponse>, Status> {
+        Ok(Response::new(v1::TellRecordsResponse::default()))
+    }
 }
 
 /// A node that is served; it stops when dropped.

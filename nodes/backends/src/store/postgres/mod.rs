@@ -34,6 +34,7 @@ mod partitions;
 pub(crate) mod pool;
 mod pooler;
 mod port;
+mod provider_records;
 mod read;
 mod recovery;
 mod registry;

@@ -19,6 +19,7 @@ mod events;
 mod fault;
 mod inbox;
 mod port;
+mod provider_records;
 mod read;
 mod readers;
 mod registry;

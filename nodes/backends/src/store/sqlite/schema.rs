@@ -6,9 +6,10 @@ use std::time::Duration;
 
 /// The migrations, in order. `user_version` tells how many of them a file has. One that has been
 /// released never changes.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations/sqlite/0001_initial.sql")),
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations/sqlite/0002_revivals.sql")),
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations/sqlite/0003_provider_records.sql")),
 ];
 
 /// Marks a file as ours: "CBRD".

@@ -20,6 +20,14 @@ pub(super) enum Broker {
 }
 
 impl Broker {
+    /// Whether there is a provider of that name now, if that can be told without asking another node.
+    pub(super) fn knows(&self, provider: &str) -> Option<bool> {
+        match self {
+            Self::Here(service) => Some(service.broker().has_provider(provider)),
+            Self::Elsewhere(_) => None,
+        }
+    }
+
     pub(super) async fn text(&self, request: v1::GenerateRequest) -> Result<v1::GenerateResponse, Error> {
         let call = mesh::GenerateRequest { request: Some(request), ..Default::default() };
         let answer = match self {

@@ -62,6 +62,7 @@ const fn of_kind(kind: ErrorKind) -> (StatusCode, &'static str, Option<&'static 
         ErrorKind::RateLimited => {
             (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("rate_limit_exceeded"))
         }
+        ErrorKind::Disabled => (StatusCode::SERVICE_UNAVAILABLE, SERVER, Some("provider_disabled")),
         ErrorKind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, SERVER, Some("server_is_overloaded")),
         ErrorKind::ServerFault => (StatusCode::BAD_GATEWAY, SERVER, Some("provider_server_fault")),
         ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, SERVER, Some("provider_timeout")),
@@ -278,6 +279,7 @@ mod tests {
             (ErrorKind::ModelNotFound, 404, "model_not_found", false),
             (ErrorKind::ContentFiltered, 400, "content_filter", false),
             (ErrorKind::MalformedAnswer, 502, "provider_malformed_answer", true),
+            (ErrorKind::Disabled, 503, "provider_disabled", true),
         ];
         assert_eq!(seen, expected);
     }

@@ -60,14 +60,15 @@ impl Access {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The key that a call gives.
+pub(in crate::api) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim()).filter(|key| !key.is_empty())
 }
 
 /// The key that was given. How long this takes says nothing of the keys there are: all are compared with, each to its
 /// end, and by their hashes.
-fn find<'a>(keys: &'a [Key], given: &str) -> Option<&'a Key> {
+pub(in crate::api) fn find<'a>(keys: &'a [Key], given: &str) -> Option<&'a Key> {
     let given = KeyHash::of(given);
     let mut found = None;
     for key in keys {
@@ -81,10 +82,11 @@ fn find<'a>(keys: &'a [Key], given: &str) -> Option<&'a Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::KeyRole;
     use axum::response::IntoResponse as _;
 
     fn key(name: &str, key: &str) -> Key {
-        Key { name: name.into(), hash: KeyHash::of(key), namespace: String::new() }
+        Key { name: name.into(), hash: KeyHash::of(key), namespace: String::new(), role: KeyRole::Caller }
     }
 
     fn headers(name: header::HeaderName, value: &str) -> HeaderMap {

@@ -29,6 +29,7 @@ mod stream;
 mod watched;
 mod wishes;
 
+pub(super) use keys::{bearer, find};
 pub use metrics::{HttpMetrics, RouteRead};
 
 use super::Api;
@@ -53,8 +54,8 @@ pub struct Options<'a> {
     pub config: &'a config::OpenAi,
     /// Whether only this machine reaches the listener.
     pub loopback: bool,
-    /// The ProviderBroker of this node, and the names of its providers; none if another node calls them.
-    pub here: Option<(Service, Vec<String>)>,
+    /// The ProviderBroker of this node; none if another node calls providers.
+    pub here: Option<Service>,
     /// Counts its requests.
     pub metrics: HttpMetrics,
 }
@@ -82,11 +83,11 @@ impl Endpoint {
                  configured (openai.keys)"
             );
         }
-        let (broker, providers) = match options.here {
-            Some((service, providers)) => (Broker::Here(service), Some(providers)),
-            None => (Broker::Elsewhere(api.deps.broker.clone()), None),
+        let broker = match options.here {
+            Some(service) => Broker::Here(service),
+            None => Broker::Elsewhere(api.deps.broker.clone()),
         };
-        let models = Models::new(options.config.models.clone(), providers, api.deps.clock.now());
+        let models = Models::new(options.config.models.clone(), api.deps.clock.now());
         Self(Arc::new(Shared { api: api.clone(), broker, access, models, metrics: options.metrics }))
     }
 

@@ -23,17 +23,12 @@ const OURS: &str = "callboard";
 /// The names there are.
 pub(super) struct Models {
     aliases: BTreeMap<String, Alias>,
-    providers: Option<Vec<String>>,
     created: i64,
 }
 
 impl Models {
-    pub(super) fn new(
-        aliases: BTreeMap<String, Alias>,
-        providers: Option<Vec<String>>,
-        created: Timestamp,
-    ) -> Self {
-        Self { aliases, providers, created: created.micros().div_euclid(1_000_000) }
+    pub(super) fn new(aliases: BTreeMap<String, Alias>, created: Timestamp) -> Self {
+        Self { aliases, created: created.micros().div_euclid(1_000_000) }
     }
 }
 
@@ -65,8 +60,8 @@ impl Endpoint {
         }
         // Names of models have slashes too: `meta-llama/Llama-3.1-8B`.
         if let Some((provider, model)) = name.split_once('/').filter(|(_, model)| !model.is_empty()) {
-            let known = match &models.providers {
-                Some(known) => known.iter().any(|known| known == provider),
+            let known = match self.0.broker.knows(provider) {
+                Some(known) => known,
                 None => self.providers().await?.iter().any(|known| known.name == provider),
             };
             if known {

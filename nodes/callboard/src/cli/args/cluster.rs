@@ -131,13 +131,6 @@ It prints nothing if the node serves, and exits with 4 if it cannot be reached, 
 health check of a container.")]
 pub struct HealthArgs {}
 
-/// The arguments of `providers`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  callboard providers")]
-pub struct ProvidersArgs {}
-
 /// The arguments of `experiments`.
 #[derive(Debug, Args)]
 #[command(after_help = "\

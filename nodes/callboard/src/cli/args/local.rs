@@ -173,11 +173,15 @@ pub enum KeysCommand {
 Examples:
   callboard keys new team-a
   callboard keys new team-a --output json
+  callboard keys new ops --admin
 
 The key is shown once and kept nowhere: the configuration holds its hash.")]
 pub struct KeysNewArgs {
     /// Whose key it is: 1 to 64 characters.
     pub name: String,
+    /// Whether it may make an admin's calls too: `callboard providers disable` and the like.
+    #[arg(long)]
+    pub admin: bool,
 }
 
 /// The arguments of `completions`.

@@ -2,16 +2,18 @@
 
 mod cluster;
 mod local;
+mod providers;
 mod tasks;
 
 pub use cluster::{
     AlertsArgs, DoctorArgs, DrainArgs, ExperimentsArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs,
-    NodesArgs, ProvidersArgs, TopArgs,
+    NodesArgs, TopArgs,
 };
 pub use local::{
     CertsArgs, CertsCommand, CertsInitArgs, CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, KeysArgs,
     KeysCommand, KeysNewArgs, UpArgs,
 };
+pub use providers::{ClearCacheArgs, NameArgs, ProvidersArgs, ProvidersCommand, SwitchArgs, TestArgs};
 pub use tasks::{
     ArtifactArgs, ArtifactCommand, ArtifactGetArgs, CancelArgs, EventsArgs, GetArgs, ListArgs, ResultArgs,
     RetryArgs, StateArg, SubmitArgs, WaitArgs, WatchArgs,
@@ -133,7 +135,7 @@ pub enum Remote {
     LogLevel(LogLevelArgs),
     /// Tell by the exit code whether a node serves.
     Health(HealthArgs),
-    /// List the LLM providers in the order they are tried.
+    /// List the LLM providers in the order they are tried, or switch, test and reset one.
     Providers(ProvidersArgs),
     /// Show experiments: what came of each arm, and whether they differ.
     Experiments(ExperimentsArgs),

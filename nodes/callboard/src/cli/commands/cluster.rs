@@ -1,9 +1,9 @@
-//! `nodes`, `providers`, `kinds`, `alerts`.
+//! `nodes`, `kinds`, `alerts`.
 
 use crate::cli::args::{AlertsArgs, DrainArgs, KindsArgs, LogLevelArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::output::{cluster, experiments, json, money, routes, time};
+use crate::cli::output::{cluster, experiments, json, time};
 use callboard_client::v1;
 
 /// The most alerts that are shown.
@@ -51,17 +51,6 @@ pub(super) async fn health(context: &mut Context) -> Result<(), Failure> {
     } else {
         Err(Failure::Task("the node does not serve".to_owned()))
     }
-}
-
-pub(super) async fn providers(context: &mut Context) -> Result<(), Failure> {
-    let known = context.client.list_providers().await?;
-    if context.out.is_json() {
-        return context.out.document(&json::Providers::from(&known));
-    }
-    let (now, palette, width) = (time::now(), context.out.palette(), context.out.width());
-    let table = cluster::providers(&known.providers, now, palette, width);
-    let used = money::used(&known.providers, &known.budgets, now);
-    context.out.text(&(table + &used + &routes::routes(&known, palette, width)))
 }
 
 pub(super) async fn experiments(context: &mut Context) -> Result<(), Failure> {

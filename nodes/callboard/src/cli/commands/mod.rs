@@ -7,6 +7,7 @@ mod doctor;
 mod follow;
 mod generate;
 mod input;
+mod providers;
 mod submit;
 mod task;
 mod top;
@@ -36,7 +37,7 @@ pub(super) async fn run(context: &mut Context, command: Remote) -> Result<ExitCo
         Remote::Drain(args) => cluster::drain(context, args).await,
         Remote::LogLevel(args) => cluster::log_level(context, args).await,
         Remote::Health(_) => cluster::health(context).await,
-        Remote::Providers(_) => cluster::providers(context).await,
+        Remote::Providers(args) => providers::run(context, args).await,
         Remote::Experiments(_) => cluster::experiments(context).await,
         Remote::Kinds(args) => cluster::kinds(context, args).await,
         Remote::Alerts(args) => cluster::alerts(context, args).await,

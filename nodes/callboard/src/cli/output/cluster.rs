@@ -1,6 +1,7 @@
 //! Nodes, providers, kinds, alerts and generated texts, for a person.
 
 use super::money::dollars;
+use super::providers::{left_out, overrides, spent_key, switched};
 use super::style::{Paint, Palette, clean, clean_lines, word};
 use super::table::{Cell, Table, pairs};
 use super::tasks::payload;
@@ -110,7 +111,13 @@ pub fn providers(
             }
             _ => provider.last_error.clone(),
         };
-        let (state, paint) = standing(state(provider));
+        let (state, paint) = match switched(provider) {
+            Some((state, paint)) => (state, paint),
+            None => {
+                let (state, paint) = standing(state(provider));
+                (state.to_owned(), paint)
+            }
+        };
         table.row(vec![
             Cell::new(&provider.name, Paint::Strong),
             Cell::new(state, paint),
@@ -126,6 +133,7 @@ pub fn providers(
     }
     let mut out = table.render(palette, width);
     for provider in providers {
+        out.push_str(&overrides(provider, now));
         let open = provider.breakers.iter().filter(|b| standing(b.state()).1 != Paint::Good);
         open.for_each(|breaker| out.push_str(&left_out(provider, breaker, now)));
         for key in &provider.keys {
@@ -157,27 +165,6 @@ fn state(provider: &v1::Provider) -> v1::BreakerState {
     of_all.map(of_model).max().unwrap_or_default()
 }
 
-/// The name of a provider, with the key's if it has several.
-fn with_key(provider: &v1::Provider, key: &str) -> String {
-    match provider.keys.len() > 1 && !key.is_empty() {
-        true => format!("{} with {}", clean(&provider.name), clean(key)),
-        false => clean(&provider.name),
-    }
-}
-
-/// What a provider has said is not left of a key, and until when.
-fn spent_key(
-    provider: &v1::Provider,
-    key: &v1::ProviderKey,
-    model: &str,
-    until: &prost_types::Timestamp,
-    now: Timestamp,
-) -> String {
-    let until = point(Some(until)).map_or_else(String::new, |at| relative(at, now));
-    let (who, model) = (with_key(provider, &key.id), clean(model));
-    format!("{who}, model {model}: nothing left, as the provider said; used again {until}\n")
-}
-
 /// What a breaker's state means for the provider.
 fn standing(state: v1::BreakerState) -> (&'static str, Paint) {
     match state {
@@ -185,18 +172,6 @@ fn standing(state: v1::BreakerState) -> (&'static str, Paint) {
         v1::BreakerState::HalfOpen => ("on trial", Paint::Warn),
         v1::BreakerState::Closed | v1::BreakerState::Unspecified => ("in use", Paint::Good),
     }
-}
-
-/// Why a provider is not used for a model, since when, and until when.
-fn left_out(provider: &v1::Provider, breaker: &v1::ProviderBreaker, now: Timestamp) -> String {
-    let since = point(breaker.since.as_ref()).map_or_else(String::new, |at| relative(at, now));
-    let next = match point(breaker.until.as_ref()) {
-        Some(until) => format!("tried again {}", relative(until, now)),
-        None => "the next call tries it".to_owned(),
-    };
-    let (who, model, cause) =
-        (with_key(provider, &breaker.key), clean(&breaker.model), clean(&breaker.cause));
-    format!("{who}, model {model}: left out {since}, after {cause}; {next}\n")
 }
 
 /// Kinds as a table.

@@ -8,6 +8,7 @@ pub mod json;
 pub mod keys;
 pub mod money;
 pub mod progress;
+pub mod providers;
 pub mod routes;
 #[cfg(test)]
 pub(crate) mod sample;

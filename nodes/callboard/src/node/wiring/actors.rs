@@ -6,13 +6,15 @@ use super::singletons::Singletons;
 use crate::config::{Config, Role};
 use callboard_alert as alert;
 use callboard_backends::token_buckets::embedded;
-use callboard_ports::{Answers, Ledger, Store, TokenBuckets, Tracer};
+use callboard_contracts::mesh::v1::TellRecordsRequest;
+use callboard_ports::{Answers, Ledger, ProviderRecords, Store, TokenBuckets, Tracer};
 use callboard_provider_broker as broker;
 use callboard_runtime::actor::{self, Address, Behaviour};
 use callboard_runtime::mesh::{AlertClient, AlertService, BrokerClient, BrokerService, Route};
 use callboard_runtime::peers::Peers;
 use callboard_supervisor as supervisor;
 use callboard_worker as worker;
+use futures::FutureExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
@@ -170,6 +172,26 @@ pub(super) fn expire_alerts(alerts: Address<alert::Alert>) -> supervisor::Reconc
     supervisor::Reconciler { name: ALERTS, period: alert::EXPIRE_EVERY, run }
 }
 
+/// How long another node may take to be told something of providers. It reads it in the store if it was not.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Tells every other node that calls providers.
+fn tell(cluster: Option<&Cluster>) -> broker::Tell {
+    let peers = cluster.map(|cluster| cluster.peers.clone());
+    Arc::new(move |records| {
+        let brokers = peers.as_ref().map(Peers::every_broker).unwrap_or_default();
+        let told = brokers.into_iter().map(move |broker| {
+            let request = TellRecordsRequest { context: None, records: records.clone() };
+            async move {
+                if let Err(error) = broker.tell_records(request, TOLD_WITHIN).await {
+                    tracing::debug!(%error, "another node was not told of providers");
+                }
+            }
+        });
+        futures::future::join_all(told).map(|_| ()).boxed()
+    })
+}
+
 /// The ProviderBroker and, if it is hosted here, what it guards.
 type HostedBroker =
     (Hosted<broker::ProviderBroker, BrokerService, BrokerClient>, Option<Arc<broker::Broker>>);
@@ -181,6 +203,8 @@ pub(super) struct BrokerParts<'a> {
     pub(super) tracer: &'a Tracer,
     /// What quotas and budgets are summed up in.
     pub(super) ledger: Arc<dyn Ledger>,
+    /// Where what is learned of providers is kept.
+    pub(super) records: Arc<dyn ProviderRecords>,
 }
 
 /// Starts the ProviderBroker, unless the role is left to other nodes: then no provider key is read here. With it comes
@@ -193,7 +217,7 @@ pub(super) fn start_broker(
     parts: BrokerParts<'_>,
     cluster: Option<&Cluster>,
 ) -> Result<HostedBroker, StartError> {
-    let BrokerParts { reporter, tracer, ledger } = parts;
+    let BrokerParts { reporter, tracer, ledger, records } = parts;
     if let Some(cluster) = cluster.filter(|_| !config.node.roles.contains(&Role::ProviderBroker)) {
         return Ok((Hosted { address: None, service: None, client: cluster.peers.brokers() }, None));
     }
@@ -210,6 +234,8 @@ pub(super) fn start_broker(
         jitter: Arc::new(rand::random::<f64>),
         buckets,
         answers: cluster.map(|cluster| cluster.answers.clone() as Arc<dyn Answers>),
+        sharing: Some(broker::Sharing { store: records, tell: tell(cluster) }),
+        read_config: deps.read_config.clone(),
         ledger,
     };
     let state = broker::Broker::new(&config.broker, &broker_deps)?;

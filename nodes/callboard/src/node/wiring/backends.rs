@@ -8,7 +8,7 @@ use callboard_backends::handoff::embedded;
 use callboard_backends::ledger::sqlite as ledger;
 use callboard_backends::store::{postgres, sqlite};
 use callboard_ports::store::CommitObserver;
-use callboard_ports::{Artifacts, Handoff, Ledger, Store, Tracer};
+use callboard_ports::{Artifacts, Handoff, Ledger, ProviderRecords, Store, Tracer};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ pub(in crate::node) type Close = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Se
 pub(in crate::node) struct Backends {
     /// The truth.
     pub(in crate::node) store: Arc<dyn Store>,
+    /// What is kept of providers.
+    pub(in crate::node) records: Arc<dyn ProviderRecords>,
     /// Where tasks come from.
     pub(in crate::node) handoff: Arc<dyn Handoff>,
     /// Images and large results.
@@ -54,6 +56,7 @@ impl Backends {
         let (closing_handoff, closing_store) = (Arc::clone(&brokered), store.clone());
         let backends = Self {
             store: store.clone(),
+            records: store.clone(),
             handoff: brokered.handoff.clone(),
             artifacts: Arc::new(store.artifacts()),
             ledger: Arc::new(store.ledger()),
@@ -78,6 +81,7 @@ impl Backends {
         Store::observe(&*store, observer);
         let (closing_handoff, closing_store) = (handoff.clone(), store.clone());
         Ok(Self {
+            records: store.clone(),
             store,
             handoff,
             artifacts: Arc::new(artifacts),

@@ -121,18 +121,25 @@ pub(super) async fn build(
     let (reporter, observations) = alert::Reporter::new();
     loops.spawn(alert::report_loop(observations, alerts.client.clone()));
     loops.spawn(alert::failures_loop(failed, store.clone(), reporter.clone()));
-    let parts = BrokerParts { reporter: &reporter, tracer, ledger: Arc::clone(&backends.ledger) };
+    let parts = BrokerParts {
+        reporter: &reporter,
+        tracer,
+        ledger: Arc::clone(&backends.ledger),
+        records: Arc::clone(&backends.records),
+    };
     let (broker, providers) = start_broker(&system, &shells, config, deps, parts, cluster.as_deref())?;
     if let Some(providers) = &providers {
         // Before the first call it is known what was used already. Where that takes long, calls do not wait for it.
         if let Ok(Err(error)) = tokio::time::timeout(LEDGER_WITHIN, providers.exchange()).await {
             tracing::warn!(%error, "what was used of quotas and budgets before is not known yet");
         }
+        // Nor is one made to a provider that is switched off.
+        providers.recall().await;
+        loops.spawn(Arc::clone(providers).keep());
         let providers = Arc::clone(providers);
         loops.spawn(async move { providers.keep_accounts().await });
     }
-    let names = || config.broker.providers.iter().map(|provider| provider.name.clone()).collect();
-    let provided = providers.clone().map(|broker| (callboard_provider_broker::Service::new(broker), names()));
+    let provided = providers.clone().map(callboard_provider_broker::Service::new);
 
     // The supervisor's state comes first: the worker tells it when its session has ended.
     let (session, session_now) = watch::channel(None);
@@ -331,6 +338,7 @@ pub(super) async fn build(
         }),
         node: info,
         waiting_tasks: config.limits.waiting_tasks,
+        keys: config.openai.keys.clone(),
         stopping: stopping.clone(),
         tracker: tracker.clone(),
     });

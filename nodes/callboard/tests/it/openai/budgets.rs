@@ -1,7 +1,7 @@
 //! Budgets of namespaces, as the endpoint's callers meet them.
 
 use super::{Bench, ask, ask_stream, header, refusal};
-use callboard::config::{Key, KeyHash};
+use callboard::config::{Key, KeyHash, KeyRole};
 use callboard_domain::Money;
 use callboard_provider_broker::{Budget, Price};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ async fn budgets_that_a_pass_through_route_walks_around() {
         name: name.into(),
         hash: KeyHash::of(name),
         namespace: namespace.into(),
+        role: KeyRole::Caller,
     };
     let usd = |text: &str| Money::parse(text);
     let bench = Bench::with(|builder| {

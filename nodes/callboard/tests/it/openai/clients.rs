@@ -2,7 +2,7 @@
 //! says where in [`FOLDER`]; without it there is nothing to run.
 
 use super::{Bench, provider};
-use callboard::config::{Alias, Key, KeyHash};
+use callboard::config::{Alias, Key, KeyHash, KeyRole};
 use callboard_testkit::FakeProvider;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,7 +28,12 @@ async fn run(mut command: Command) {
     let also = provider("second", &second);
     let bench = Bench::with(|builder| {
         builder.config(|config| {
-            let key = Key { name: "clients".into(), hash: KeyHash::of(KEY), namespace: String::new() };
+            let key = Key {
+                name: "clients".into(),
+                hash: KeyHash::of(KEY),
+                namespace: String::new(),
+                role: KeyRole::Caller,
+            };
             config.openai.keys = vec![key];
             let fast = Alias { provider: "second".into(), model: "small".into() };
             config.openai.models.insert("fast".into(), fast);

@@ -2,11 +2,11 @@
 
 use super::{Bench, ask, header, refusal};
 use crate::node::callboard;
-use callboard::config::{Key, KeyHash, Overrides};
+use callboard::config::{Key, KeyHash, KeyRole, Overrides};
 use serde_json::json;
 
 fn key(name: &str, key: &str) -> Key {
-    Key { name: name.into(), hash: KeyHash::of(key), namespace: String::new() }
+    Key { name: name.into(), hash: KeyHash::of(key), namespace: String::new(), role: KeyRole::Caller }
 }
 
 #[tokio::test]

@@ -98,7 +98,12 @@ async fn a_request_goes_on_in_the_trace_of_its_caller() {
         let env = move |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| endpoint.clone());
         builder.env(env).config(|config| {
             let hash = callboard::config::KeyHash::of("cb-geheim");
-            let key = callboard::config::Key { name: "team".into(), hash, namespace: "lab".into() };
+            let key = callboard::config::Key {
+                name: "team".into(),
+                hash,
+                namespace: "lab".into(),
+                role: callboard::config::KeyRole::Caller,
+            };
             config.openai.keys = vec![key];
         })
     })

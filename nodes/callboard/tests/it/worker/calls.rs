@@ -93,6 +93,20 @@ impl ProviderBrokerService for Broker {
     ) -> Result<Response<v1::ListProvidersResponse>, Status> {
         Err(Status::unimplemented("not in this test"))
     }
+
+    async fn administer(
+        &self,
+        _: Request<v1::AdministerRequest>,
+    ) -> Result<Response<v1::AdministerResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn tell_records(
+        &self,
+        _: Request<v1::TellRecordsRequest>,
+    ) -> Result<Response<v1::TellRecordsResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
 }
 
 /// Calls a broker over a listener.

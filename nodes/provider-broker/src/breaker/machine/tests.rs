@@ -220,6 +220,8 @@ fn a_breaker_nobody_asks_for_long_is_forgotten() {
 /// What happens to a breaker.
 #[derive(Clone, Debug)]
 enum Step {
+    /// Another node says that it is open for so many milliseconds.
+    Adopt(u64),
     Wait(u64),
     Admit,
     /// The outcome of one of the calls under way.
@@ -236,6 +238,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => prop_oneof![0_u64..2_000, 0_u64..2_000_000].prop_map(Step::Wait),
+        1 => prop_oneof![0_u64..2_000, 0_u64..2_000_000].prop_map(Step::Adopt),
         4 => Just(Step::Admit),
         4 => (any::<usize>(), outcome()).prop_map(|(n, outcome)| Step::End(n, outcome)),
     ]
@@ -266,6 +269,13 @@ proptest! {
                     } else {
                         prop_assert!(blocked || probe.is_some(), "refused without a reason");
                     }
+                }
+                Step::Adopt(millis) => {
+                    let before = bench.blocked();
+                    let span = Duration::from_millis(millis).min(bench.rules.max_cool_down);
+                    bench.breaker.adopt(ErrorKind::ServerFault, bench.now + span, span, bench.now);
+                    prop_assert!(bench.blocked() >= before.max(span) && bench.breaker.is_tripped());
+                    cool_down = bench.breaker.cool_down();
                 }
                 Step::End(_, _) if under_way.is_empty() => {}
                 Step::End(n, outcome) => {

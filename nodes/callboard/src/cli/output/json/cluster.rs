@@ -205,8 +205,69 @@ struct Provider<'a> {
     last_error_at: Option<String>,
     breakers: Vec<Breaker<'a>>,
     keys: Vec<Key<'a>>,
+    place: u32,
+    in_flight: u32,
+    switch: Option<Switch<'a>>,
+    primary: Option<Switch<'a>>,
     quotas: Vec<Quota<'a>>,
     spent_today_usd: Option<String>,
+}
+
+/// What an admin has switched.
+#[derive(Serialize)]
+struct Switch<'a> {
+    state: String,
+    reason: Option<&'a str>,
+    author: Option<&'a str>,
+    at: Option<String>,
+}
+
+impl<'a> From<&'a v1::ProviderSwitch> for Switch<'a> {
+    fn from(switch: &'a v1::ProviderSwitch) -> Self {
+        Self {
+            state: word(switch.state().as_str_name(), "PROVIDER_SWITCH_STATE_"),
+            reason: set(&switch.reason),
+            author: set(&switch.author),
+            at: time(switch.at.as_ref()),
+        }
+    }
+}
+
+/// What a reload did.
+#[derive(Serialize)]
+pub struct Reloaded<'a> {
+    providers: &'a [String],
+    after_restart: &'a [String],
+}
+
+impl<'a> From<&'a v1::ReloadProvidersResponse> for Reloaded<'a> {
+    fn from(done: &'a v1::ReloadProvidersResponse) -> Self {
+        Self { providers: &done.providers, after_restart: &done.after_restart }
+    }
+}
+
+/// How a test of a provider went.
+#[derive(Serialize)]
+pub struct Tested<'a> {
+    provider: &'a str,
+    key: Option<&'a str>,
+    model: &'a str,
+    duration_seconds: Option<f64>,
+    error: Option<&'a str>,
+    message: Option<&'a str>,
+}
+
+impl<'a> From<&'a v1::ProviderAttempt> for Tested<'a> {
+    fn from(attempt: &'a v1::ProviderAttempt) -> Self {
+        Self {
+            provider: &attempt.provider,
+            key: set(&attempt.key),
+            model: &attempt.model,
+            duration_seconds: seconds(attempt.duration.as_ref()),
+            error: set(&attempt.error),
+            message: set(&attempt.message),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -274,6 +335,10 @@ impl<'a> From<&'a v1::ListProvidersResponse> for Providers<'a> {
             last_error_at: time(p.last_error_at.as_ref()),
             breakers: p.breakers.iter().map(Breaker::from).collect(),
             keys: p.keys.iter().map(Key::from).collect(),
+            place: p.place,
+            in_flight: p.in_flight,
+            switch: p.switch.as_ref().map(Switch::from),
+            primary: p.primary.as_ref().map(Switch::from),
             quotas: p.quotas.iter().map(Quota::from).collect(),
             spent_today_usd: p.spent_today_picodollars.map(usd),
         });

@@ -8,7 +8,9 @@ mod experiments;
 mod pretty;
 mod tasks;
 
-pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers};
+pub use cluster::{
+    Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers, Reloaded, Tested,
+};
 pub use experiments::Experiments;
 pub use pretty::pretty;
 pub use tasks::{Event, Events, Line, Refusal, Task, Tasks, Update, unreadable};

@@ -1,0 +1,235 @@
+//! What an admin does to providers, and what nodes tell each other of them.
+//!
+//! What is switched is a record above the configuration: it is written to the store before it is acknowledged, told to every
+//! node, and in force again after a restart, whatever the file says by then. So it is always shown beside what the file
+//! says, logged at the start, and one command ([`Broker::reset`]) has a provider follow the file again.
+
+use crate::broker::Broker;
+use crate::health::ProviderStatus;
+use crate::route::SwitchState;
+use crate::shared;
+use callboard_domain::llm::ProviderAttempt;
+use callboard_domain::provider_record::{Subject, Topic};
+use callboard_domain::{Code, Error, ProviderRecord};
+use callboard_ports::store;
+use std::sync::Arc;
+
+/// The most bytes of what an admin says of why.
+const REASON_BYTES: usize = 200;
+
+/// Who switches something, and why.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Said<'a> {
+    /// The name of the admin's key; empty where none is needed.
+    pub author: &'a str,
+    /// Why; empty if nothing is said.
+    pub reason: &'a str,
+}
+
+impl Broker {
+    /// Switches a provider off or on, on every node. What it answers as is in force here, and written down.
+    ///
+    /// # Errors
+    /// There is no such provider, the reason is too long, or the store does not take it: then nothing is switched.
+    pub async fn switch(
+        &self,
+        name: &str,
+        state: SwitchState,
+        said: Said<'_>,
+    ) -> Result<ProviderStatus, Error> {
+        let place = self.place(name)?;
+        check_reason(said.reason)?;
+        self.change(said, &[(Subject::of(Topic::Switch, name), state.as_str())]).await?;
+        tracing::warn!(
+            provider = name,
+            state = state.as_str(),
+            author = said.author,
+            reason = said.reason,
+            "an admin switched a provider"
+        );
+        self.status(place)
+    }
+
+    /// Makes a provider the first that is tried, on every node.
+    ///
+    /// # Errors
+    /// As for [`switch`](Self::switch).
+    pub async fn set_primary(&self, name: &str, said: Said<'_>) -> Result<ProviderStatus, Error> {
+        let place = self.place(name)?;
+        check_reason(said.reason)?;
+        self.change(said, &[(Subject::of(Topic::Primary, ""), name)]).await?;
+        tracing::warn!(
+            provider = name,
+            author = said.author,
+            reason = said.reason,
+            "an admin made a provider the first"
+        );
+        self.status(place)
+    }
+
+    /// Has a provider follow the configuration again.
+    ///
+    /// # Errors
+    /// As for [`switch`](Self::switch).
+    pub async fn reset(&self, name: &str, said: Said<'_>) -> Result<ProviderStatus, Error> {
+        let place = self.place(name)?;
+        let primary = Subject::of(Topic::Primary, "");
+        let mut nothing = vec![(Subject::of(Topic::Switch, name), "")];
+        self.refresh().await?;
+        if self.records.get(&primary).is_some_and(|record| record.value == name) {
+            nothing.push((primary, ""));
+        }
+        self.change(said, &nothing).await?;
+        tracing::warn!(
+            provider = name,
+            author = said.author,
+            "an admin had a provider follow the configuration"
+        );
+        self.status(place)
+    }
+
+    /// Makes a call of one token to a provider, from this node.
+    ///
+    /// # Errors
+    /// There is no such provider. What the provider fails with is in the attempt.
+    pub async fn test(&self, name: &str, model: Option<String>) -> Result<ProviderAttempt, Error> {
+        let place = self.place(name)?;
+        Ok(self.live.now().test(place, model).await)
+    }
+
+    /// Closes the breakers of a provider and forgets the waits it named, here and on every node that can be told.
+    ///
+    /// # Errors
+    /// There is no such provider.
+    pub fn close_breakers(&self, name: &str) -> Result<ProviderStatus, Error> {
+        let place = self.place(name)?;
+        self.live.now().close_breakers(place);
+        tracing::warn!(provider = name, "an admin closed a provider's breakers");
+        self.status(place)
+    }
+
+    /// Makes a provider's quotas as if nothing of them had been used, on every node once it has heard of it.
+    ///
+    /// # Errors
+    /// There is no such provider.
+    pub fn forget_quota(&self, name: &str) -> Result<(), Error> {
+        self.place(name)?;
+        self.reset_quota(name);
+        tracing::warn!(provider = name, "an admin reset a provider's quotas");
+        Ok(())
+    }
+
+    /// Forgets the answers in the exact cache, on every node: those to one kind of task, or all.
+    pub fn clear_caches(&self, kind: Option<&str>) {
+        self.clear_cache(kind);
+        let subject = Subject { model: kind.unwrap_or_default().to_owned(), ..Subject::of(Topic::Cache, "") };
+        self.records.learn(self.records.next(subject));
+    }
+
+    /// Whether there is a provider of that name.
+    #[must_use]
+    pub fn has_provider(&self, name: &str) -> bool {
+        self.live.now().place(name).is_ok()
+    }
+
+    /// Reads what is kept of providers, and does it: what is switched is in force from here on. Says in the log what that is.
+    /// If the store does not answer it says that, and [`keep`](Self::keep) goes on trying.
+    pub async fn recall(&self) {
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(%error, "what was switched of providers is not known yet");
+        }
+        for status in self.providers() {
+            let (provider, place) = (&status.name, status.place);
+            if let Some(switch) = &status.switch {
+                let switch = switch.describe();
+                tracing::warn!(
+                    provider,
+                    switch,
+                    "no calls go to a provider of the configuration, as an admin said"
+                );
+            }
+            if let Some(primary) = &status.primary {
+                let author = &primary.author;
+                tracing::warn!(
+                    provider,
+                    place,
+                    author,
+                    "a provider is tried before its place, as an admin said"
+                );
+            }
+        }
+    }
+
+    /// Tells other nodes what this one learns, saves it, and reads what they saved; for ever.
+    pub async fn keep(self: Arc<Self>) {
+        if let Some(sharing) = &self.deps.sharing {
+            shared::keep(&self.records, sharing, &self.deps.jitter, |records| self.hear(records)).await;
+        }
+    }
+
+    /// Does what other nodes have learned.
+    pub(crate) fn hear(&self, records: Vec<ProviderRecord>) {
+        for subject in self.records.hear(records) {
+            match subject.topic {
+                Topic::Cache => {
+                    self.clear_cache(Some(subject.model.as_str()).filter(|kind| !kind.is_empty()))
+                }
+                Topic::Breaker | Topic::Switch | Topic::Primary => self.live.now().adopt(&subject),
+            }
+        }
+    }
+
+    fn place(&self, name: &str) -> Result<usize, Error> {
+        self.live.now().place(name).map_err(|text| Error::field(Code::InvalidArgument, "name", text))
+    }
+
+    fn status(&self, place: usize) -> Result<ProviderStatus, Error> {
+        let found = self.providers().into_iter().find(|status| status.place == place + 1);
+        found.ok_or_else(|| Error::new(Code::Internal, "the provider has gone"))
+    }
+
+    /// What the store holds is known.
+    async fn refresh(&self) -> Result<(), Error> {
+        if let Some(sharing) = &self.deps.sharing {
+            self.hear(shared::recall(sharing).await.map_err(not_kept)?);
+        }
+        Ok(())
+    }
+
+    /// Writes values down, and then does them.
+    async fn change(&self, said: Said<'_>, values: &[(Subject, &str)]) -> Result<(), Error> {
+        let _one = self.changing.lock().await;
+        // It has to outdo what another node has written.
+        self.refresh().await?;
+        let record = |(subject, value): &(Subject, &str)| ProviderRecord {
+            value: (*value).to_owned(),
+            note: said.reason.to_owned(),
+            author: said.author.to_owned(),
+            ..self.records.next(subject.clone())
+        };
+        let records: Vec<_> = values.iter().map(record).collect();
+        if let Some(sharing) = &self.deps.sharing {
+            sharing.store.save_provider_records(records.clone()).await.map_err(not_kept)?;
+        }
+        for record in records {
+            let subject = record.subject.clone();
+            self.records.learn(record);
+            self.live.now().adopt(&subject);
+        }
+        Ok(())
+    }
+}
+
+fn check_reason(reason: &str) -> Result<(), Error> {
+    if reason.len() > REASON_BYTES {
+        let text = format!("must be at most {REASON_BYTES} bytes");
+        return Err(Error::field(Code::InvalidArgument, "reason", text));
+    }
+    Ok(())
+}
+
+fn not_kept(error: store::Error) -> Error {
+    let text =
+        format!("what is switched of providers cannot be read or written down, nothing has changed: {error}");
+    Error::new(Code::StoreUnavailable, text)
+}

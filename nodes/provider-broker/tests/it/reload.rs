@@ -1,0 +1,106 @@
+//! Another configuration while calls are under way.
+
+use crate::support::{deps, hello, openai, plain};
+use callboard_domain::llm::TextRequest;
+use callboard_provider_broker::config::Breaker;
+use callboard_provider_broker::{BreakerState, Broker, Config, Deps, Reloaded, SwitchState};
+use callboard_testkit::FakeProvider;
+use callboard_testkit::fake_provider::Fault;
+use std::sync::{Arc, Mutex};
+use tokio::task::JoinSet;
+
+fn pinned(name: &str) -> TextRequest {
+    TextRequest { provider: Some(name.into()), ..hello() }
+}
+
+#[tokio::test]
+async fn providers_come_and_go_and_what_is_known_of_those_that_stay_is_kept() {
+    let (a, b, c) = (
+        FakeProvider::start().await.unwrap(),
+        FakeProvider::start().await.unwrap(),
+        FakeProvider::start().await.unwrap(),
+    );
+    let breaker = Breaker { failures: 2, ..Breaker::default() };
+    let first = Config { providers: vec![openai("a", &a), openai("b", &b)], breaker, ..plain() };
+    let broker = Broker::new(&first, &deps().0).unwrap();
+    b.fault(Fault::ServerFault { status: 500 });
+    broker.text(&hello()).await.unwrap();
+    for _ in 0..2 {
+        broker.text(&pinned("b")).await.unwrap_err();
+    }
+    let second = Config { providers: vec![openai("c", &c), openai("b", &b)], ..first };
+    let done = broker.reconfigure(&second).await.unwrap();
+    assert_eq!(done, Reloaded { providers: vec!["c".into(), "b".into()], after_restart: vec![] });
+    assert_eq!(broker.text(&hello()).await.unwrap().summary.provider, "c");
+    assert!(broker.text(&pinned("a")).await.unwrap_err().message.contains("there are: c, b"));
+    let counts: Vec<_> =
+        broker.counts().into_iter().map(|n| (n.name, n.successes, n.breaker, n.trips)).collect();
+    assert_eq!(
+        counts,
+        [("c".into(), 1, BreakerState::Closed, 0), ("b".into(), 0, BreakerState::Open, 1)],
+        "what is known of one that stays is kept"
+    );
+    let (status, received) = (broker.providers(), b.counts().received);
+    assert_eq!(status[1].failures, 2);
+    broker.text(&pinned("b")).await.unwrap_err();
+    assert_eq!(b.counts().received, received, "it is left out still");
+}
+
+#[tokio::test]
+async fn calls_under_way_end_with_what_they_began_with() {
+    let (a, b) = (FakeProvider::start().await.unwrap(), FakeProvider::start().await.unwrap());
+    let first = Config { providers: vec![openai("a", &a)], ..plain() };
+    let broker = Broker::new(&first, &deps().0).unwrap();
+    a.fault(Fault::Delay { ms: 300 });
+    let mut calls = JoinSet::new();
+    let caller = Arc::clone(&broker);
+    calls.spawn(async move { caller.text(&hello()).await });
+    while a.counts().in_flight == 0 {
+        tokio::task::yield_now().await;
+    }
+    broker.reconfigure(&Config { providers: vec![openai("b", &b)], ..first }).await.unwrap();
+    assert_eq!(broker.text(&hello()).await.unwrap().summary.provider, "b");
+    assert_eq!(calls.join_next().await.unwrap().unwrap().unwrap().summary.provider, "a");
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_changes_nothing_and_is_told() {
+    let a = FakeProvider::start().await.unwrap();
+    let first = Config { providers: vec![openai("a", &a)], ..plain() };
+    let file: Arc<Mutex<Result<Config, String>>> = Arc::new(Mutex::new(Ok(first.clone())));
+    let read = Arc::clone(&file);
+    let deps = Deps { read_config: Some(Arc::new(move || read.lock().unwrap().clone())), ..deps().0 };
+    let broker = Broker::new(&first, &deps).unwrap();
+    let mut twice = first.clone();
+    twice.providers.push(openai("a", &a));
+    let mut keyless = first.clone();
+    keyless.providers[0].api_key_env = Some("NOT_SET".into());
+    for (wrong, told) in [
+        (Err("line 7: no such key".to_owned()), "line 7: no such key"),
+        (Ok(twice), "providers[1].name must be unique"),
+        (Ok(keyless), "NOT_SET"),
+    ] {
+        *file.lock().unwrap() = wrong;
+        let error = broker.reload().await.unwrap_err();
+        assert!(error.message.contains(told), "{error}");
+        assert_eq!(broker.text(&hello()).await.unwrap().summary.provider, "a");
+    }
+    let mut later = first;
+    (later.cache.enabled, later.single_flight) = (true, true);
+    *file.lock().unwrap() = Ok(later);
+    assert_eq!(broker.reload().await.unwrap().after_restart, ["broker.single_flight", "broker.cache"]);
+}
+
+#[tokio::test]
+async fn what_an_admin_has_switched_stands_above_the_new_file_too() {
+    let (a, b) = (FakeProvider::start().await.unwrap(), FakeProvider::start().await.unwrap());
+    let first = Config { providers: vec![openai("a", &a), openai("b", &b)], ..plain() };
+    let broker = Broker::new(&first, &deps().0).unwrap();
+    let said = callboard_provider_broker::Said::default();
+    broker.switch("a", SwitchState::Disabled, said).await.unwrap();
+    let second = Config { providers: vec![openai("b", &b), openai("a", &a)], ..first };
+    broker.reconfigure(&second).await.unwrap();
+    let shown = broker.providers();
+    assert_eq!((shown[1].place, shown[1].switch.is_some()), (2, true));
+    broker.text(&pinned("a")).await.unwrap_err();
+}
