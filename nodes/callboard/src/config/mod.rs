@@ -3,6 +3,7 @@
 mod cluster;
 #[cfg(test)]
 mod commented;
+mod form;
 mod openai;
 #[cfg(test)]
 mod providers;
@@ -10,12 +11,12 @@ mod providers;
 pub use cluster::{Backend, Mesh, RabbitMq, Redis, Retention, Role, Store};
 pub use openai::{Alias, Key, KeyHash, KeyRole, OpenAi};
 
-use crate::cli::values;
 use callboard_domain::limits;
 use callboard_provider_broker as broker;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use form::{optional_address, optional_span, span};
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -313,61 +314,6 @@ fn check(mut config: Config) -> Result<Config, Error> {
         );
     }
     if wrong.is_empty() { Ok(config) } else { Err(Error::Wrong(wrong)) }
-}
-
-mod span {
-    use super::{Deserialize, Deserializer, Duration, Serializer, de, values};
-
-    pub(super) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format!("{}ms", span.as_millis()))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        values::span(&String::deserialize(deserializer)?).map_err(de::Error::custom)
-    }
-}
-
-mod optional_span {
-    use super::{Deserialize, Deserializer, Duration, Serializer, de, span, values};
-
-    pub(super) fn serialize<S: Serializer>(of: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-        match of {
-            Some(of) => span::serialize(of, serializer),
-            None => serializer.serialize_str(""),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "" => Ok(None),
-            text => values::span(text).map(Some).map_err(de::Error::custom),
-        }
-    }
-}
-
-mod optional_address {
-    use super::{Deserialize, Deserializer, Serializer, SocketAddr, de};
-
-    pub(super) fn serialize<S: Serializer>(
-        at: &Option<SocketAddr>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&at.map(|a| a.to_string()).unwrap_or_default())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<SocketAddr>, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "" => Ok(None),
-            text => text
-                .parse()
-                .map(Some)
-                .map_err(|_| de::Error::custom(format!("`{text}` is no address and port"))),
-        }
-    }
 }
 
 #[cfg(test)]
