@@ -72,7 +72,7 @@ async fn a_file_from_a_newer_version_is_refused_and_left_alone() {
     place.sql().pragma_update(None, "user_version", 99).unwrap();
     let before = std::fs::read(place.path()).unwrap();
     match open(place.path()) {
-        Err(OpenError::NewerVersion { found: 99, supported: 2, .. }) => {}
+        Err(OpenError::NewerVersion { found: 99, supported: 3, .. }) => {}
         other => panic!("{other:?}"),
     }
     assert_eq!(std::fs::read(place.path()).unwrap(), before);
