@@ -25,7 +25,7 @@ impl Client {
         Ok(self.list_providers().await?.providers)
     }
 
-    /// The same, and how the budgets stand.
+    /// The same, how the budgets stand, and the routes.
     ///
     /// # Errors
     /// That the server could not be reached in time.

@@ -38,6 +38,9 @@ pub const BATCH_BYTES: usize = 3 << 20;
 pub const REQUEST_ID_CHARS: usize = 128;
 /// The most characters of a queue's or a kind's name.
 pub const NAME_CHARS: usize = 64;
+
+/// The most bytes of what a call to a model is about.
+pub const SUBJECT_BYTES: usize = 256;
 /// The most items of one page.
 pub const PAGE_ITEMS: u32 = 1_000;
 /// The most bytes kept of an error's or a progress report's message.

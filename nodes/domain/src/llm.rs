@@ -75,6 +75,10 @@ pub struct TextRequest {
     pub idempotency_key: Option<String>,
     /// Whether it may be answered with what the same call was answered before.
     pub cache: CacheMode,
+    /// Whom or what it is about: calls with the same go to the same provider, where the route is sticky.
+    pub subject: Option<String>,
+    /// The arm of an experiment that it was put into by the broker.
+    pub trial: Option<Trial>,
 }
 
 impl TextRequest {
@@ -159,6 +163,15 @@ pub struct ProviderAttempt {
     pub error: Option<(ErrorKind, String)>,
 }
 
+/// An arm of an experiment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// The experiment.
+    pub experiment: String,
+    /// The arm.
+    pub arm: String,
+}
+
 /// How an answer came about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -182,6 +195,8 @@ pub struct Summary {
     pub cost: Option<Cost>,
     /// Whether the tokens are an estimate, as the provider counted none.
     pub usage_estimated: bool,
+    /// The arm of the experiment that the call named as its model, if it named one.
+    pub trial: Option<Trial>,
 }
 
 /// A generated text.

@@ -2,6 +2,7 @@ use crate::accounts::Accounts;
 use crate::accounts::BudgetStatus;
 use crate::anthropic::Anthropic;
 use crate::config::{self, Adapter, Config, ProviderConfig};
+use crate::experiment::{ExperimentStatus, Experiments, Part};
 use crate::gemini::Gemini;
 use crate::health::{ProviderCounts, ProviderStatus};
 use crate::keys::Ring;
@@ -10,7 +11,7 @@ use crate::ollama::Ollama;
 use crate::openai::OpenAi;
 use crate::provider::Provider;
 use crate::reload::ReadConfig;
-use crate::route::{Live, PieceStream, Router};
+use crate::route::{Live, PieceStream, RouteStatus, Router};
 use crate::shared::{Records, Sharing};
 use crate::stages::{StageCounts, Stages};
 use callboard_domain::alert::Observation;
@@ -78,6 +79,7 @@ pub struct Broker {
     pub(crate) changing: tokio::sync::Mutex<()>,
     /// Woken when there is another router.
     pub(crate) reloaded: Notify,
+    experiments: Arc<Experiments>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -116,6 +118,7 @@ impl Broker {
             config: Mutex::new(config.clone()),
             changing: tokio::sync::Mutex::default(),
             reloaded: Notify::new(),
+            experiments: Experiments::new(config),
         })
     }
 
@@ -125,7 +128,10 @@ impl Broker {
     /// If no provider answered; the error holds every attempt.
     pub async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
         check_text(request)?;
-        self.stages.text(request).await
+        match self.experiments.part(request) {
+            None => self.stages.text(request).await,
+            Some(Part { request, counted }) => counted.text(self.stages.text(&request).await),
+        }
     }
 
     /// Generates a text as a stream. Before the first piece a failing provider is replaced by the next;
@@ -135,7 +141,10 @@ impl Broker {
     /// If no provider began to answer.
     pub async fn text_stream(&self, request: &TextRequest) -> Result<PieceStream, Error> {
         check_text(request)?;
-        self.stages.text_stream(request).await
+        match self.experiments.part(request) {
+            None => self.stages.text_stream(request).await,
+            Some(Part { request, counted }) => counted.stream(self.stages.text_stream(&request).await),
+        }
     }
 
     /// Generates an image.
@@ -156,6 +165,17 @@ impl Broker {
         check_size(request.inputs.iter().map(String::len).sum())?;
         let redacted = self.stages.redacted_embedding(request);
         self.live.now().embed(redacted.as_ref().unwrap_or(request)).await
+    }
+
+    /// The experiments, and what came of their arms on this node.
+    #[must_use]
+    pub fn experiments(&self) -> Vec<ExperimentStatus> {
+        self.experiments.status()
+    }
+
+    /// Says how good an answer of an arm was, in whatever unit; higher is better. Returns whether there is such an arm.
+    pub fn score(&self, experiment: &str, arm: &str, score: f64) -> bool {
+        self.experiments.score(experiment, arm, score)
     }
 
     /// What was counted of each provider, in the order they are tried.
@@ -218,6 +238,12 @@ impl Broker {
     #[must_use]
     pub fn providers(&self) -> Vec<ProviderStatus> {
         self.live.now().status()
+    }
+
+    /// How the order of providers is found where a call names no route, and the routes.
+    #[must_use]
+    pub fn routes(&self) -> (config::Policy, Vec<RouteStatus>) {
+        self.live.now().routes()
     }
 }
 

@@ -23,6 +23,7 @@ mod breaker;
 mod broker;
 pub mod config;
 mod cost;
+mod experiment;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -52,11 +53,12 @@ pub use breaker::{BreakerState, BreakerStatus};
 pub use broker::{Broker, Deps, Env, Jitter, Observe};
 pub use config::Config;
 pub use cost::Price;
+pub use experiment::{ArmStatus, ExperimentStatus, Moments, Tally};
 pub use health::{KeyStatus, ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};
 pub use provider::Provider;
 pub use reload::{ReadConfig, Reloaded};
-pub use route::{Piece, PieceStream, SwitchState, Switched};
+pub use route::{Piece, PieceStream, RouteStatus, SwitchState, Switched, TargetStatus};
 pub use service::Service;
 pub use shared::{Sharing, Tell};
 pub use stages::StageCounts;

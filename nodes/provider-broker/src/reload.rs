@@ -83,6 +83,7 @@ fn after_restart(started: &Config, config: &Config) -> Vec<&'static str> {
         ("broker.cache", started.cache != config.cache),
         ("broker.idempotency", started.idempotency != config.idempotency),
         ("broker.redact", started.redact != config.redact),
+        ("broker.experiments", started.experiments != config.experiments),
         ("broker.similar", started.similar != config.similar),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()

@@ -2,8 +2,9 @@ use crate::accounts::{BudgetStatus, QuotaStatus};
 use crate::admin::Said;
 use crate::breaker::{BreakerState, BreakerStatus};
 use crate::broker::Broker;
+use crate::experiment::{ArmStatus, ExperimentStatus};
 use crate::health::{KeyStatus, ProviderStatus};
-use crate::route::{Piece, SwitchState, Switched};
+use crate::route::{Piece, RouteStatus, SwitchState, Switched, TargetStatus};
 use crate::shared::from_wire;
 use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
@@ -153,6 +154,34 @@ fn named(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
+fn route_to_proto(status: RouteStatus) -> v1::ProviderRoute {
+    let target =
+        |TargetStatus { provider, model, weight }| v1::ProviderRouteTarget { provider, model, weight };
+    v1::ProviderRoute {
+        name: status.name,
+        policy: status.policy.as_str().into(),
+        targets: status.targets.into_iter().map(target).collect(),
+    }
+}
+
+fn experiment_to_proto(status: ExperimentStatus) -> v1::Experiment {
+    let arm = |arm: ArmStatus| v1::ExperimentArm {
+        name: arm.name,
+        share: arm.share,
+        successes: arm.tally.successes,
+        failures: arm.tally.failures,
+        mean_seconds: arm.tally.seconds.mean,
+        tokens: arm.tally.tokens,
+        cost_picodollars: arm.tally.cost.picodollars(),
+        scores: arm.tally.score.count,
+        mean_score: arm.tally.score.mean,
+        success_chance: arm.success_chance,
+        seconds_chance: arm.seconds_chance,
+        score_chance: arm.score_chance,
+    };
+    v1::Experiment { name: status.name, arms: status.arms.into_iter().map(arm).collect() }
+}
+
 fn piece_to_proto(piece: Piece) -> mesh::GenerateStreamResponse {
     let nothing = v1::GenerateStreamResponse::default();
     let response = match piece {
@@ -229,7 +258,16 @@ impl Service {
     pub fn list(&self) -> mesh::ListProvidersResponse {
         let providers = self.0.providers().into_iter().map(provider_to_proto).collect();
         let budgets = self.0.budgets().into_iter().map(budget_to_proto).collect();
-        mesh::ListProvidersResponse { providers, budgets }
+        let experiments = self.0.experiments().into_iter().map(experiment_to_proto).collect();
+        let (policy, routes) = self.0.routes();
+        let routes = routes.into_iter().map(route_to_proto).collect();
+        mesh::ListProvidersResponse {
+            providers,
+            budgets,
+            policy: policy.as_str().into(),
+            routes,
+            experiments,
+        }
     }
 }
 

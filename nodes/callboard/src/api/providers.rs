@@ -45,8 +45,9 @@ impl ProviderService for Api {
     ) -> Result<Response<v1::ListProvidersResponse>, Status> {
         let request = mesh::ListProvidersRequest { context: None };
         let answer = self.deps.broker.list_providers(request, Duration::from_secs(5)).await;
-        let answer = answer.map_err(callboard_runtime::mesh::Error::into_status)?;
-        Ok(Response::new(v1::ListProvidersResponse { providers: answer.providers, budgets: answer.budgets }))
+        let mesh::ListProvidersResponse { providers, budgets, policy, routes, experiments } =
+            answer.map_err(callboard_runtime::mesh::Error::into_status)?;
+        Ok(Response::new(v1::ListProvidersResponse { providers, budgets, policy, routes, experiments }))
     }
 
     async fn generate(

@@ -2,7 +2,9 @@
 
 use super::{DEFAULT, Overrides, load};
 use callboard_provider_broker::Limit;
-use callboard_provider_broker::config::{KeyConfig, ProviderConfig};
+use callboard_provider_broker::config::{
+    ArmConfig, Experiment, KeyConfig, Policy, ProviderConfig, RouteConfig, Subject, Target,
+};
 use figment::Provider;
 use figment::providers::Serialized;
 use std::time::Duration;
@@ -42,12 +44,34 @@ fn the_default_file_shows_every_key_of_a_provider_its_keys_and_a_limit() {
         tokens_per_minute: Some(1),
         burst: Some(Duration::from_secs(1)),
     };
-    let all = [names(&key), names(&provider), names(&limit)].concat();
+    let target = Target { provider: "a".into(), model: some(), weight: 1, context_tokens: Some(1) };
+    let policy = Some(Policy::Weighted);
+    let route = RouteConfig { name: "a".into(), policy, providers: Vec::new() };
+    let arm = ArmConfig { route: some(), provider: some(), model: some(), ..ArmConfig::default() };
+    let experiment = Experiment { name: "a".into(), subject: Subject::Task, arms: Vec::new() };
+    for name in [names(&arm), names(&experiment)].concat() {
+        assert!(DEFAULT.contains(&format!("{name} = ")), "{name} is missing");
+    }
+    let all = [names(&key), names(&provider), names(&limit), names(&target), names(&route)].concat();
     assert!(all.len() > 15, "{all:?}");
     for name in all {
         assert!(DEFAULT.contains(&format!("{name} = ")), "{name} is missing");
     }
     assert!(DEFAULT.contains("[[broker.providers.keys]]"));
+}
+
+#[test]
+fn the_examples_of_the_page_about_routing_can_be_used() {
+    let page = include_str!("../../../../docs/operations/routing.md");
+    let examples: Vec<_> =
+        page.split("```toml\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+    assert!(examples.len() > 3);
+    let providers: String = ["openai", "azure", "local"]
+        .map(|name| format!("[[broker.providers]]\nname = \"{name}\"\nadapter = \"openai\"\n"))
+        .concat();
+    for (example, _) in examples {
+        assert_eq!(wrong(&format!("{providers}{example}")), None, "{example}");
+    }
 }
 
 #[test]

@@ -62,8 +62,8 @@ async fn every_metric_of_a_node_by_itself_is_on_its_page_once() {
             let rest = line.strip_prefix(metric.name).unwrap_or_default();
             rest.starts_with([' ', '{']) || rest.starts_with("_count")
         });
-        // No task waits; no price, quota or budget is configured.
-        let may_be_empty = ["queue_", "provider_cost_", "provider_quota_", "budget_"]
+        // No task waits; no price, quota, budget or experiment is configured.
+        let may_be_empty = ["queue_", "provider_cost_", "provider_quota_", "budget_", "experiment_"]
             .iter()
             .any(|of| metric.name.strip_prefix("callboard_").is_some_and(|name| name.starts_with(of)));
         assert!(has_value || may_be_empty, "{} has no value in\n{page}", metric.name);

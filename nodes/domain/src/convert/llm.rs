@@ -4,7 +4,7 @@ use crate::error::{self, Code, Violation};
 use crate::limits;
 use crate::llm::{
     CacheMode, CacheSource, Cost, Error, ErrorKind, ImageRequest, ProviderAttempt, Summary, TextRequest,
-    TextResponse, Usage,
+    TextResponse, Trial, Usage,
 };
 use crate::money::Money;
 use callboard_contracts::{mesh, v1};
@@ -28,6 +28,7 @@ pub fn text_request_to_proto(request: &TextRequest) -> v1::GenerateRequest {
         timeout: request.timeout.map(duration_to_proto),
         idempotency_key: request.idempotency_key.clone().unwrap_or_default(),
         cache: cache_mode_to_proto(request.cache).into(),
+        subject: request.subject.clone().unwrap_or_default(),
         tools: request.tools.iter().map(chat::tool_to_proto).collect(),
         tool_choice: request.tool_choice.as_ref().map(chat::tool_choice_to_proto),
         parallel_tool_calls: request.parallel_tool_calls,
@@ -102,6 +103,9 @@ pub fn text_request_from_proto(request: v1::GenerateRequest) -> Result<TextReque
             bad(&mut wrong, name.into(), what);
         }
     }
+    if request.subject.len() > limits::SUBJECT_BYTES {
+        bad(&mut wrong, "subject".into(), "must be at most 256 bytes");
+    }
     if request.max_tokens == Some(0) {
         bad(&mut wrong, "max_tokens".into(), "must be over zero");
     }
@@ -137,6 +141,8 @@ pub fn text_request_from_proto(request: v1::GenerateRequest) -> Result<TextReque
         timeout: timeout.flatten(),
         idempotency_key: some(&request.idempotency_key),
         cache: cache_mode_from_proto(request.cache),
+        subject: some(&request.subject),
+        trial: None,
     })
 }
 
@@ -236,6 +242,8 @@ pub fn summary_to_proto(summary: &Summary) -> v1::GenerateSummary {
         degraded: summary.degraded.is_some(),
         degraded_reason: summary.degraded.clone().unwrap_or_default(),
         from_cache: cache_source_to_proto(summary.from_cache).into(),
+        experiment: summary.trial.as_ref().map(|trial| trial.experiment.clone()).unwrap_or_default(),
+        arm: summary.trial.as_ref().map(|trial| trial.arm.clone()).unwrap_or_default(),
         similarity_percent: match summary.from_cache {
             Some(CacheSource::Similar(percent)) => percent.into(),
             _ => 0,
@@ -258,6 +266,8 @@ pub fn summary_from_proto(summary: v1::GenerateSummary) -> Summary {
         attempts: summary.attempts.into_iter().map(attempt_from_proto).collect(),
         degraded: summary.degraded.then_some(summary.degraded_reason),
         from_cache: cache_source_from_proto(summary.from_cache, summary.similarity_percent),
+        trial: (!summary.experiment.is_empty())
+            .then_some(Trial { experiment: summary.experiment, arm: summary.arm }),
         cost: summary.cost_picodollars.map(|amount| Cost {
             amount: Money::from_picodollars(amount),
             prices_version: summary.prices_version,

@@ -194,6 +194,11 @@ impl Accounts {
         books.budgets.iter_mut().filter_map(|budget| budget.status(now)).collect()
     }
 
+    /// What a call would cost that takes so much; `None` if the model has no price.
+    pub(crate) fn price(&self, provider: usize, model: &str, expected: Usage, images: u32) -> Option<Money> {
+        Some(self.prices.of(self.provider(provider), model)?.amount(expected, images))
+    }
+
     /// What was spent at a provider today, by all nodes; `None` if no prices are configured.
     pub(crate) fn spent_today(&self, provider: usize) -> Option<Money> {
         let (now, mut books) = (self.clock.now(), self.books());

@@ -4,17 +4,21 @@
 
 mod accounts;
 mod breaker;
+mod experiment;
 mod key;
 pub(crate) mod money;
 mod problems;
 mod retry;
+mod routing;
 mod span;
 mod stages;
 
 pub use breaker::Breaker;
+pub use experiment::{ArmConfig, Experiment, Subject};
 pub use key::KeyConfig;
 pub(crate) use money::optional as optional_money;
 pub use retry::Retry;
+pub use routing::{Policy, RouteConfig, Routing, Target};
 pub(crate) use span::optional as optional_span;
 pub use stages::{Cache, Idempotency, KindCache, Pattern, Redact, Similar};
 
@@ -168,6 +172,12 @@ impl ProviderConfig {
 pub struct Config {
     /// The providers, in the order they are tried.
     pub providers: Vec<ProviderConfig>,
+    /// In which order they are tried instead, for calls that name no route.
+    pub routing: Routing,
+    /// Names for models of providers.
+    pub routes: Vec<RouteConfig>,
+    /// Names that lead one way or another, by share.
+    pub experiments: Vec<Experiment>,
     /// How much may be asked of them: of all together, of one, of one of its models.
     pub limits: Vec<Limit>,
     /// How much may be asked of each in an hour or a day.
@@ -217,6 +227,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             providers: vec![ProviderConfig::offline()],
+            routing: Routing::default(),
+            routes: Vec::new(),
+            experiments: Vec::new(),
             limits: Vec::new(),
             quotas: Vec::new(),
             prices: Vec::new(),
@@ -345,6 +358,12 @@ impl Config {
         for (key, problem) in
             [self.cache.problems(), self.idempotency.problems(), self.similar.problems()].concat()
         {
+            bad(key, problem);
+        }
+        let routing = self.routing.problems(&self.providers);
+        let experiments = experiment::experiment_problems(&self.experiments, &self.routes, &self.providers);
+        let routes = routing::route_problems(&self.routes, &self.providers);
+        for (key, problem) in [routing, routes, experiments].concat() {
             bad(key, problem);
         }
         if self.offline_latency > limits::TIMEOUT {

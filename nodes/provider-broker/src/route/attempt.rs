@@ -151,15 +151,19 @@ impl Router {
         self.accounts.open(namespace, list, candidates.expected, candidates.images)
     }
 
-    /// Tries the candidates until one answers.
+    /// Tries the candidates until one answers. `call` is given the model, where a route names it.
     pub(super) async fn attempt_all<'a, T>(
         &'a self,
         operation: Operation,
         candidates: Candidates,
         limits: Limits,
-        call: impl Fn(&'a dyn Provider) -> BoxFuture<'a, Result<T, Error>>,
+        call: impl Fn(&'a dyn Provider, Option<&str>) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<Won<T>, Error> {
         let mut pipeline = self.begin(operation);
+        if let Some(trial) = &candidates.trial {
+            pipeline.set_with("callboard.experiment", || trial.experiment.clone());
+            pipeline.set_with("callboard.experiment.arm", || trial.arm.clone());
+        }
         let namespace = Some(mesh::current().namespace).filter(|name| !name.is_empty());
         let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let bill = self.bill(&namespace, &candidates).inspect_err(|error| failed(&mut pipeline, error))?;
@@ -170,6 +174,7 @@ impl Router {
             bill: Some(bill),
             deadline: Instant::now() + limits.total.min(limits::TIMEOUT),
             estimate: candidates.estimate,
+            routed: candidates.routed,
             failures: Failures::new(self.providers.len() - candidates.off, candidates.off, candidates.pinned),
             pipeline,
         };
@@ -196,7 +201,7 @@ impl Router {
         course: &mut Course,
         candidate: Candidate,
         rest: &[Candidate],
-        call: &impl Fn(&'a dyn Provider) -> BoxFuture<'a, Result<T, Error>>,
+        call: &impl Fn(&'a dyn Provider, Option<&str>) -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<Won<T>, Lost> {
         let limits = course.limits;
         let reserve = if rest.iter().any(Candidate::local) { course.reserve() } else { Duration::ZERO };
@@ -227,7 +232,9 @@ impl Router {
             let mut open =
                 span.take().unwrap_or_else(|| operation.call(&self.tracer, &candidate, &course.pipeline));
             let version = key.version();
-            let error = match sending.during(timeout(budget, call(ring.with(place_of_key)))).await {
+            let call = call(ring.with(place_of_key), course.routed.then_some(candidate.model.as_str()));
+            let call = self.routes.timed(candidate.index, &candidate.model, call);
+            let error = match sending.during(timeout(budget, call)).await {
                 Ok(Ok(value)) => {
                     let (provider, model) = (&candidate.name, &candidate.model);
                     tracing::debug!(provider, key = key.id(), model, "provider answered");
@@ -270,7 +277,7 @@ impl Router {
                         None => After::Leave,
                     },
                 };
-            let fallback = error.kind.allows_fallback();
+            let fallback = course.allows_fallback(error.kind);
             if matches!(after, After::Leave) {
                 over(&mut open, key);
                 failed(&mut open, &error);

@@ -4,7 +4,7 @@ use super::failures::Failures;
 use super::spans::Operation;
 use super::{Candidate, Limits};
 use crate::accounts::Bill;
-use callboard_domain::llm::Error;
+use callboard_domain::llm::{Error, ErrorKind};
 use callboard_ports::trace::Span;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,6 +20,8 @@ pub(super) struct Course {
     pub(super) deadline: Instant,
     /// How many tokens it will take, as far as can be told.
     pub(super) estimate: u32,
+    /// Whether each candidate has the model that a route names.
+    pub(super) routed: bool,
     pub(super) failures: Failures,
     pub(super) pipeline: Span,
     /// Whose call it is.
@@ -31,6 +33,13 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether another provider could answer. One that does not have the model, or whose model takes no prompt as long, ends a
+    /// call, as the next would answer with another model than was asked for; but a route names other models.
+    pub(super) const fn allows_fallback(&self, kind: ErrorKind) -> bool {
+        let of_the_model = matches!(kind, ErrorKind::ModelNotFound | ErrorKind::ContextTooLong);
+        kind.allows_fallback() || self.routed && of_the_model
     }
 
     /// An attempt at a candidate begins.

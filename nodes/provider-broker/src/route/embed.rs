@@ -17,7 +17,7 @@ impl Router {
         let (candidates, model) = self.embedding_candidates(request)?;
         let limits = self.timeouts.text;
         let limits = Limits { total: request.timeout.unwrap_or(limits.total), ..limits };
-        let call = |provider| embed(provider, request, &model).boxed();
+        let call = |provider, _: Option<&str>| embed(provider, request, &model).boxed();
         let mut won = self.attempt_all(Operation::Embed, candidates, limits, call).await?;
         let (model, usage) = (won.value.model.clone(), won.value.usage);
         let usage = won.settle(&model, usage, 0).await;

@@ -1,6 +1,6 @@
 //! Which provider a call goes to, for how long, and what happens when it fails.
 //!
-//! Candidates are tried in the configured order, each within the attempt's timeout and all within the
+//! Candidates are tried in the order that a policy puts them into (see [`policy`]), each within the attempt's timeout and all within the
 //! call's. One whose breaker is open is left out, and one for which a limit leaves no room: no call touches it. The next is tried if the failure allows
 //! it. Of one that has several keys, a key that fails for its own sake (rejected, spent, limited) is followed by the next
 //! key before the next provider is tried. Only the last one that is left is tried again, for what may pass, and within its budget of retries:
@@ -12,7 +12,9 @@ mod course;
 mod embed;
 mod failures;
 mod live;
+mod policy;
 mod retry;
+mod routes;
 mod spans;
 mod stream;
 mod switches;
@@ -20,7 +22,9 @@ mod test;
 mod turn;
 
 pub(crate) use live::Live;
+pub(crate) use policy::arm_score;
 pub(crate) use retry::Counts as RetryCounts;
+pub use routes::{RouteStatus, TargetStatus};
 pub use stream::{Piece, PieceStream};
 pub use switches::{SwitchState, Switched};
 
@@ -35,14 +39,16 @@ use crate::keys::{Key, Ring};
 use crate::provider::{Description, Provider};
 use crate::shared::Records;
 use callboard_domain::llm::{
-    Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, ToolChoice, Usage,
+    Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse, ToolChoice, Trial, Usage,
 };
 use callboard_domain::provider_record::{Subject, Topic};
 use callboard_ports::Clock;
 use callboard_ports::trace::{Kind, Span, Tracer};
 use callboard_runtime::mesh;
 use calls::CallIds;
+use futures::FutureExt as _;
 use retry::Retries;
+use routes::Routes;
 use spans::Operation;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +87,7 @@ pub(crate) struct Router {
     breakers: Arc<Board>,
     switches: Switches,
     retries: Retries,
+    routes: Routes,
     admission: Admission,
     accounts: Arc<Accounts>,
     timeouts: Timeouts,
@@ -108,6 +115,10 @@ struct Candidate {
     adapter: Adapter,
     /// How many keys it has.
     keys: usize,
+    /// Its share of the calls, for policies that look at it.
+    weight: u32,
+    /// How many tokens its model takes, if that is known.
+    context: Option<u32>,
 }
 
 impl Candidate {
@@ -128,12 +139,16 @@ struct Candidates {
     pinned: bool,
     /// How many get no calls, as an admin has switched them off.
     off: usize,
+    /// Each with the model that a route names: not that of the call, nor the provider's own.
+    routed: bool,
     /// How many tokens the call will take, as far as can be told: of an image nothing is.
     estimate: u32,
     /// The same, of the prompt and of the answer.
     expected: Usage,
     /// How many images it makes.
     images: u32,
+    /// The arm of an experiment.
+    trial: Option<Trial>,
 }
 
 impl Router {
@@ -192,6 +207,7 @@ impl Router {
         };
         let switches = Switches::new(names, Arc::clone(records));
         let retries = Retries::new(config.retry.clone(), providers.len(), deps);
+        let routes = Routes::new(config, providers.iter().map(|p| p.name().to_owned()).collect(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
         let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
         Self {
@@ -201,6 +217,7 @@ impl Router {
             breakers,
             switches,
             retries,
+            routes,
             admission,
             accounts,
             timeouts,
@@ -271,6 +288,22 @@ impl Router {
         }
     }
 
+    /// Takes those out that an admin has switched off. Returns how many providers are.
+    ///
+    /// # Errors
+    /// None is left.
+    fn leave_out(&self, list: &mut Vec<Candidate>) -> Result<usize, Error> {
+        let view = self.switches.view();
+        let is_off = |c: &Candidate| view.off.get(c.index).and_then(Option::as_ref);
+        if list.iter().all(|c| is_off(c).is_some()) {
+            let all = list.iter().filter_map(|c| Some(format!("{} is {}", c.name, is_off(c)?.describe())));
+            let message = all.collect::<Vec<_>>().join("; ");
+            return Err(Error::new(ErrorKind::Disabled, message));
+        }
+        list.retain(|c| is_off(c).is_none());
+        Ok(view.off.iter().flatten().count())
+    }
+
     /// Does all that is known.
     pub(crate) fn adopt_all(&self) {
         self.switches.refresh();
@@ -285,7 +318,13 @@ impl Router {
     pub(crate) async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
         let candidates = self.text_candidates(request)?;
         let mut won = self
-            .attempt_all(Operation::Chat, candidates, self.text_limits(request), |p| p.text(request))
+            .attempt_all(Operation::Chat, candidates, self.text_limits(request), |p, asked| match asked {
+                None => p.text(request),
+                Some(model) => {
+                    let request = routes::with_model(request, model);
+                    async move { p.text(&request).await }.boxed()
+                }
+            })
             .await?;
         let answer = &won.value;
         let (model, finish_reason, usage) =
@@ -310,8 +349,9 @@ impl Router {
         }
         let limits = self.timeouts.image;
         let expected = Usage { input_tokens: cost::tokens_of(request.prompt.len()), ..Usage::default() };
-        let candidates = Candidates { expected, images: 1, ..candidates };
-        let mut won = self.attempt_all(Operation::Image, candidates, limits, |p| p.image(request)).await?;
+        let mut candidates = Candidates { expected, images: 1, ..candidates };
+        self.arrange(self.routes.usual(), &mut candidates, None);
+        let mut won = self.attempt_all(Operation::Image, candidates, limits, |p, _| p.image(request)).await?;
         let (model, usage) = (won.value.model.clone(), won.value.usage);
         let usage = won.settle(&model, usage, 0).await;
         let (image, summary) = won.finish(self, model, "stop".into(), usage);
@@ -324,11 +364,11 @@ impl Router {
     }
 
     fn text_candidates(&self, request: &TextRequest) -> Result<Candidates, Error> {
-        let mut candidates =
-            self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
-                (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
-                (Some(model), _) => model.clone(),
-            })?;
+        let named = request.model.as_deref().and_then(|model| self.routes.named(model));
+        let (policy, mut candidates) = match named {
+            Some(route) => (route.policy, self.on_route(route, request.provider.as_deref())?),
+            None => (self.routes.usual(), self.by_model(request)?),
+        };
         // It calls none, and that it does not must not hide why the others failed.
         let forced = request.tool_choice.as_ref().is_some_and(ToolChoice::is_forced);
         if forced && !candidates.list.iter().all(Candidate::local) {
@@ -338,7 +378,18 @@ impl Router {
         let estimate = admission::estimate(prompt, request.max_tokens);
         let output_tokens = admission::estimate(0, request.max_tokens);
         let expected = Usage { input_tokens: cost::tokens_of(prompt), output_tokens };
-        Ok(Candidates { estimate, expected, ..candidates })
+        let trial = request.trial.clone();
+        let mut candidates = Candidates { estimate, expected, trial, ..candidates };
+        self.arrange(policy, &mut candidates, request.subject.as_deref());
+        Ok(candidates)
+    }
+
+    /// Where a call goes that names no route.
+    fn by_model(&self, request: &TextRequest) -> Result<Candidates, Error> {
+        self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
+            (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
+            (Some(model), _) => model.clone(),
+        })
     }
 
     /// The providers a call may go to, with the model it would use at each.
@@ -357,7 +408,8 @@ impl Router {
                 let description = p.describe();
                 let (model, adapter) = (model(&description), description.adapter);
                 let keys = self.rings[index].keys().len();
-                Candidate { index, name: p.name().to_owned(), model, adapter, keys }
+                let weight = self.routes.weight(index);
+                Candidate { index, name: p.name().to_owned(), model, adapter, keys, weight, context: None }
             })
             .collect();
         if let (true, Some(name)) = (list.is_empty(), pin) {
@@ -365,21 +417,17 @@ impl Router {
             let message = format!("no provider is called `{name}`; there are: {}", known.join(", "));
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         }
-        let off = view.off.iter().flatten().count();
-        let is_off = |c: &Candidate| view.off.get(c.index).and_then(Option::as_ref);
-        if list.iter().all(|c| is_off(c).is_some()) {
-            let all = list.iter().filter_map(|c| Some(format!("{} is {}", c.name, is_off(c)?.describe())));
-            let message = all.collect::<Vec<_>>().join("; ");
-            return Err(Error::new(ErrorKind::Disabled, message));
-        }
-        list.retain(|c| is_off(c).is_none());
+        let off = self.leave_out(&mut list)?;
+        let expected = Usage::default();
         Ok(Candidates {
             list,
             pinned: pin.is_some(),
             off,
+            routed: false,
             estimate: 0,
-            expected: Usage::default(),
+            expected,
             images: 0,
+            trial: None,
         })
     }
 }

@@ -1,14 +1,14 @@
 //! Streams: fail over before the first piece, fail loudly after it.
 
-use super::Router;
 use super::attempt::{Won, outcome};
 use super::calls::CallIds;
 use super::spans::{Operation, failed};
+use super::{Router, routes};
 use crate::provider::{Chunk, ChunkStream, Provider};
 use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest, ToolCallDelta, Usage};
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt};
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
@@ -51,7 +51,14 @@ impl Router {
         let candidates = self.text_candidates(request)?;
         let limits = self.text_limits(request);
         let deadline = Instant::now() + limits.total.min(callboard_domain::limits::TIMEOUT);
-        let won = self.attempt_all(Operation::Chat, candidates, limits, |p| begin(p, request)).await?;
+        let call = |p, model: Option<&str>| match model {
+            None => begin(p, request),
+            Some(model) => {
+                let request = routes::with_model(request, model);
+                async move { begin(p, &request).await }.boxed()
+            }
+        };
+        let won = self.attempt_all(Operation::Chat, candidates, limits, call).await?;
         let hurried = limits.total < self.timeouts.text.total;
         let begin = Piece::Begin(Box::new(won.beginning()));
         let ids = CallIds::draw(&self.random);

@@ -44,7 +44,7 @@ impl Rules {
             single_flight: config.single_flight,
             idempotency: config.idempotency.clone(),
             total: config.total_timeout,
-            route: config.providers.iter().map(provider).collect(),
+            route: config.providers.iter().map(provider).chain([format!("{:?}", config.routes)]).collect(),
         }
     }
 

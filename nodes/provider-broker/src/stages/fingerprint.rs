@@ -90,6 +90,8 @@ pub(super) fn manner(digest: Digest, scope: &Scope, request: &TextRequest) -> Di
         parallel_tool_calls,
         provider,
         // These do not change what is answered.
+        subject: _,
+        trial: _,
         timeout: _,
         idempotency_key: _,
         cache: _,

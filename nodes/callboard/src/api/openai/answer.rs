@@ -10,6 +10,7 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-callboard-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-callboard-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-callboard-attempts");
 const DEGRADED: HeaderName = HeaderName::from_static("x-callboard-degraded");
+const EXPERIMENT: HeaderName = HeaderName::from_static("x-callboard-experiment");
 const CACHE: HeaderName = HeaderName::from_static("x-callboard-cache");
 /// The most bytes of a header's value.
 const HEADER_BYTES: usize = 256;
@@ -126,6 +127,9 @@ pub(super) fn tell(headers: &mut HeaderMap, summary: &GenerateSummary, attempts:
     tell(ATTEMPTS, &attempts.to_string());
     if summary.degraded {
         tell(DEGRADED, &summary.degraded_reason);
+    }
+    if !summary.experiment.is_empty() {
+        tell(EXPERIMENT, &format!("{}; {}", summary.experiment, summary.arm));
     }
     match summary.from_cache() {
         CacheSource::Unspecified => {}

@@ -66,14 +66,13 @@ impl Broker {
         })
     }
 
-    /// The providers, in the order they are tried.
-    pub(super) async fn providers(&self) -> Result<Vec<v1::Provider>, Error> {
-        let listed = match self {
+    /// The providers, in the order they are tried, and the routes to them.
+    pub(super) async fn listed(&self) -> Result<mesh::ListProvidersResponse, Error> {
+        Ok(match self {
             Self::Here(service) => service.list(),
             Self::Elsewhere(client) => {
                 client.list_providers(mesh::ListProvidersRequest::default(), LISTED_WITHIN).await?
             }
-        };
-        Ok(listed.providers)
+        })
     }
 }

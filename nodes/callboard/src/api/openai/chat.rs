@@ -17,8 +17,9 @@ pub(super) async fn complete(State(endpoint): State<Endpoint>, request: Request)
     let request = v1::GenerateRequest {
         provider: named.provider,
         model: named.model,
-        idempotency_key: wishes.idempotency_key,
+        idempotency_key: wishes.idempotency_key.clone(),
         cache: wishes.cache.into(),
+        subject: wishes.subject(asked.subject),
         ..asked.request
     };
     match asked.stream {

@@ -109,7 +109,7 @@ impl Endpoint {
 
     /// The providers, in the order they are tried.
     async fn providers(&self) -> Result<Vec<v1::Provider>, Error> {
-        self.0.broker.providers().await
+        Ok(self.0.broker.listed().await?.providers)
     }
 
     /// Seconds since 1970.

@@ -1,8 +1,9 @@
 //! Which provider and which model a name stands for.
 //!
 //! In this order: an alias of the configuration; `auto`, every provider's own model; `PROVIDER/MODEL`, that model there
-//! and nowhere else; and any other name as it is, at whichever provider is tried. What is listed is what can be known:
-//! aliases, `auto`, and each provider's own models.
+//! and nowhere else; and any other name as it is, which the broker takes for a route or an experiment if it has one of that name, else for a
+//! model at whichever provider is tried. What is listed is what can be known: aliases, `auto`, routes, experiments, and each provider's
+//! own models.
 
 use super::Endpoint;
 use super::error::Error;
@@ -83,7 +84,12 @@ impl Endpoint {
         if !models.aliases.contains_key(AUTO) {
             listed.push(model(AUTO.into(), OURS));
         }
-        for provider in self.providers().await? {
+        let known = self.0.broker.listed().await?;
+        let routes = known.routes.iter().filter(|route| !models.aliases.contains_key(&route.name));
+        listed.extend(routes.map(|route| model(route.name.clone(), OURS)));
+        let experiments = known.experiments.iter().filter(|of| !models.aliases.contains_key(&of.name));
+        listed.extend(experiments.map(|of| model(of.name.clone(), OURS)));
+        for provider in known.providers {
             let v1::Provider { name, text_model, image_model, embedding_model, .. } = &provider;
             for own in [text_model, image_model, embedding_model].into_iter().filter(|own| !own.is_empty()) {
                 let id = format!("{name}/{own}");

@@ -7,8 +7,10 @@ use crate::config::KeyHash;
 use axum::http::HeaderName;
 use axum::http::request::Parts;
 use callboard_contracts::v1::CacheMode;
+use callboard_domain::limits;
 
 const CACHE: HeaderName = HeaderName::from_static("x-callboard-cache");
+const STICKY: HeaderName = HeaderName::from_static("x-callboard-sticky");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The most characters of a caller's idempotency key, as with others who take one.
 const KEY_CHARS: usize = 255;
@@ -19,6 +21,24 @@ pub(super) struct Wishes {
     pub(super) cache: CacheMode,
     /// Its idempotency key, so that it is nobody else's; empty if it sent none.
     pub(super) idempotency_key: String,
+    /// Whom or what it is about, if it says so; else who it is. Empty: nobody knows.
+    subject: String,
+    /// Whether it said so.
+    explicit: bool,
+}
+
+impl Wishes {
+    /// What calls have in common that should go to the same provider: what the header says, else what the body does, else
+    /// the caller.
+    pub(super) fn subject(self, body: Option<String>) -> String {
+        let subject = match body.filter(|body| !self.explicit && !body.is_empty()) {
+            // Of two callers, the users of the same name are two.
+            Some(body) if !self.subject.is_empty() => format!("{}\n{body}", self.subject),
+            Some(body) => body,
+            None => self.subject,
+        };
+        if subject.len() > limits::SUBJECT_BYTES { KeyHash::of(&subject).to_string() } else { subject }
+    }
 }
 
 /// Reads what a caller wishes.
@@ -47,7 +67,15 @@ pub(super) fn read(parts: &Parts) -> Result<Wishes, Error> {
             return Err(Error::invalid(None, what));
         }
     };
-    Ok(Wishes { cache, idempotency_key })
+    let caller = parts.extensions.get::<Caller>().map_or("", |Caller(name)| name);
+    let (subject, explicit) = match given(&STICKY) {
+        None => (caller.to_owned(), false),
+        Some(Ok(subject)) if !subject.is_empty() => (subject.to_owned(), true),
+        Some(_) => {
+            return Err(Error::invalid(None, "`x-callboard-sticky` must be printable ASCII characters"));
+        }
+    };
+    Ok(Wishes { cache, idempotency_key, subject, explicit })
 }
 
 #[cfg(test)]
@@ -77,6 +105,28 @@ mod tests {
         }
         assert_eq!(of(None, &[("x-callboard-cache", b"yes")]), None);
         assert_eq!(of(None, &[("x-callboard-cache", b"\xff")]), None);
+    }
+
+    #[test]
+    fn the_subject_is_the_headers_or_the_users_or_the_caller() {
+        let subject = |caller: Option<&str>, header: Option<&str>, user: Option<&str>| {
+            let mut request = Request::new(());
+            if let Some(header) = header {
+                request.headers_mut().insert(STICKY, header.parse().unwrap());
+            }
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(Caller(caller.into()));
+            }
+            read(&request.into_parts().0).map(|wishes| wishes.subject(user.map(Into::into))).ok()
+        };
+        assert_eq!(subject(None, None, None).as_deref(), Some(""));
+        assert_eq!(subject(None, None, Some("anna")).as_deref(), Some("anna"));
+        assert_eq!(subject(Some("team"), None, None).as_deref(), Some("team"));
+        assert_eq!(subject(Some("team"), None, Some("anna")).as_deref(), Some("team\nanna"));
+        assert_eq!(subject(Some("team"), Some("s"), Some("anna")).as_deref(), Some("s"));
+        assert_eq!(subject(None, Some(""), None), None);
+        let long = subject(None, None, Some(&"x".repeat(limits::SUBJECT_BYTES + 1))).unwrap();
+        assert!(long.len() <= limits::SUBJECT_BYTES && long.starts_with("sha256:"));
     }
 
     #[test]

@@ -6,7 +6,8 @@ mod providers;
 mod tasks;
 
 pub use cluster::{
-    AlertsArgs, DoctorArgs, DrainArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs, NodesArgs, TopArgs,
+    AlertsArgs, DoctorArgs, DrainArgs, ExperimentsArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs,
+    NodesArgs, TopArgs,
 };
 pub use local::{
     CertsArgs, CertsCommand, CertsInitArgs, CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, KeysArgs,
@@ -136,6 +137,8 @@ pub enum Remote {
     Health(HealthArgs),
     /// List the LLM providers in the order they are tried, or switch, test and reset one.
     Providers(ProvidersArgs),
+    /// Show experiments: what came of each arm, and whether they differ.
+    Experiments(ExperimentsArgs),
     /// List the task kinds, or show one with its schemas.
     Kinds(KindsArgs),
     /// List the alerts.

@@ -38,6 +38,7 @@ pub(super) async fn run(context: &mut Context, command: Remote) -> Result<ExitCo
         Remote::LogLevel(args) => cluster::log_level(context, args).await,
         Remote::Health(_) => cluster::health(context).await,
         Remote::Providers(args) => providers::run(context, args).await,
+        Remote::Experiments(_) => cluster::experiments(context).await,
         Remote::Kinds(args) => cluster::kinds(context, args).await,
         Remote::Alerts(args) => cluster::alerts(context, args).await,
         Remote::Doctor(args) => doctor::run(context, args).await,

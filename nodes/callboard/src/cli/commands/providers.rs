@@ -3,7 +3,7 @@
 use crate::cli::args::{ProvidersArgs, ProvidersCommand, SwitchArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::output::{cluster, json, money, providers, time};
+use crate::cli::output::{cluster, json, money, providers, routes, time};
 use callboard_client::{Error, v1};
 use v1::ProviderSwitchState::{self, Disabled, Draining, Enabled};
 
@@ -44,21 +44,22 @@ pub(super) async fn run(context: &mut Context, args: ProvidersArgs) -> Result<()
             client.close_breakers(v1::CloseBreakersRequest { name: args.name }).await?
         }
     };
-    show(context, &[done], &[])
+    show(context, &v1::ListProvidersResponse { providers: vec![done], ..Default::default() })
 }
 
 async fn list(context: &mut Context) -> Result<(), Failure> {
-    let v1::ListProvidersResponse { providers, budgets } = context.client.list_providers().await?;
-    show(context, &providers, &budgets)
+    let known = context.client.list_providers().await?;
+    show(context, &known)
 }
 
-fn show(context: &mut Context, all: &[v1::Provider], budgets: &[v1::Budget]) -> Result<(), Failure> {
+fn show(context: &mut Context, known: &v1::ListProvidersResponse) -> Result<(), Failure> {
     if context.out.is_json() {
-        return context.out.document(&json::Providers::new(all, budgets));
+        return context.out.document(&json::Providers::from(known));
     }
-    let now = time::now();
-    let table = cluster::providers(all, now, context.out.palette(), context.out.width());
-    context.out.text(&(table + &money::used(all, budgets, now)))
+    let (now, palette, width) = (time::now(), context.out.palette(), context.out.width());
+    let table = cluster::providers(&known.providers, now, palette, width);
+    let used = money::used(&known.providers, &known.budgets, now);
+    context.out.text(&(table + &used + &routes::routes(known, palette, width)))
 }
 
 async fn switch(

@@ -3,11 +3,13 @@
 pub mod certs;
 pub mod cluster;
 pub mod doctor;
+pub mod experiments;
 pub mod json;
 pub mod keys;
 pub mod money;
 pub mod progress;
 pub mod providers;
+pub mod routes;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod style;

@@ -152,6 +152,10 @@ catalogue! {
         "How much of each quota is used, over all nodes: 1 is all of it, and the provider is left out.";
     BUDGET_USED = Every Gauge "callboard_budget_used_ratio" ["namespace"]
         "How much of the budget of each namespace is used today, over all nodes: 1 is all of it, and its calls are refused.";
+    EXPERIMENT_CALLS = Every Counter "callboard_experiment_calls_total" ["experiment", "arm", "result"]
+        "Calls in each arm of an experiment that a provider answered, and those that failed.";
+    EXPERIMENT_TIME = Every Counter "callboard_experiment_duration_seconds_total" ["experiment", "arm"]
+        "How long the answered calls in each arm of an experiment took together; streams, until their end.";
 
     SPANS = Every Counter "callboard_spans_total" ["result"]
         "Spans that were to be exported. failed: the collector did not take them.";

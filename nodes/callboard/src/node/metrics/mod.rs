@@ -24,7 +24,7 @@ use callboard_backends::trace::otlp::Otlp;
 use callboard_domain::State;
 use callboard_ports::metrics::BatchesRead;
 use callboard_ports::{Clock, Outbox as _, Store, store};
-use callboard_provider_broker::{BreakerState, Broker, StageCounts};
+use callboard_provider_broker::{ArmStatus, BreakerState, Broker, ExperimentStatus, StageCounts};
 use callboard_runtime::mesh::RpcMetrics;
 use callboard_supervisor::Node as NodeState;
 use callboard_worker::Engine;
@@ -216,6 +216,20 @@ impl Metrics {
             page.add(m::BUDGET_USED, &[&budget.namespace], used);
         }
         stages(page, broker.stage_counts());
+        experiments(page, &broker.experiments());
+    }
+}
+
+/// What came of the arms of experiments.
+fn experiments(page: &mut Page, list: &[ExperimentStatus]) {
+    for experiment in list {
+        for ArmStatus { name, tally, .. } in &experiment.arms {
+            let experiment = &*experiment.name;
+            page.add(m::EXPERIMENT_CALLS, &[experiment, name, "answered"], tally.successes);
+            page.add(m::EXPERIMENT_CALLS, &[experiment, name, "failed"], tally.failures);
+            let seconds = tally.seconds.mean * tally.seconds.count as f64;
+            page.add(m::EXPERIMENT_TIME, &[experiment, name], seconds);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Bench, ask, header, provider, refusal};
 use callboard::config::Alias;
+use callboard_provider_broker::config::{ArmConfig, Experiment, Policy, RouteConfig, Subject, Target};
 use callboard_testkit::FakeProvider;
 use serde_json::{Value, json};
 
@@ -51,6 +52,61 @@ async fn a_provider_that_is_named_is_the_only_one() {
     second.fault(callboard_testkit::fake_provider::Fault::Overloaded);
     let (status, _) = refusal(bench.chat(&ask("second/m")).await).await;
     assert_eq!((status, bench.fake.counts().received), (503, 0));
+}
+
+#[tokio::test]
+async fn a_route_is_listed_and_leads_to_its_models() {
+    let second = FakeProvider::start().await.unwrap();
+    let also = provider("second", &second);
+    let bench = Bench::with(|builder| {
+        builder.config(|config| {
+            config.broker.providers.push(also);
+            let target = |provider: &str, model: &str| Target {
+                provider: provider.into(),
+                model: Some(model.into()),
+                weight: 1,
+                context_tokens: None,
+            };
+            let providers = vec![target("second", "small"), target("main", "tiny")];
+            let policy = Some(Policy::Sticky);
+            config.broker.routes.push(RouteConfig { name: "cheap".into(), policy, providers });
+            let arm = |name: &str, share| ArmConfig {
+                name: name.into(),
+                share,
+                route: Some("cheap".into()),
+                ..ArmConfig::default()
+            };
+            let arms = vec![arm("now", 0), arm("new", 1)];
+            config.broker.experiments.push(Experiment { name: "trial".into(), subject: Subject::User, arms });
+            config
+                .openai
+                .models
+                .insert("short".into(), Alias { provider: String::new(), model: "cheap".into() });
+        })
+    })
+    .await;
+    let list: Value = bench.get("models").await.json().await.unwrap();
+    let ids: Vec<_> = list["data"].as_array().unwrap().iter().map(|model| model["id"].clone()).collect();
+    assert!(ids.contains(&json!("cheap")) && ids.contains(&json!("trial")), "{ids:?}");
+    assert_eq!(bench.get("models/cheap").await.status(), 200);
+    let of = async |model: &str, user: &str| {
+        let mut body = ask(model);
+        body["user"] = json!(user);
+        let response = bench.chat(&body).await;
+        header(&response, "x-callboard-model").to_owned()
+    };
+    let mut body = ask("trial");
+    body["user"] = json!("anna");
+    assert_eq!(header(&bench.chat(&body).await, "x-callboard-experiment"), "trial; new");
+    let mut models = std::collections::BTreeSet::new();
+    for user in 0..12 {
+        let user = format!("user-{user}");
+        let model = of("cheap", &user).await;
+        // An alias may lead to a route, and a user stays where it is.
+        assert_eq!(of("short", &user).await, model);
+        models.insert(model);
+    }
+    assert_eq!(models.into_iter().collect::<Vec<_>>(), ["small", "tiny"]);
 }
 
 #[tokio::test]

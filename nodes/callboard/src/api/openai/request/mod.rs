@@ -22,6 +22,8 @@ pub(super) struct Asked {
     pub(super) model: String,
     /// What the broker is asked, without a model.
     pub(super) request: v1::GenerateRequest,
+    /// Whom or what it is about.
+    pub(super) subject: Option<String>,
     /// How to stream the answer; none: in one piece.
     pub(super) stream: Option<StreamOptions>,
 }
@@ -53,6 +55,8 @@ struct Chat {
     response_format: Option<Format>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
+    prompt_cache_key: Option<String>,
+    user: Option<String>,
     // What may change the answer.
     n: Option<Value>,
     functions: Option<Value>,
@@ -121,6 +125,7 @@ pub(super) fn chat(body: &[u8]) -> Result<Asked, Error> {
             parallel_tool_calls: chat.parallel_tool_calls,
             ..Default::default()
         },
+        subject: chat.prompt_cache_key.or(chat.user),
         stream: chat.stream.unwrap_or_default().then(|| chat.stream_options.unwrap_or_default()),
     })
 }

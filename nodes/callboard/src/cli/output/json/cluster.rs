@@ -162,6 +162,33 @@ impl<'a> From<&'a v1::Budget> for Budget<'a> {
 pub struct Providers<'a> {
     providers: Vec<Provider<'a>>,
     budgets: Vec<Budget<'a>>,
+    policy: Option<&'a str>,
+    routes: Vec<Route<'a>>,
+}
+
+#[derive(Serialize)]
+struct Route<'a> {
+    name: &'a str,
+    policy: &'a str,
+    targets: Vec<Target<'a>>,
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    provider: &'a str,
+    model: Option<&'a str>,
+    weight: u32,
+}
+
+impl<'a> From<&'a v1::ProviderRoute> for Route<'a> {
+    fn from(route: &'a v1::ProviderRoute) -> Self {
+        let target = |t: &'a v1::ProviderRouteTarget| Target {
+            provider: &t.provider,
+            model: set(&t.model),
+            weight: t.weight,
+        };
+        Self { name: &route.name, policy: &route.policy, targets: route.targets.iter().map(target).collect() }
+    }
 }
 
 #[derive(Serialize)]
@@ -293,11 +320,9 @@ impl<'a> From<&'a v1::ProviderBreaker> for Breaker<'a> {
     }
 }
 
-impl<'a> Providers<'a> {
-    /// The providers and the budgets.
-    #[must_use]
-    pub fn new(providers: &'a [v1::Provider], budgets: &'a [v1::Budget]) -> Self {
-        let providers = providers.iter().map(|p| Provider {
+impl<'a> From<&'a v1::ListProvidersResponse> for Providers<'a> {
+    fn from(known: &'a v1::ListProvidersResponse) -> Self {
+        let providers = known.providers.iter().map(|p| Provider {
             name: &p.name,
             adapter: &p.adapter,
             base_url: set(&p.base_url),
@@ -317,7 +342,9 @@ impl<'a> Providers<'a> {
             quotas: p.quotas.iter().map(Quota::from).collect(),
             spent_today_usd: p.spent_today_picodollars.map(usd),
         });
-        Self { providers: providers.collect(), budgets: budgets.iter().map(Budget::from).collect() }
+        let routes = known.routes.iter().map(Route::from).collect();
+        let budgets = known.budgets.iter().map(Budget::from).collect();
+        Self { providers: providers.collect(), budgets, policy: set(&known.policy), routes }
     }
 }
 

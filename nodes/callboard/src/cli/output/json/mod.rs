@@ -4,12 +4,14 @@
 //! Inputs and results pass through as they came, so that no number loses a digit.
 
 mod cluster;
+mod experiments;
 mod pretty;
 mod tasks;
 
 pub use cluster::{
     Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers, Reloaded, Tested,
 };
+pub use experiments::Experiments;
 pub use pretty::pretty;
 pub use tasks::{Event, Events, Line, Refusal, Task, Tasks, Update, unreadable};
 
