@@ -2,7 +2,7 @@
 
 use crate::support::{deps, hello, openai, plain};
 use callboard_domain::llm::TextRequest;
-use callboard_provider_broker::config::Breaker;
+use callboard_provider_broker::config::{ArmConfig, Breaker, Experiment, Subject};
 use callboard_provider_broker::{BreakerState, Broker, Config, Deps, Reloaded, SwitchState};
 use callboard_testkit::FakeProvider;
 use callboard_testkit::fake_provider::Fault;
@@ -103,4 +103,37 @@ async fn what_an_admin_has_switched_stands_above_the_new_file_too() {
     let shown = broker.providers();
     assert_eq!((shown[1].place, shown[1].switch.is_some()), (2, true));
     broker.text(&pinned("a")).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn the_share_of_an_arm_changes_and_what_came_of_it_stays() {
+    let (a, b) = (FakeProvider::start().await.unwrap(), FakeProvider::start().await.unwrap());
+    let arm = |name: &str, share: u32| ArmConfig {
+        name: name.into(),
+        share,
+        provider: Some(name.into()),
+        ..ArmConfig::default()
+    };
+    let shares = |of_a: u32, of_b: u32| Config {
+        providers: vec![openai("a", &a), openai("b", &b)],
+        experiments: vec![Experiment {
+            name: "which".into(),
+            subject: Subject::User,
+            arms: vec![arm("a", of_a), arm("b", of_b)],
+        }],
+        ..plain()
+    };
+    let call = TextRequest { model: Some("which".into()), subject: Some("somebody".into()), ..hello() };
+    let broker = Broker::new(&shares(1, 0), &deps().0).unwrap();
+    for _ in 0..3 {
+        assert_eq!(broker.text(&call).await.unwrap().summary.provider, "a");
+    }
+    broker.reconfigure(&shares(0, 1)).await.unwrap();
+    assert_eq!(broker.text(&call).await.unwrap().summary.provider, "b");
+    let seen: Vec<_> = broker.experiments()[0]
+        .arms
+        .iter()
+        .map(|arm| (arm.name.clone(), arm.share, arm.tally.successes))
+        .collect();
+    assert_eq!(seen, [("a".into(), 0, 3), ("b".into(), 1, 1)]);
 }

@@ -309,3 +309,17 @@ async fn calls_without_a_subject_are_their_kinds() {
     let providers: std::collections::BTreeSet<_> = seen.into_inner().unwrap().into_values().collect();
     assert!(providers.len() > 1, "{providers:?}");
 }
+
+#[tokio::test]
+async fn a_route_leaves_out_what_is_switched_off_and_begins_with_the_primary() {
+    let [a, b, c] = three();
+    let targets = vec![target("a", None), target("b", None), target("c", None)];
+    let config = Config { routes: vec![route("fast", Policy::Priority, targets)], ..plain() };
+    let broker = broker(&config, &[&a, &b, &c]);
+    let said = callboard_provider_broker::Said::default();
+    broker.switch("a", callboard_provider_broker::SwitchState::Disabled, said).await.unwrap();
+    assert_eq!(broker.text(&on("fast")).await.unwrap().summary.provider, "b");
+    broker.set_primary("c", said).await.unwrap();
+    assert_eq!(broker.text(&on("fast")).await.unwrap().summary.provider, "c");
+    assert_eq!(calls(&a), 0);
+}

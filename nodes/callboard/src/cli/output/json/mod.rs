@@ -6,13 +6,13 @@
 mod cluster;
 mod experiments;
 mod pretty;
+mod providers;
 mod tasks;
 
-pub use cluster::{
-    Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers, Reloaded, Tested,
-};
+pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers};
 pub use experiments::Experiments;
 pub use pretty::pretty;
+pub use providers::{Reloaded, Tested};
 pub use tasks::{Event, Events, Line, Refusal, Task, Tasks, Update, unreadable};
 
 use super::time::{duration, point};
