@@ -1,4 +1,4 @@
-//! The files under `deploy/` and the compose file name only keys that exist.
+//! The files under `deploy/` and the compose file name only keys that exist, and pages only what is there.
 
 use callboard::config;
 use callboard::node::METRICS;
@@ -162,5 +162,18 @@ fn the_page_about_metrics_has_a_row_for_each() {
             page.contains(&format!("`{alert}`")),
             "docs/operations/metrics.md does not say what to do about {alert}"
         );
+    }
+}
+
+#[test]
+fn every_complaint_has_its_test() {
+    let page = read("docs/complaints.md");
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| ") && line.contains(".rs |")).collect();
+    assert!(rows.len() >= 20, "{} complaints", rows.len());
+    for row in rows {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, _, test, file, _] = cells[..] else { panic!("{row}") };
+        let test = test.trim_matches('`');
+        assert!(read(file).contains(&format!("fn {test}(")), "there is no test {test} in {file}");
     }
 }

@@ -74,6 +74,19 @@ async fn what_no_retry_can_mend_is_sent_once() {
 }
 
 #[tokio::test]
+async fn retries_that_bill_twice() {
+    // The answer was lost on its way: the call may have been billed. What is sent again has the same key, and is counted.
+    let (fake, broker) = one().await;
+    fake.rules([Rule::times(Fault::ConnectionReset { after_bytes: 30 }, 1)]);
+    let request = TextRequest { idempotency_key: Some("0199/text".into()), ..hello() };
+    let summary = broker.text(&request).await.unwrap().summary;
+    assert_eq!(outline(&summary.attempts), ["a: PROVIDER_CONNECTION", "a"]);
+    let keys: Vec<_> =
+        fake.requests().into_iter().map(|request| request.headers["idempotency-key"].clone()).collect();
+    assert_eq!((keys, counts(&broker)), (vec!["0199/text".into(); 2], (1, 0)));
+}
+
+#[tokio::test]
 async fn with_retries_off_a_connection_closed_in_the_middle_is_sent_once() {
     let fake = FakeProvider::start().await.unwrap();
     let broker = Broker::new(&Config { providers: vec![openai("a", &fake)], ..plain() }, &deps().0).unwrap();
