@@ -1,4 +1,5 @@
-//! The load: chat completions of which no two are alike.
+//! The load: chat completions of which no two are alike, at temperature 0: each is looked up in the cache, and could share
+//! a call with others that ask the same.
 
 use crate::Result;
 use crate::http::{Connection, find};
@@ -52,7 +53,7 @@ impl Caller {
             }
         };
         let body = format!(
-            r#"{{"model":"bench-model","messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"{NUMBER} {padding}"}}],"temperature":0.5,{options}}}"#
+            r#"{{"model":"bench-model","messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"{NUMBER} {padding}"}}],"temperature":0,{options}}}"#
         );
         let request = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\

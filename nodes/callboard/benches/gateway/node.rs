@@ -60,8 +60,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// The product, with everything on that its defaults have on, a key, limits that are never reached, and a tenth of
-    /// the traces exported.
+    /// The product, with everything on that its defaults have on, the exact cache, a key, limits that are never
+    /// reached, and a tenth of the traces exported.
     pub(crate) async fn gateway(cores: Cores, provider: SocketAddr, sink: &Sink) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = format!(
@@ -72,6 +72,9 @@ adapter = "openai"
 base_url = "http://{provider}/v1"
 api_key_env = "BENCH_KEY"
 text_model = "bench-model"
+
+[broker.cache]
+enabled = true
 
 [[broker.limits]]
 provider = "bench"
