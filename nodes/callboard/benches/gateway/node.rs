@@ -60,8 +60,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// The product, with everything on that its defaults have on, the exact cache, a key, limits that are never
-    /// reached, and a tenth of the traces exported.
+    /// The product, with everything on that its defaults have on, the exact cache, small enough to be full soon, a key,
+    /// limits that are never reached, and a tenth of the traces exported.
     pub(crate) async fn gateway(cores: Cores, provider: SocketAddr, sink: &Sink) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = format!(
@@ -75,6 +75,7 @@ text_model = "bench-model"
 
 [broker.cache]
 enabled = true
+max_mb = 8
 
 [[broker.limits]]
 provider = "bench"
