@@ -21,9 +21,11 @@ pub(crate) use lines::Lines;
 pub(crate) use model::TextModel;
 pub(crate) use read::{count, document, json_hint, some_text};
 pub(crate) use sse::Events;
-pub(crate) use stream::{Answer, Dialect};
+#[cfg(test)]
+pub(crate) use stream::read_all;
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use stream::{read_all, read_parts};
+pub(crate) use stream::read_parts;
+pub(crate) use stream::{Answer, Dialect};
 pub(crate) use tools::{object, raw, tool_name, unsupported, whole};
 
 /// The most bytes of a text's answer, and of the text of a stream.

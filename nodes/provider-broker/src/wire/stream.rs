@@ -247,12 +247,12 @@ pub(super) fn of_whole(answer: ProviderText) -> ChunkStream {
 }
 
 /// What comes of a body, and why it failed if it did.
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(test)]
 pub(crate) fn read_all<D: Dialect>(body: &[u8]) -> (Vec<Chunk>, Option<Error>) {
     read_parts::<D>(&mut std::iter::once(body))
 }
 
-/// The same of a body that comes in parts. As of a connection, nothing is read after the end of the answer.
+/// What comes of a body that comes in parts, and why it failed if it did. As of a connection, nothing is read after the end of the answer.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read_parts<D: Dialect>(parts: &mut dyn Iterator<Item = &[u8]>) -> (Vec<Chunk>, Option<Error>) {
     let mut assembly = Assembly::<D>::new("m".into());
