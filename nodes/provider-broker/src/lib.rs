@@ -12,7 +12,7 @@
 //! - A provider that fails over and over is not called: see [`BreakerState`]. Retries are few and budgeted; the
 //!   task's retry policy does the rest.
 //!
-//! It does not validate what a model wrote, nor cache yet; [`Broker`] says where those will go.
+//! It does not validate what a model wrote: who asked knows what it should be.
 
 mod accounts;
 mod actor;
