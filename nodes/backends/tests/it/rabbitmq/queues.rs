@@ -57,6 +57,31 @@ async fn a_queue_that_was_deleted_is_consumed_anew_by_the_other_nodes() {
 }
 
 #[tokio::test]
+async fn who_hears_that_a_queue_is_there_again_consumes_it_over_a_new_channel() {
+    let options = options().await;
+    let handoff = Handoff::new(options.clone()).unwrap();
+    let mut consumer = handoff.consume(only("q")).await.unwrap();
+    assert_eq!(handoff.publish(many("q", 1)).await, [Ok(())]);
+    // Not settled, it comes again only when its channel is closed.
+    let held = consumer.next(MANY).await.unwrap();
+    let operator = Operator::new(&options.url).await;
+    let (exchange, queue) = (format!("{0}.notices", options.prefix), format!("{0}.q.middle", options.prefix));
+    let notice = format!(r#"{{"anew":{{"queue":"{queue}","by":"00000000-0000-0000-0000-000000000000"}}}}"#);
+    let tell = async {
+        // What is told before the node listens is not heard.
+        loop {
+            operator.tell(&exchange, notice.as_bytes()).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let again = tokio::select! {
+        again = take(&mut consumer, 1) => again,
+        () = tell => unreachable!("it tells for ever"),
+    };
+    assert_eq!(again[0].id, held.tasks()[0].id);
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_and_the_others_do_not() {
     let options = Options { max_length: 50, ..options().await };
     let handoff = Handoff::new(options).unwrap();

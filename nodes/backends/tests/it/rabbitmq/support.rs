@@ -140,9 +140,18 @@ impl Operator {
     }
 
     pub(super) async fn publish(&self, queue: &str, body: &[u8]) {
+        self.send("", queue, body).await;
+    }
+
+    /// Tells all who listen at an exchange.
+    pub(super) async fn tell(&self, exchange: &str, body: &[u8]) {
+        self.send(exchange, "", body).await;
+    }
+
+    async fn send(&self, exchange: &str, key: &str, body: &[u8]) {
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
         let sent =
-            self.channel().await.basic_publish("".into(), queue.into(), options, body, properties).await;
+            self.channel().await.basic_publish(exchange.into(), key.into(), options, body, properties).await;
         sent.unwrap().await.unwrap();
     }
 }
