@@ -74,7 +74,7 @@ async fn switch(
 
 fn tested(context: &mut Context, attempt: &v1::ProviderAttempt) -> Result<(), Failure> {
     match context.out.is_json() {
-        true => context.out.document(&json::Tested::from(attempt))?,
+        true => context.out.document(&json::Attempt::from(attempt))?,
         false => context.out.line(&providers::tested(attempt))?,
     }
     match attempt.error.is_empty() {

@@ -1,6 +1,6 @@
 //! Nodes, providers, kinds, alerts and generated texts.
 
-use super::providers::Switch;
+use super::providers::{Attempt, Switch};
 use super::{raw, seconds, set, time};
 use crate::cli::output::style::word;
 use callboard_client::v1;
@@ -404,26 +404,8 @@ struct Summary<'a> {
     similarity_percent: Option<u32>,
 }
 
-#[derive(Serialize)]
-struct Attempt<'a> {
-    provider: &'a str,
-    key: Option<&'a str>,
-    model: &'a str,
-    duration_seconds: Option<f64>,
-    error: Option<&'a str>,
-    message: Option<&'a str>,
-}
-
 impl<'a> From<&'a v1::GenerateSummary> for Summary<'a> {
     fn from(s: &'a v1::GenerateSummary) -> Self {
-        let attempts = s.attempts.iter().map(|a| Attempt {
-            provider: &a.provider,
-            key: set(&a.key),
-            model: &a.model,
-            duration_seconds: seconds(a.duration.as_ref()),
-            error: set(&a.error),
-            message: set(&a.message),
-        });
         Self {
             provider: &s.provider,
             key: set(&s.key),
@@ -434,7 +416,7 @@ impl<'a> From<&'a v1::GenerateSummary> for Summary<'a> {
             usage_estimated: s.usage_estimated,
             cost_usd: s.cost_picodollars.map(usd),
             prices_version: set(&s.prices_version),
-            attempts: attempts.collect(),
+            attempts: s.attempts.iter().map(Attempt::from).collect(),
             degraded: s.degraded,
             degraded_reason: set(&s.degraded_reason),
             from_cache: cache_source(s),

@@ -1,4 +1,4 @@
-//! What an admin has done to providers.
+//! What an admin has done to providers, and how attempts at them went.
 
 use super::{seconds, set, time};
 use crate::cli::output::style::word;
@@ -38,9 +38,9 @@ impl<'a> From<&'a v1::ReloadProvidersResponse> for Reloaded<'a> {
     }
 }
 
-/// How a test of a provider went.
+/// One attempt at a provider: of a call, or a test.
 #[derive(Serialize)]
-pub struct Tested<'a> {
+pub struct Attempt<'a> {
     provider: &'a str,
     key: Option<&'a str>,
     model: &'a str,
@@ -49,7 +49,7 @@ pub struct Tested<'a> {
     message: Option<&'a str>,
 }
 
-impl<'a> From<&'a v1::ProviderAttempt> for Tested<'a> {
+impl<'a> From<&'a v1::ProviderAttempt> for Attempt<'a> {
     fn from(attempt: &'a v1::ProviderAttempt) -> Self {
         Self {
             provider: &attempt.provider,
