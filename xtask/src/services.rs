@@ -4,7 +4,6 @@ use crate::shell;
 use anyhow::{Context as _, Result, bail};
 use callboard_services::{Postgres, Programs, RabbitMq, Redis, free_port, shared, target_folder};
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -68,7 +67,7 @@ fn up() -> Result<()> {
         shell::complain("starting them");
         let log = std::fs::File::create(target_folder().join("hold.log"))?;
         // A session of its own: it stays when this terminal goes.
-        Command::new("setsid")
+        let mut holder = Command::new("setsid")
             .arg(std::env::current_exe()?)
             .args(["services", HOLD])
             .stdin(Stdio::null())
@@ -78,10 +77,11 @@ fn up() -> Result<()> {
             .context("cannot start the process that holds the servers")?;
         let until = Instant::now() + Duration::from_secs(120);
         while running().is_none() {
-            if Instant::now() > until {
-                let mut said = String::new();
-                std::fs::File::open(target_folder().join("hold.log"))?.read_to_string(&mut said)?;
-                bail!("the servers are not up after two minutes:\n{said}");
+            let ended = holder.try_wait()?.is_some_and(|status| !status.success());
+            if ended || Instant::now() > until {
+                let said = std::fs::read_to_string(target_folder().join("hold.log"))?;
+                let what = if ended { "cannot be started" } else { "are not up after two minutes" };
+                bail!("the servers {what}:\n{said}");
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -121,15 +121,24 @@ fn status() -> Result<()> {
     Ok(())
 }
 
+/// A folder for the data of a server. What an earlier set left there goes: its guardians cannot remove it where the
+/// machine went down.
+fn empty(server: &str, port: u16) -> Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("callboard-up-{server}-{port}"));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)
+            .with_context(|| format!("cannot remove what an earlier run left in {}", folder.display()))?;
+    }
+    Ok(folder)
+}
+
 /// Holds the servers until it is killed: their guardians end them then, and remove their data.
 fn hold() -> Result<()> {
     let [postgres, rabbitmq, redis] = ports()?;
     let programs = Programs::find(&target_folder())?;
     let temp = std::env::temp_dir();
-    let postgres =
-        Postgres::start_on(&programs, &temp.join(format!("callboard-up-postgres-{postgres}")), postgres)?;
-    let rabbitmq =
-        RabbitMq::start_on(&programs, &temp.join(format!("callboard-up-rabbitmq-{rabbitmq}")), rabbitmq)?;
+    let postgres = Postgres::start_on(&programs, &empty("postgres", postgres)?, postgres)?;
+    let rabbitmq = RabbitMq::start_on(&programs, &empty("rabbitmq", rabbitmq)?, rabbitmq)?;
     let redis = Redis::start_on(&programs, &temp, redis)?;
     postgres.create_database("callboard")?;
     let mut said = format!("{}\n", std::process::id());
