@@ -76,6 +76,17 @@ async fn what_waits_is_not_overtaken() {
         assert_eq!(node.wait(&task.id).await.state(), TaskState::Succeeded);
     }
     assert!(!is_direct(&node, &late.id).await);
-    assert_eq!(order.lock().unwrap().last().unwrap(), r#"{"n":41}"#, "{order:?}");
+    let order = order.lock().unwrap().clone();
+    let place = |n: usize| order.iter().position(|ran| *ran == format!(r#"{{"n":{n}}}"#)).unwrap();
+    // One that was claimed while they still seemed short, and given back after the last was queued, is behind it.
+    let mut stayed = 0;
+    for (n, task) in (1..).zip(&waiting) {
+        let events = node.events(&task.id).await;
+        if events.iter().all(|event| event.r#type() != TaskEventType::Returned) {
+            assert!(place(n) < place(41), "{order:?}");
+            stayed += 1;
+        }
+    }
+    assert!(stayed >= 10, "{stayed} of 40 were never given back");
     node.stop().await;
 }
