@@ -6,6 +6,7 @@
 
 mod client;
 mod error;
+mod image;
 mod lines;
 mod model;
 mod read;
@@ -17,6 +18,7 @@ pub(crate) use client::{Auth, Client, Protocol};
 pub(crate) use error::{
     capped, excerpt, kind_of_status, malformed, no_embeddings, no_images, refused, worded,
 };
+pub(crate) use image::image;
 pub(crate) use lines::Lines;
 pub(crate) use model::TextModel;
 pub(crate) use read::{count, document, json_hint, some_text};
