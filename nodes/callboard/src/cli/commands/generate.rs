@@ -48,7 +48,7 @@ async fn streamed(context: &mut Context, request: v1::GenerateRequest) -> Result
     Ok(())
 }
 
-fn told(context: &Context, summary: Option<&v1::GenerateSummary>) {
+pub(super) fn told(context: &Context, summary: Option<&v1::GenerateSummary>) {
     let Some(summary) = summary else { return };
     // That an answer is not what was asked for is said to programs too.
     match summary.degraded && !context.out.is_json() {

@@ -17,6 +17,7 @@ pub mod table;
 pub mod tasks;
 pub mod time;
 pub mod top;
+pub mod vectors;
 
 pub use style::{Paint, Palette};
 
