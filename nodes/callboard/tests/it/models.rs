@@ -94,7 +94,7 @@ async fn an_image_is_made_by_the_api_and_written_by_the_command_line() {
     let done = run(&["image", "a lamp", "--size", "1536x1024", "--output", path.to_str().unwrap()]).await;
     assert_eq!(std::fs::read(&path).unwrap(), image.data, "{}", done.stderr);
     assert!(done.stderr.contains("(image/png)"), "{}", done.stderr);
-    let config = &fake.requests().last().unwrap().body["generationConfig"];
+    let config = fake.requests().pop().unwrap().body["generationConfig"].clone();
     assert_eq!(config["imageConfig"]["aspectRatio"], "3:2");
     let output = run(&["image", "a lamp", "--output", "json"]).await;
     let output: Value = serde_json::from_str(&output.stdout).unwrap();
