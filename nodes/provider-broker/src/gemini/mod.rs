@@ -97,6 +97,10 @@ impl Provider for Gemini {
         stream.await.map_err(|e| self.client.clean(e))
     }
 
+    fn dropped(&self, request: &TextRequest, _model: &str) -> Vec<&'static str> {
+        request::unsaid(request)
+    }
+
     async fn image(&self, request: &ImageRequest) -> Result<ProviderImage, Error> {
         let image = async {
             let model = self.image_model.as_deref().ok_or_else(no_images)?;

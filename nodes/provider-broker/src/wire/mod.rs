@@ -6,6 +6,7 @@
 
 mod client;
 mod error;
+mod hints;
 mod image;
 mod lines;
 mod model;
@@ -18,6 +19,9 @@ pub(crate) use client::{Auth, Client, Protocol};
 pub(crate) use error::{
     capped, excerpt, kind_of_status, malformed, no_embeddings, no_images, refused, worded,
 };
+#[cfg(test)]
+pub(crate) use hints::try_each;
+pub(crate) use hints::{Hint, dropped};
 pub(crate) use image::image;
 pub(crate) use lines::Lines;
 pub(crate) use model::TextModel;

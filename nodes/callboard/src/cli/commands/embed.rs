@@ -33,6 +33,6 @@ pub(super) async fn run(context: &mut Context, args: EmbedArgs) -> Result<(), Fa
     }
     let table = vectors::vectors(&inputs, &response.embeddings, context.out.palette(), context.out.width());
     context.out.text(&table)?;
-    generate::told(context, response.summary.as_ref());
+    generate::told(context, response.summary.as_ref(), false);
     Ok(())
 }

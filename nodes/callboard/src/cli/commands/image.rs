@@ -30,6 +30,6 @@ pub(super) async fn run(context: &mut Context, args: ImageArgs) -> Result<(), Fa
         }
         None => context.out.bytes(&image.data)?,
     }
-    generate::told(context, image.summary.as_ref());
+    generate::told(context, image.summary.as_ref(), false);
     Ok(())
 }

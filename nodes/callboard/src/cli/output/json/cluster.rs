@@ -405,6 +405,7 @@ pub(super) struct Summary<'a> {
     similarity_percent: Option<u32>,
     experiment: Option<&'a str>,
     arm: Option<&'a str>,
+    dropped_parameters: &'a [String],
 }
 
 impl<'a> From<&'a v1::GenerateSummary> for Summary<'a> {
@@ -426,6 +427,7 @@ impl<'a> From<&'a v1::GenerateSummary> for Summary<'a> {
             similarity_percent: Some(s.similarity_percent).filter(|percent| *percent > 0),
             experiment: set(&s.experiment),
             arm: set(&s.arm),
+            dropped_parameters: &s.dropped_parameters,
         }
     }
 }
