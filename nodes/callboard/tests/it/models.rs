@@ -5,6 +5,7 @@ use callboard_client::{Code, v1};
 use callboard_domain::llm::EmbeddingRequest;
 use callboard_provider_broker::config::{Adapter, ProviderConfig};
 use callboard_testkit::FakeProvider;
+use callboard_testkit::fake_provider::{Endpoint, Fault, Rule};
 use futures::FutureExt;
 use serde_json::{Value, json};
 
@@ -26,7 +27,12 @@ fn providers(fake: &FakeProvider) -> Vec<ProviderConfig> {
 
 async fn start(fake: &FakeProvider) -> InProcess {
     let providers = providers(fake);
-    InProcess::builder().config(move |config| config.broker.providers = providers).start().await
+    let change = move |config: &mut callboard::config::Config| {
+        config.broker.providers = providers;
+        // What becomes of one call: a breaker would answer the next.
+        config.broker.breaker.enabled = false;
+    };
+    InProcess::builder().config(change).start().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,7 +59,11 @@ async fn texts_become_vectors_by_the_api_and_the_command_line() {
     assert_eq!((error.code, fields), (Code::InvalidArgument, vec!["inputs[1]", "dimensions"]));
     let long = "x".repeat((1 << 20) + 1);
     let error = node.client.embed(of(&[&long])).await.unwrap_err();
-    assert!(error.code == Code::InvalidArgument && error.message.contains("1048576"), "{error}");
+    assert_eq!(
+        (error.code, error.violations[0].field.as_str()),
+        (Code::InvalidArgument, "inputs"),
+        "{error}"
+    );
     assert_eq!(fake.counts().received, asked);
 
     let address = node.running.public.to_string();
@@ -101,6 +111,30 @@ async fn an_image_is_made_by_the_api_and_written_by_the_command_line() {
     assert_eq!(
         (&output["media_type"], &output["size_bytes"]),
         (&json!("image/png"), &json!(image.data.len()))
+    );
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_is_told_of_every_attempt() {
+    let fake = FakeProvider::start().await.unwrap();
+    let node = start(&fake).await;
+    fake.rules([Rule::standing(Fault::Quota).at(Endpoint::Chat)]);
+    let address = node.running.public.to_string();
+    let run = async |args: &[&str]| callboard(args, &[("CALLBOARD_ADDR", address.as_str())]).await;
+    for stream in [&[][..], &["--stream"]] {
+        let told = run(&[&["generate", "tea", "--verbose"], stream].concat()).await;
+        assert_eq!(told.stdout, "fake: tea\n", "{}", told.stderr);
+        for line in ["answered by gemini", "attempt 1: main (fake-text)", "attempt 2: gemini (fake-text)"] {
+            assert!(told.stderr.contains(line), "{line}: {}", told.stderr);
+        }
+    }
+    let output = run(&["generate", "tea", "--output", "json"]).await;
+    let output: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(output["summary"]["attempts"][0]["provider"], "main");
+    assert_eq!(
+        (&output["summary"]["dropped_parameters"], &output["summary"]["arm"]),
+        (&json!([]), &Value::Null)
     );
     node.stop().await;
 }
