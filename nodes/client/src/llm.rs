@@ -1,7 +1,7 @@
 //! Direct LLM calls, and the providers behind them.
 
 use crate::call::Repeat;
-use crate::client::{ANSWER_BYTES, Client};
+use crate::client::Client;
 use crate::error::Error;
 use callboard_contracts::v1::{self, provider_service_client::ProviderServiceClient};
 use futures::Stream;
@@ -11,6 +11,10 @@ use tonic::{Request, Status};
 
 /// What an answer may take beside the time its attempts at providers take.
 const MARGIN: Duration = Duration::from_secs(5);
+/// The least that an image may take: as long as a node tries by default, and the margin.
+const IMAGE_TIMEOUT: Duration = Duration::from_secs(185);
+/// The most bytes of an answer: an image, or thousands of vectors.
+const ANSWER_BYTES: usize = 32 << 20;
 
 fn service(channel: Channel) -> ProviderServiceClient<Channel> {
     ProviderServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES)
@@ -168,13 +172,50 @@ impl Client {
     /// # Errors
     /// `PROVIDERS_FAILED`, `PROVIDER_REFUSED`, or that the server could not be reached in time.
     pub async fn generate(&self, request: v1::GenerateRequest) -> Result<v1::GenerateResponse, Error> {
-        let asked = request.timeout.and_then(|t| Duration::try_from(t).ok()).map(|t| t + MARGIN);
-        let total = asked.unwrap_or(self.options().generate_timeout);
+        let total = self.total(request.timeout);
         self.call_within(total, Repeat::Unsafe, request, async |channel, request| {
             service(channel).generate(request).await
         })
         .await
         .result
+    }
+
+    /// Turns texts into vectors, all with one model. It costs, so it is repeated only if it certainly did not run.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate); also that the texts are too many or too long.
+    pub async fn embed(&self, request: v1::EmbedRequest) -> Result<v1::EmbedResponse, Error> {
+        let total = self.total(request.timeout);
+        self.call_within(total, Repeat::Unsafe, request, async |channel, request| {
+            service(channel).embed(request).await
+        })
+        .await
+        .result
+    }
+
+    /// Generates an image. It costs, so it is repeated only if it certainly did not run.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub async fn generate_image(
+        &self,
+        request: v1::GenerateImageRequest,
+    ) -> Result<v1::GenerateImageResponse, Error> {
+        let total = self.options().generate_timeout.max(IMAGE_TIMEOUT);
+        self.call_within(total, Repeat::Unsafe, request, async |channel, request| {
+            service(channel).generate_image(request).await
+        })
+        .await
+        .result
+    }
+
+    /// The time of a call: what it asks for and a margin, else that of the options.
+    fn total<T>(&self, asked: Option<T>) -> Duration
+    where
+        Duration: TryFrom<T>,
+    {
+        let asked = asked.and_then(|t| Duration::try_from(t).ok()).map(|t| t + MARGIN);
+        asked.unwrap_or(self.options().generate_timeout)
     }
 
     /// Generates a text as a stream of pieces; the last holds the summary. A stream that breaks off says so

@@ -197,6 +197,9 @@ pub struct Summary {
     pub usage_estimated: bool,
     /// The arm of the experiment that the call named as its model, if it named one.
     pub trial: Option<Trial>,
+    /// What the call hinted at and the provider was not told, as there is no word for it: `seed`, `top_p`. By the names
+    /// of OpenAI's API, each once.
+    pub dropped: Vec<String>,
 }
 
 /// A generated text.

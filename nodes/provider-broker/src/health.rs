@@ -111,6 +111,8 @@ pub struct ProviderCounts {
     pub retries: u64,
     /// How many were not, as too many had been.
     pub retries_refused: u64,
+    /// How many calls were made again, at it or elsewhere, though it may have billed them: it broke off, or took too long.
+    pub sent_after_billing: u64,
     /// How its quotas stand, over all nodes.
     pub quotas: Vec<QuotaStatus>,
     /// What was spent at it by this node, by model: at most 65, those past the first 64 together as `other`.
@@ -219,6 +221,7 @@ impl Health {
             trips,
             retries: retries.made,
             retries_refused: retries.refused,
+            sent_after_billing: retries.after_billing,
             quotas: Vec::new(),
             costs: Vec::new(),
         })

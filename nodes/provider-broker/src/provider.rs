@@ -110,6 +110,11 @@ pub trait Provider: Send + Sync + 'static {
     /// Why the provider did not begin an answer.
     async fn text_stream(&self, request: &TextRequest) -> Result<ChunkStream, Error>;
 
+    /// The names of what such a request hints at and is not told to this model, as there is no word for it.
+    fn dropped(&self, _request: &TextRequest, _model: &str) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// Generates an image. The provider may choose the nearest size it can make.
     ///
     /// # Errors

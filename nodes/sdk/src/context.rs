@@ -1,7 +1,10 @@
 use crate::failure::Failure;
 use async_trait::async_trait;
 use bytes::Bytes;
-use callboard_domain::llm::{Error, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::llm::{
+    EmbeddingRequest, EmbeddingResponse, Error, ErrorKind, ImageRequest, ImageResponse, TextRequest,
+    TextResponse,
+};
 use callboard_domain::{ArtifactDigest, Progress, TaskId, limits};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +18,10 @@ pub trait Llm: Send + Sync + 'static {
     async fn text(&self, request: TextRequest) -> Result<TextResponse, Error>;
     /// Generates an image.
     async fn image(&self, request: ImageRequest) -> Result<ImageResponse, Error>;
+    /// Turns texts into vectors, one for each and all with one model. Whoever makes none says so, as it does here.
+    async fn embed(&self, _request: EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
+        Err(Error::new(ErrorKind::Unsupported, "no embeddings are made here"))
+    }
 }
 
 /// Where a handler puts images and large results.

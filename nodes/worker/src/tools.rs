@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use callboard_contracts::mesh::v1;
-use callboard_domain::llm::{Error, ErrorKind, ImageRequest, ImageResponse, TextRequest, TextResponse};
+use callboard_domain::llm::{
+    EmbeddingRequest, EmbeddingResponse, Error, ErrorKind, ImageRequest, ImageResponse, TextRequest,
+    TextResponse,
+};
 use callboard_domain::{ArtifactDigest, convert, limits};
 use callboard_ports::trace::{Kind, Tracer};
 use callboard_ports::{Artifacts, artifacts};
@@ -91,6 +94,17 @@ impl Llm for BrokerLlm {
         let answer = self.call("GenerateImage", call).await?;
         let summary = convert::summary_from_proto(answer.summary.ok_or_else(empty)?);
         Ok(ImageResponse { data: answer.data, media_type: answer.media_type, summary })
+    }
+
+    async fn embed(&self, request: EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
+        let texts = request.inputs.len();
+        let request = convert::embedding_request_to_proto(&request);
+        let call = || self.broker.embed(request.clone(), DEADLINE);
+        let answer = self.call("Embed", call).await?;
+        match answer.summary.is_some() && answer.embeddings.len() == texts {
+            true => Ok(convert::embeddings_from_proto(answer)),
+            false => Err(empty()),
+        }
     }
 }
 

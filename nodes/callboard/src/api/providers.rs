@@ -15,8 +15,8 @@ use tonic::{Request, Response, Status};
 pub(super) const BACKSTOP: Duration = Duration::from_secs(600);
 
 /// A call's own timeout, and a little for the broker to say that it has passed.
-fn deadline(request: &v1::GenerateRequest) -> Duration {
-    let asked = request.timeout.as_ref().and_then(duration_from_proto);
+fn deadline(timeout: Option<&prost_types::Duration>) -> Duration {
+    let asked = timeout.and_then(duration_from_proto);
     asked.map_or(BACKSTOP, |t| t.saturating_add(Duration::from_secs(5)))
 }
 
@@ -55,7 +55,7 @@ impl ProviderService for Api {
         request: Request<v1::GenerateRequest>,
     ) -> Result<Response<v1::GenerateResponse>, Status> {
         let request = request.into_inner();
-        let deadline = deadline(&request);
+        let deadline = deadline(request.timeout.as_ref());
         let request = mesh::GenerateRequest { context: None, fence: None, request: Some(request) };
         let answer = self.deps.broker.generate(request, deadline).await;
         let response = answer.map_err(callboard_runtime::mesh::Error::into_status)?.response;
@@ -67,12 +67,49 @@ impl ProviderService for Api {
         request: Request<v1::GenerateStreamRequest>,
     ) -> Result<Response<Self::GenerateStreamStream>, Status> {
         let request = request.into_inner().request.ok_or_else(|| reads::missing("request"))?;
-        let deadline = deadline(&request);
+        let deadline = deadline(request.timeout.as_ref());
         let request = mesh::GenerateStreamRequest { context: None, fence: None, request: Some(request) };
         let pieces = self.deps.broker.generate_stream(request, deadline).await;
         let pieces = pieces.map_err(callboard_runtime::mesh::Error::into_status)?;
         let stream = pieces.map(|piece| piece.map(|piece| piece.response.unwrap_or_default()));
         Ok(Response::new(stream.boxed()))
+    }
+
+    async fn embed(&self, request: Request<v1::EmbedRequest>) -> Result<Response<v1::EmbedResponse>, Status> {
+        let v1::EmbedRequest { inputs, model, dimensions, provider, timeout, idempotency_key } =
+            request.into_inner();
+        let deadline = deadline(timeout.as_ref());
+        let (context, fence) = (None, None);
+        let call = mesh::EmbedRequest {
+            context,
+            fence,
+            inputs,
+            model,
+            dimensions,
+            provider,
+            timeout,
+            idempotency_key,
+        };
+        let answer = self.deps.broker.embed(call, deadline).await;
+        let mesh::EmbedResponse { embeddings, summary } =
+            answer.map_err(callboard_runtime::mesh::Error::into_status)?;
+        let embeddings = embeddings.into_iter().map(|e| v1::Embedding { values: e.values }).collect();
+        Ok(Response::new(v1::EmbedResponse { embeddings, summary }))
+    }
+
+    async fn generate_image(
+        &self,
+        request: Request<v1::GenerateImageRequest>,
+    ) -> Result<Response<v1::GenerateImageResponse>, Status> {
+        let v1::GenerateImageRequest { prompt, width, height, provider, idempotency_key } =
+            request.into_inner();
+        let (context, fence) = (None, None);
+        let call =
+            mesh::GenerateImageRequest { context, fence, prompt, width, height, provider, idempotency_key };
+        let answer = self.deps.broker.generate_image(call, BACKSTOP).await;
+        let mesh::GenerateImageResponse { data, media_type, summary } =
+            answer.map_err(callboard_runtime::mesh::Error::into_status)?;
+        Ok(Response::new(v1::GenerateImageResponse { data, media_type, summary }))
     }
 
     async fn switch_provider(

@@ -13,7 +13,7 @@ pub enum Output {
     Table,
     /// JSON for a program: one document, or one a line where there are many.
     Json,
-    /// A file. Only `result` and `artifact get` write one.
+    /// A file. Only `result`, `artifact get` and `image` write one.
     File(PathBuf),
 }
 

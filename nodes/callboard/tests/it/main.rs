@@ -15,6 +15,7 @@ mod handlers;
 mod kill;
 mod logs;
 mod metrics;
+mod models;
 mod node;
 mod openai;
 mod providers;

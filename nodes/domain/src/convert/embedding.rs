@@ -36,6 +36,9 @@ pub fn embedding_request_from_proto(request: v1::EmbedRequest) -> Result<Embeddi
     if let Some(i) = request.inputs.iter().position(String::is_empty) {
         bad(&mut wrong, format!("inputs[{i}]"), "must not be empty");
     }
+    if request.inputs.iter().map(String::len).sum::<usize>() > limits::INPUT_BYTES {
+        bad(&mut wrong, "inputs".into(), "must be at most 1 MiB together");
+    }
     if request.dimensions.is_some_and(|n| !(1..=limits::EMBEDDING_DIMENSIONS).contains(&n)) {
         bad(&mut wrong, "dimensions".into(), "must be 1 to 16384");
     }

@@ -251,6 +251,7 @@ pub fn summary_to_proto(summary: &Summary) -> v1::GenerateSummary {
         cost_picodollars: summary.cost.as_ref().map(|cost| cost.amount.picodollars()),
         prices_version: summary.cost.as_ref().map(|cost| cost.prices_version.clone()).unwrap_or_default(),
         usage_estimated: summary.usage_estimated,
+        dropped_parameters: summary.dropped.clone(),
     }
 }
 
@@ -273,6 +274,7 @@ pub fn summary_from_proto(summary: v1::GenerateSummary) -> Summary {
             prices_version: summary.prices_version,
         }),
         usage_estimated: summary.usage_estimated,
+        dropped: summary.dropped_parameters,
     }
 }
 

@@ -20,6 +20,14 @@ pub struct EmbeddingRequest {
     pub idempotency_key: Option<String>,
 }
 
+impl EmbeddingRequest {
+    /// A request for the vectors of these texts.
+    #[must_use]
+    pub fn of(texts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { inputs: texts.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+}
+
 /// Vectors, one for each text, in their order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EmbeddingResponse {

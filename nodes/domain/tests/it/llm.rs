@@ -3,10 +3,13 @@
 use callboard_contracts::v1;
 use callboard_domain::convert::{self, error_from_status, error_to_status};
 use callboard_domain::llm::{
-    Content, EmbeddingRequest, Error, ErrorKind, Image, ImageSource, Message, OutputSchema, Part, Role,
-    TextRequest, Tool, ToolCall, ToolChoice, ToolResult,
+    CacheSource, Content, Cost, EmbeddingRequest, Error, ErrorKind, Image, ImageSource, Message,
+    OutputSchema, Part, ProviderAttempt, Role, Summary, TextRequest, Tool, ToolCall, ToolChoice, ToolResult,
+    Trial, Usage,
 };
+use callboard_domain::money::Money;
 use prost::Message as _;
+use std::time::Duration;
 use tonic_types::StatusExt as _;
 
 fn call(id: &str) -> Part {
@@ -144,6 +147,34 @@ fn every_wrong_field_is_named() {
 }
 
 #[test]
+fn how_an_answer_came_about_comes_as_it_was() {
+    let failed = ProviderAttempt {
+        provider: "bad".into(),
+        key: "k".into(),
+        model: "m".into(),
+        duration: Duration::from_millis(250),
+        error: Some((ErrorKind::Overloaded, "busy".into())),
+    };
+    let summary = Summary {
+        provider: "good".into(),
+        key: "k".into(),
+        model: "m".into(),
+        finish_reason: "stop".into(),
+        usage: Usage { input_tokens: 3, output_tokens: 5 },
+        attempts: vec![failed],
+        from_cache: Some(CacheSource::Similar(97)),
+        degraded: Some("why".into()),
+        cost: Some(Cost { amount: Money::from_picodollars(7), prices_version: "v".into() }),
+        usage_estimated: true,
+        trial: Some(Trial { experiment: "e".into(), arm: "a".into() }),
+        dropped: vec!["seed".into(), "top_p".into()],
+    };
+    let message = convert::summary_to_proto(&summary).encode_to_vec();
+    let read = v1::GenerateSummary::decode(&*message).unwrap();
+    assert_eq!(convert::summary_from_proto(read), summary);
+}
+
+#[test]
 fn a_request_for_embeddings_comes_as_it_was_and_a_wrong_one_is_named() {
     let request = EmbeddingRequest {
         inputs: vec!["a".into(), "b".into()],
@@ -158,6 +189,10 @@ fn a_request_for_embeddings_comes_as_it_was_and_a_wrong_one_is_named() {
         convert::embedding_request_from_proto(convert::embedding_request_to_proto(&wrong)).unwrap_err();
     let fields: Vec<_> = error.violations.iter().map(|wrong| wrong.field.as_str()).collect();
     assert_eq!(fields, ["inputs[0]", "dimensions"]);
+    let long = EmbeddingRequest::of(["x".repeat(1 << 20), "y".into()]);
+    let error =
+        convert::embedding_request_from_proto(convert::embedding_request_to_proto(&long)).unwrap_err();
+    assert_eq!(error.violations[0].description, "must be at most 1 MiB together");
 }
 
 #[test]

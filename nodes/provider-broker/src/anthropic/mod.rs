@@ -91,6 +91,10 @@ impl Provider for Anthropic {
         stream.await.map_err(|e| self.client.clean(e))
     }
 
+    fn dropped(&self, request: &TextRequest, _model: &str) -> Vec<&'static str> {
+        request::unsaid(request)
+    }
+
     async fn image(&self, _request: &ImageRequest) -> Result<ProviderImage, Error> {
         Err(no_images())
     }

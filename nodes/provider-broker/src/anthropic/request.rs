@@ -2,6 +2,7 @@
 
 use super::message::{Message, messages};
 use super::tools::{Choice, Output, Tool, choice, output, tools};
+use crate::wire::{Hint, dropped};
 use callboard_domain::llm::{Error, TextRequest};
 use serde::Serialize;
 
@@ -56,6 +57,14 @@ pub(super) fn message<'a>(request: &'a TextRequest, model: &'a str, stream: bool
         output_config: output(request)?,
         stream,
     })
+}
+
+/// What a request hints at and the API is not told, or only up to where it goes.
+pub(super) fn unsaid(request: &TextRequest) -> Vec<&'static str> {
+    let never = [Hint::Seed, Hint::PresencePenalty, Hint::FrequencyPenalty, Hint::Detail];
+    let hot = request.temperature.is_some_and(|t| t > 1.0).then_some(Hint::Temperature);
+    let both = request.temperature.is_some().then_some(Hint::TopP);
+    dropped(request, never.into_iter().chain(hot).chain(both))
 }
 
 #[cfg(test)]
@@ -162,6 +171,13 @@ mod tests {
         assert_eq!(chosen(ToolChoice::Auto, None), json!(null));
         assert_eq!(chosen(ToolChoice::Required, Some(true)), json!({"type": "any"}));
         assert_eq!(chosen(ToolChoice::None, Some(false)), json!({"type": "none"}));
+    }
+
+    #[test]
+    fn what_is_not_passed_on_is_told() {
+        crate::wire::try_each(|request| json!(message(request, "m", false).unwrap()), unsaid);
+        let both = TextRequest { temperature: Some(1.5), top_p: Some(0.5), ..TextRequest::prompt("hi") };
+        assert_eq!(unsaid(&both), ["temperature", "top_p"]);
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub struct ProviderConfig {
     /// `gemini` must have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_model: Option<String>,
-    /// The model for images. It makes none if `None`, and only `openai` can.
+    /// The model for images. It makes none if `None`, and only `openai` and `gemini` can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_model: Option<String>,
     /// The model for embeddings where a call names none. `anthropic` makes none.

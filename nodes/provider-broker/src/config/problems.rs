@@ -49,8 +49,8 @@ pub(super) fn provider_problems(provider: &ProviderConfig) -> Vec<(&'static str,
         problems.push(("embedding_model", "must not be set: this provider makes no embeddings"));
     }
     if provider.adapter != Adapter::OpenAi {
-        if provider.image_model.is_some() {
-            problems.push(("image_model", "must not be set: of the adapters only `openai` makes images"));
+        if provider.image_model.is_some() && provider.adapter != Adapter::Gemini {
+            problems.push(("image_model", "must not be set: only `openai` and `gemini` make images"));
         }
         if provider.text_model.is_none() && provider.adapter != Adapter::Ollama {
             problems.push(("text_model", "must be set: this provider has no first model to take"));

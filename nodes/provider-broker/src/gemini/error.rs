@@ -68,6 +68,10 @@ impl<'a> Fault<'a> {
         if self.message.contains("context is too long") || self.message.contains("maximum number of tokens") {
             return Some(ErrorKind::ContextTooLong);
         }
+        // So Imagen refuses a prompt, as a bad request.
+        if self.message.contains("Responsible AI practices") {
+            return Some(ErrorKind::ContentFiltered);
+        }
         match self.status {
             "RESOURCE_EXHAUSTED" if self.spent().is_some() => Some(ErrorKind::QuotaExceeded),
             "RESOURCE_EXHAUSTED" if self.has_reason(|reason| reason == "MODEL_CAPACITY_EXHAUSTED") => {

@@ -1,12 +1,13 @@
 //! Google's Gemini API.
 //!
 //! Exact in what it sends, tolerant in what it takes: unknown fields and parts are skipped, a malformed answer is
-//! an error of its own kind and never a panic. It makes no images: its models for them answer in sizes of their
-//! own. It knows no idempotency: a call that is made again is a new one.
+//! an error of its own kind and never a panic. Its models for images answer in sizes of their own: see [`image`]. It
+//! knows no idempotency: a call that is made again is a new one.
 
 mod content;
 mod embedding;
 mod error;
+mod image;
 mod request;
 mod response;
 mod stream;
@@ -15,9 +16,10 @@ mod tools;
 use crate::config::{Adapter, ProviderConfig};
 use crate::keys::Key;
 use crate::provider::{ChunkStream, Description, Provider, ProviderEmbeddings, ProviderImage, ProviderText};
-use crate::wire::{Auth, Client, EMBEDDING_BYTES, Protocol, TEXT_BYTES, no_images};
+use crate::wire::{Auth, Client, EMBEDDING_BYTES, IMAGE_BYTES, Protocol, TEXT_BYTES, no_images};
 use async_trait::async_trait;
 use callboard_domain::llm::{EmbeddingRequest, Error, ImageRequest, TextRequest};
+use image::Api;
 use std::sync::Arc;
 
 const PROTOCOL: Protocol = Protocol {
@@ -33,6 +35,7 @@ pub(crate) struct Gemini {
     name: String,
     client: Client,
     text_model: String,
+    image_model: Option<String>,
     embedding_model: String,
 }
 
@@ -46,6 +49,7 @@ impl Gemini {
             name: config.name.clone(),
             client: Client::new(config.base_url(), key, PROTOCOL)?,
             text_model: config.text_model.clone().unwrap_or_default(),
+            image_model: config.image_model.clone(),
             embedding_model: config.embedding_model.clone().unwrap_or_default(),
         })
     }
@@ -67,7 +71,7 @@ impl Provider for Gemini {
             adapter: Adapter::Gemini,
             base_url: self.client.base_url().to_owned(),
             text_model: self.text_model.clone(),
-            image_model: String::new(),
+            image_model: self.image_model.clone().unwrap_or_default(),
             embedding_model: self.embedding_model.clone(),
             has_key: self.client.has_key(),
         }
@@ -93,8 +97,19 @@ impl Provider for Gemini {
         stream.await.map_err(|e| self.client.clean(e))
     }
 
-    async fn image(&self, _request: &ImageRequest) -> Result<ProviderImage, Error> {
-        Err(no_images())
+    fn dropped(&self, request: &TextRequest, _model: &str) -> Vec<&'static str> {
+        request::unsaid(request)
+    }
+
+    async fn image(&self, request: &ImageRequest) -> Result<ProviderImage, Error> {
+        let image = async {
+            let model = self.image_model.as_deref().ok_or_else(no_images)?;
+            let api = Api::of(model);
+            let path = request::path(model, api.method())?;
+            let answer = self.client.post(&path, &api.body(request, model), None).await?;
+            api.read(&self.client.read(answer, IMAGE_BYTES).await?, model)
+        };
+        image.await.map_err(|e| self.client.clean(e))
     }
 
     async fn embed(&self, request: &EmbeddingRequest, model: &str) -> Result<ProviderEmbeddings, Error> {
@@ -112,7 +127,11 @@ impl Provider for Gemini {
 pub(crate) const fn parsers() -> crate::fuzz::Parsers {
     crate::fuzz::Parsers {
         text: response::text,
-        others: &[],
+        others: &[
+            |body| Api::Content.read(body, "m").is_ok(),
+            |body| Api::Predict.read(body, "m").is_ok(),
+            |body| embedding::read(body, "m").is_ok(),
+        ],
         refusal: PROTOCOL.refusal,
         stream: crate::wire::read_parts::<stream::Contents>,
     }

@@ -2,7 +2,7 @@
 
 use super::content::{Content, contents, instructions};
 use super::tools::{Config, Tools, config, tools};
-use crate::wire::raw;
+use crate::wire::{Hint, dropped, raw};
 use callboard_domain::llm::{Error, ErrorKind, TextRequest};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -85,6 +85,11 @@ pub(super) fn content<'a>(request: &'a TextRequest, model: &str) -> Result<Body<
     })
 }
 
+/// What a request hints at and the API is not told.
+pub(super) fn unsaid(request: &TextRequest) -> Vec<&'static str> {
+    dropped(request, [Hint::ParallelToolCalls, Hint::Strict, Hint::Detail])
+}
+
 /// The path of a call of a model's method.
 ///
 /// # Errors
@@ -150,6 +155,11 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn what_is_not_passed_on_is_told() {
+        crate::wire::try_each(|request| json!(content(request, "m").unwrap()), unsaid);
     }
 
     #[test]

@@ -41,12 +41,21 @@ struct Part {
     #[serde(default)]
     text: Option<String>,
     #[serde(default)]
+    inline_data: Option<Inline>,
+    #[serde(default)]
     function_call: Option<Call>,
     #[serde(default)]
     thought_signature: Option<String>,
     /// Whether it is what the model thought, not what it says.
     #[serde(default)]
     thought: Option<bool>,
+}
+
+/// What is no text: of interest only where an image was asked for.
+#[derive(Debug, Deserialize)]
+struct Inline {
+    #[serde(default)]
+    data: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,6 +152,17 @@ impl Candidate {
         let reason = self.finish_reason.filter(|reason| reason != "FINISH_REASON_UNSPECIFIED");
         Said { text, tool_calls, reason }
     }
+
+    /// The first image in it, in base64, its words, and why the model stopped, if it did.
+    pub(super) fn into_pictured(self) -> (Option<String>, String, Option<String>) {
+        let parts = self.content.and_then(|content| content.parts).unwrap_or_default();
+        let (mut image, mut words) = (None, String::new());
+        for part in parts.into_iter().filter(|part| part.thought != Some(true)) {
+            image = image.or(part.inline_data.and_then(|inline| inline.data));
+            words.push_str(&part.text.unwrap_or_default());
+        }
+        (image, words, self.finish_reason.filter(|reason| reason != "FINISH_REASON_UNSPECIFIED"))
+    }
 }
 
 /// Why the model stopped, in the names that all adapters use.
@@ -153,7 +173,14 @@ pub(super) fn finish_reason(reason: &str) -> Result<&'static str, Error> {
     match reason {
         "STOP" => Ok("stop"),
         "MAX_TOKENS" => Ok("length"),
-        "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" => {
+        "SAFETY"
+        | "RECITATION"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "IMAGE_RECITATION" => {
             let message = format!("the provider's filter withheld the answer ({reason})");
             Err(Error::new(ErrorKind::ContentFiltered, message))
         }

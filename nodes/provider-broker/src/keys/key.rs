@@ -1,6 +1,7 @@
 //! One key: its secret, who uses it, and what its provider says is left of it.
 
 use super::allowance::{Allowance, Sent, Spent};
+use super::call::CallKey;
 use super::headers;
 use super::source::Source;
 use crate::config::KeyConfig;
@@ -8,6 +9,7 @@ use crate::secret::{self, Secret};
 use callboard_domain::llm::Error;
 use callboard_ports::Clock;
 use reqwest::header::HeaderMap;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -224,7 +226,13 @@ impl Key {
             of.allowance.take(tokens.into(), now)
         });
         let sent = of.transpose()?.unwrap_or_default();
-        Ok(Sending { key: Arc::clone(self), model: model.to_owned(), sent })
+        Ok(Sending {
+            key: Arc::clone(self),
+            model: model.to_owned(),
+            sent,
+            call: None,
+            unreached: Cell::new(false),
+        })
     }
 
     /// The models that no call may be sent to now, by what its provider has said, and why.
@@ -271,11 +279,27 @@ pub(crate) struct Sending {
     key: Arc<Key>,
     model: String,
     sent: Sent,
+    /// By what the provider recognises the call, should it come again.
+    call: Option<CallKey>,
+    /// Whether it is certain that the provider got nothing of the call.
+    unreached: Cell<bool>,
 }
 
 impl Sending {
-    /// Makes the call: what its answer says is known to be the answer to this.
-    pub(crate) async fn during<T>(self, call: impl Future<Output = T>) -> T {
+    /// The same for a call that is known by a key.
+    pub(crate) fn known_by(self, call: CallKey) -> Self {
+        let mut sending = self;
+        sending.call = Some(call);
+        sending
+    }
+
+    /// Makes the call: what its answer says is known to be the answer to this. Answers, too, whether it is certain that the
+    /// provider got nothing of it.
+    pub(crate) async fn during<T>(self, call: impl Future<Output = T>) -> (T, bool) {
+        let call = async {
+            let outcome = call.await;
+            (outcome, SENDING.with(|sending| sending.unreached.get()))
+        };
         SENDING.scope(self, call).await
     }
 
@@ -290,6 +314,16 @@ impl Drop for Sending {
     fn drop(&mut self) {
         self.allowance(|allowance| allowance.over(self.sent));
     }
+}
+
+/// By what a provider recognises the call that is being made, where its caller gave it no key.
+pub(crate) fn call_key() -> Option<CallKey> {
+    SENDING.try_with(|sending| sending.call).ok().flatten()
+}
+
+/// The call that is being made did not get as far as to its provider.
+pub(crate) fn unreached() {
+    let _ = SENDING.try_with(|sending| sending.unreached.set(true));
 }
 
 /// The answer to the call that is being made has come, whatever it is: its headers may say what is left.

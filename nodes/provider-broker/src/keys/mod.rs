@@ -9,6 +9,7 @@
 //! Whether a key works at all is its breaker's to know.
 
 mod allowance;
+mod call;
 mod headers;
 mod key;
 mod ring;
@@ -16,5 +17,6 @@ mod source;
 mod turns;
 
 pub(crate) use allowance::Spent;
-pub(crate) use key::{InFlight, Key, Sending, answered};
+pub(crate) use call::CallKey;
+pub(crate) use key::{InFlight, Key, Sending, answered, call_key, unreached};
 pub(crate) use ring::{Keys, Ring};

@@ -20,6 +20,7 @@ use crate::config::Adapter;
 use crate::provider::{
     Chunk, ChunkStream, Description, Provider, ProviderEmbeddings, ProviderImage, ProviderText,
 };
+use crate::wire::{Hint, dropped};
 use async_trait::async_trait;
 use callboard_domain::llm::{
     EmbeddingRequest, Error, ErrorKind, ImageRequest, TextRequest, ToolChoice, Usage,
@@ -115,6 +116,25 @@ fn generate(request: &TextRequest) -> Result<ProviderText, Error> {
     Ok(ProviderText { text, finish_reason, model: TEXT_MODEL.into(), usage, ..ProviderText::default() })
 }
 
+/// What a request hints at and makes no difference here.
+fn unsaid(request: &TextRequest) -> Vec<&'static str> {
+    let never = [
+        Hint::Temperature,
+        Hint::TopP,
+        Hint::Seed,
+        Hint::PresencePenalty,
+        Hint::FrequencyPenalty,
+        Hint::ParallelToolCalls,
+        Hint::Strict,
+        Hint::Detail,
+        Hint::Tools,
+        Hint::Images,
+    ];
+    let in_json = request.json || request.schema.is_some();
+    let of_texts = [Hint::MaxTokens, Hint::Stop].into_iter().filter(|_| in_json);
+    dropped(request, never.into_iter().chain(of_texts))
+}
+
 #[async_trait]
 impl Provider for Offline {
     fn name(&self) -> &str {
@@ -147,6 +167,10 @@ impl Provider for Offline {
         Ok(stream::iter(pieces).chain(stream::once(async { Ok(end) })).boxed())
     }
 
+    fn dropped(&self, request: &TextRequest, _model: &str) -> Vec<&'static str> {
+        unsaid(request)
+    }
+
     async fn embed(&self, request: &EmbeddingRequest, _model: &str) -> Result<ProviderEmbeddings, Error> {
         self.think().await;
         Ok(embedding::embed(request))
@@ -173,6 +197,15 @@ impl Provider for Offline {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_makes_no_difference_is_told() {
+        for json in [false, true] {
+            let of = |request: &TextRequest| TextRequest { json, ..request.clone() };
+            let made = |request: &TextRequest| serde_json::json!(generate(&of(request)).unwrap().text);
+            crate::wire::try_each(made, |request| unsaid(&of(request)));
+        }
+    }
 
     #[test]
     fn a_text_is_cut_at_a_word() {

@@ -1,7 +1,7 @@
 //! What is sent.
 
 use super::message::{Message, Tool, messages, tools};
-use crate::wire::raw;
+use crate::wire::{Hint, dropped, raw};
 use callboard_domain::llm::{Error, TextRequest};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -75,6 +75,11 @@ pub(super) fn chat<'a>(request: &'a TextRequest, model: &'a str, stream: bool) -
     })
 }
 
+/// What a request hints at and the API is not told.
+pub(super) fn unsaid(request: &TextRequest) -> Vec<&'static str> {
+    dropped(request, [Hint::ParallelToolCalls, Hint::Strict, Hint::Detail])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +102,11 @@ mod tests {
         assert_eq!(body["messages"].as_array().unwrap().len(), 3);
         assert_eq!((&body["format"], &body["stream"]), (&json!("json"), &json!(true)));
         assert_eq!(body["options"], json!({"num_predict": 5, "temperature": 1.5}));
+    }
+
+    #[test]
+    fn what_is_not_passed_on_is_told() {
+        crate::wire::try_each(|request| json!(chat(request, "m", false).unwrap()), unsaid);
     }
 
     #[test]

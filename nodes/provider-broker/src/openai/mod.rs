@@ -103,6 +103,10 @@ impl Provider for OpenAi {
         stream.await.map_err(|e| self.client.clean(e))
     }
 
+    fn dropped(&self, request: &TextRequest, model: &str) -> Vec<&'static str> {
+        request::unsaid(request, model)
+    }
+
     async fn image(&self, request: &ImageRequest) -> Result<ProviderImage, Error> {
         let image = async {
             let Some(model) = &self.image_model else {

@@ -2,6 +2,7 @@
 
 use super::message::{Message, messages};
 use super::tools::{Choice, Format, Tool, choice, format, tools};
+use crate::wire::{Hint, dropped};
 use callboard_domain::llm::{EmbeddingRequest, Error, ImageRequest, TextRequest};
 use serde::Serialize;
 
@@ -72,6 +73,12 @@ pub(super) fn chat<'a>(request: &'a TextRequest, model: &'a str, stream: bool) -
         stream,
         stream_options: stream.then_some(StreamOptions { include_usage: true }),
     })
+}
+
+/// What a request hints at and a model is not told.
+pub(super) fn unsaid(request: &TextRequest, model: &str) -> Vec<&'static str> {
+    const REFUSED: [Hint; 4] = [Hint::Temperature, Hint::TopP, Hint::PresencePenalty, Hint::FrequencyPenalty];
+    dropped(request, REFUSED.into_iter().filter(|_| is_reasoning(model)))
 }
 
 fn is_reasoning(model: &str) -> bool {
@@ -184,6 +191,14 @@ mod tests {
                 && !is_reasoning("gpt-4o")
                 && !is_reasoning("o1mni")
         );
+    }
+
+    #[test]
+    fn what_is_not_passed_on_is_told() {
+        for model in ["m", "o3-mini"] {
+            let sent = |request: &TextRequest| json!(chat(request, model, false).unwrap());
+            crate::wire::try_each(sent, |request| unsaid(request, model));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::error::in_document;
 use super::tools::Called;
 use crate::provider::{ProviderEmbeddings, ProviderImage, ProviderText};
-use crate::wire::{count, document, malformed, whole};
+use crate::wire::{count, document, image as decode, malformed, whole};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use callboard_domain::llm::{Error, ErrorKind, Usage};
@@ -139,25 +139,13 @@ pub(super) fn image(body: &[u8], model: &str) -> Result<ProviderImage, Error> {
         return Err(not_understood("the answer holds no image", body));
     };
     let text = image.b64_json.ok_or_else(|| bad("the answer holds no b64_json"))?;
-    let base64 = text.split_once(";base64,").map_or(text.as_str(), |(_, rest)| rest);
-    let data = STANDARD.decode(base64.trim()).map_err(|e| bad(&format!("the image is no base64: {e}")))?;
-    let media_type = media_type(&data).ok_or_else(|| bad("the image is no PNG, JPEG, WebP or GIF"))?;
+    let (data, media_type) = decode(&text)?;
     Ok(ProviderImage {
-        data: data.into(),
+        data,
         media_type: media_type.into(),
         model: model.to_owned(),
         usage: images.usage.unwrap_or_default().into(),
     })
-}
-
-fn media_type(data: &[u8]) -> Option<&'static str> {
-    match data {
-        [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
-        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
-        [b'G', b'I', b'F', b'8', ..] => Some("image/gif"),
-        _ => None,
-    }
 }
 
 #[derive(Debug, Deserialize)]

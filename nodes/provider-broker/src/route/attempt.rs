@@ -8,7 +8,7 @@ use super::{Candidate, Candidates, Limits, Router};
 use crate::accounts::{Bill, DEFAULT_NAMESPACE};
 use crate::admission::Debit;
 use crate::breaker::{Outcome, Permit, tells_of_key};
-use crate::keys::{InFlight, Keys, Sending};
+use crate::keys::{CallKey, InFlight, Keys, Sending};
 use crate::provider::Provider;
 use callboard_domain::limits;
 use callboard_domain::llm::{Cost, Error, ErrorKind, ProviderAttempt, Summary, Usage};
@@ -42,6 +42,8 @@ pub(super) struct Won<T> {
     pub(super) bill: Bill,
     cost: Option<Cost>,
     usage_estimated: bool,
+    /// What of the call the provider was not told, by name.
+    pub(super) dropped: Vec<&'static str>,
 }
 
 impl<T> Won<T> {
@@ -74,6 +76,7 @@ impl<T> Won<T> {
             model: self.candidate.model.clone(),
             attempts: self.failed.clone(),
             degraded: self.degraded.clone(),
+            dropped: self.dropped.iter().copied().map(Into::into).collect(),
             ..Summary::default()
         }
     }
@@ -105,6 +108,7 @@ impl<T> Won<T> {
             degraded: self.degraded,
             cost: self.cost,
             usage_estimated: self.usage_estimated,
+            dropped: self.dropped.iter().copied().map(Into::into).collect(),
             ..Summary::default()
         };
         (self.value, summary)
@@ -171,6 +175,8 @@ impl Router {
             operation,
             limits,
             namespace,
+            key: CallKey::draw(&*self.random),
+            maybe_billed: None,
             bill: Some(bill),
             deadline: Instant::now() + limits.total.min(limits::TIMEOUT),
             estimate: candidates.estimate,
@@ -223,6 +229,10 @@ impl Router {
             let started = Instant::now();
             let budget = course.left().saturating_sub(reserve).min(limits.attempt);
             let Turn { key: place_of_key, mut permit, place } = turn;
+            let sending = sending.known_by(course.key.at(candidate.index, place_of_key));
+            if !candidate.local() {
+                self.retries.sent_again(course.maybe_billed.take());
+            }
             let key = ring.key(place_of_key);
             if tried.sent.is_empty() {
                 self.retries.call(candidate.index);
@@ -234,7 +244,8 @@ impl Router {
             let version = key.version();
             let call = call(ring.with(place_of_key), course.routed.then_some(candidate.model.as_str()));
             let call = self.routes.timed(candidate.index, &candidate.model, call);
-            let error = match sending.during(timeout(budget, call)).await {
+            let (ended, unreached) = sending.during(timeout(budget, call)).await;
+            let error = match ended {
                 Ok(Ok(value)) => {
                     let (provider, model) = (&candidate.name, &candidate.model);
                     tracing::debug!(provider, key = key.id(), model, "provider answered");
@@ -246,6 +257,7 @@ impl Router {
                         bill,
                         cost: None,
                         usage_estimated: false,
+                        dropped: Vec::new(),
                         value,
                         candidate,
                         key: key.id().to_owned(),
@@ -266,6 +278,7 @@ impl Router {
             let cut_short = error.kind == ErrorKind::Timeout && budget < limits.attempt / 2;
             let renewed = self.renewed(&candidate, place_of_key, version, &error, &mut tried).await;
             permit.settle(outcome(&error, cut_short));
+            course.failed(&candidate, error.kind, unreached);
             course.bill.as_mut().into_iter().for_each(|bill| bill.failed(error.kind));
             debit.failed(error.kind).await;
             self.health.failure(candidate.index, error.kind);

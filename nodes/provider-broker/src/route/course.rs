@@ -4,6 +4,7 @@ use super::failures::Failures;
 use super::spans::Operation;
 use super::{Candidate, Limits};
 use crate::accounts::Bill;
+use crate::keys::CallKey;
 use callboard_domain::llm::{Error, ErrorKind};
 use callboard_ports::trace::Span;
 use std::time::Duration;
@@ -26,6 +27,10 @@ pub(super) struct Course {
     pub(super) pipeline: Span,
     /// Whose call it is.
     pub(super) namespace: String,
+    /// By what a provider recognises it, should it come again and have no key of its caller's.
+    pub(super) key: CallKey,
+    /// The provider that may have billed it without an answer, until it is sent again.
+    pub(super) maybe_billed: Option<usize>,
     /// What it is charged; none once it is answered.
     pub(super) bill: Option<Bill>,
 }
@@ -40,6 +45,15 @@ impl Course {
     pub(super) const fn allows_fallback(&self, kind: ErrorKind) -> bool {
         let of_the_model = matches!(kind, ErrorKind::ModelNotFound | ErrorKind::ContextTooLong);
         kind.allows_fallback() || self.routed && of_the_model
+    }
+
+    /// An attempt failed. `unreached`: it is certain that the provider got nothing of it.
+    ///
+    /// What breaks off or takes too long may have been worked on, and is billed then; a provider that says that it failed does
+    /// not bill.
+    pub(super) fn failed(&mut self, candidate: &Candidate, kind: ErrorKind, unreached: bool) {
+        let lost = matches!(kind, ErrorKind::Timeout | ErrorKind::Connection) && !unreached;
+        self.maybe_billed = (lost && !candidate.local()).then_some(candidate.index);
     }
 
     /// An attempt at a candidate begins.

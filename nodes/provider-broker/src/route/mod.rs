@@ -313,6 +313,7 @@ impl Router {
         let answer = &won.value;
         let (model, finish_reason, usage) =
             (answer.model.clone(), answer.finish_reason.clone(), answer.usage);
+        won.dropped = self.dropped(&won.candidate, request, &model);
         let arguments: usize = answer.tool_calls.iter().map(|call| call.arguments.len()).sum();
         let bytes = answer.text.len() + arguments;
         let usage = won.settle(&model, usage, bytes).await;
@@ -340,6 +341,12 @@ impl Router {
         let usage = won.settle(&model, usage, 0).await;
         let (image, summary) = won.finish(self, model, "stop".into(), usage);
         Ok(ImageResponse { data: image.data, media_type: image.media_type, summary })
+    }
+
+    /// What of a call its candidate was not told. `answered` is the model, where it is not known by the candidate.
+    fn dropped(&self, candidate: &Candidate, request: &TextRequest, answered: &str) -> Vec<&'static str> {
+        let model = if candidate.model.is_empty() { answered } else { &candidate.model };
+        self.providers.get(candidate.index).map_or_else(Vec::new, |provider| provider.dropped(request, model))
     }
 
     fn text_limits(&self, request: &TextRequest) -> Limits {

@@ -21,6 +21,8 @@ pub(crate) struct Counts {
     pub(crate) made: u64,
     /// Not made again, as too many had been.
     pub(crate) refused: u64,
+    /// Made again, there or elsewhere, though it may have billed them.
+    pub(crate) after_billing: u64,
 }
 
 /// What one provider may be asked again. In an outage nearly every call fails: made again, they would double
@@ -94,6 +96,13 @@ impl Retries {
     pub(super) fn take(&self, provider: usize) -> bool {
         let now = Instant::now();
         self.budget(provider).is_some_and(|mut budget| budget.take(self.rules.budget_percent, now))
+    }
+
+    /// A call is made that this provider, if any, may have billed before.
+    pub(super) fn sent_again(&self, provider: Option<usize>) {
+        if let Some(mut budget) = provider.and_then(|provider| self.budget(provider)) {
+            budget.counts.after_billing += 1;
+        }
     }
 
     /// How many calls to a provider were made again.

@@ -58,7 +58,8 @@ impl Router {
                 async move { begin(p, &request).await }.boxed()
             }
         };
-        let won = self.attempt_all(Operation::Chat, candidates, limits, call).await?;
+        let mut won = self.attempt_all(Operation::Chat, candidates, limits, call).await?;
+        won.dropped = self.dropped(&won.candidate, request, "");
         let hurried = limits.total < self.timeouts.text.total;
         let begin = Piece::Begin(Box::new(won.beginning()));
         let ids = CallIds::draw(&self.random);

@@ -41,6 +41,8 @@ struct Record {
     degraded: Option<String>,
     #[serde(default)]
     tool_calls: Vec<Call>,
+    #[serde(default)]
+    dropped: Vec<String>,
 }
 
 /// What a model would have a tool do.
@@ -82,6 +84,7 @@ impl Second {
             finish_reason: record.finish_reason,
             usage: Usage { input_tokens: record.input_tokens, output_tokens: record.output_tokens },
             degraded: record.degraded,
+            dropped: record.dropped,
             ..Summary::default()
         };
         let tool_calls = record.tool_calls.into_iter().map(Into::into).collect();
@@ -101,6 +104,7 @@ impl Second {
             input_tokens: summary.usage.input_tokens,
             output_tokens: summary.usage.output_tokens,
             degraded: summary.degraded.clone(),
+            dropped: summary.dropped.clone(),
             tool_calls: answer.tool_calls.iter().cloned().map(Into::into).collect(),
         };
         // Texts and numbers can always be written.

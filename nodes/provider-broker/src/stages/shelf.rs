@@ -43,7 +43,8 @@ impl Kept {
 
     fn bytes(&self) -> u32 {
         let TextResponse { text, tool_calls, summary } = &self.answer;
-        let texts = text.capacity() + summary.provider.len() + summary.model.len();
+        let dropped: usize = summary.dropped.iter().map(|name| size_of::<String>() + name.len()).sum();
+        let texts = text.capacity() + summary.provider.len() + summary.model.len() + dropped;
         let call = |call: &ToolCall| {
             let signature = call.signature.as_ref().map_or(0, String::len);
             size_of::<ToolCall>() + call.id.len() + call.name.len() + call.arguments.len() + signature

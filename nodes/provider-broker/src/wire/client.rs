@@ -121,10 +121,16 @@ impl Client {
         let body = serde_json::to_vec(body).map_err(|e| invalid(format!("the request is no JSON: {e}")))?;
         let mut request = self.http.post(self.at(path));
         request = request.header(CONTENT_TYPE, "application/json").body(body);
-        if let (Some(name), Some(key)) = (self.protocol.idempotency, idempotency_key) {
-            let value = HeaderValue::from_bytes(key.as_bytes())
+        if let Some(name) = self.protocol.idempotency {
+            let value = match idempotency_key {
+                Some(key) => Some(HeaderValue::from_bytes(key.as_bytes())),
+                // Without one the call may come again all the same: by the broker's doing.
+                None => keys::call_key().map(|key| HeaderValue::try_from(key.to_string())),
+            };
+            let value = value
+                .transpose()
                 .map_err(|_| invalid("the idempotency key must not hold control characters".into()))?;
-            request = request.header(name, value);
+            request = value.into_iter().fold(request, |request, value| request.header(name, value));
         }
         self.send(request).await
     }
@@ -144,7 +150,12 @@ impl Client {
             request = request.header(name, value);
         }
         let request = request.header(ACCEPT, ACCEPTED);
-        let answer = request.send().await.map_err(error::of_transport)?;
+        let answer = request.send().await.map_err(|error| {
+            if error.is_connect() || error.is_builder() {
+                keys::unreached();
+            }
+            error::of_transport(error)
+        })?;
         keys::answered(answer.headers());
         if answer.status().is_success() {
             return Ok(answer);

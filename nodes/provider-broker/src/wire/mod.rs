@@ -6,6 +6,8 @@
 
 mod client;
 mod error;
+mod hints;
+mod image;
 mod lines;
 mod model;
 mod read;
@@ -17,6 +19,10 @@ pub(crate) use client::{Auth, Client, Protocol};
 pub(crate) use error::{
     capped, excerpt, kind_of_status, malformed, no_embeddings, no_images, refused, worded,
 };
+#[cfg(test)]
+pub(crate) use hints::try_each;
+pub(crate) use hints::{Hint, dropped};
+pub(crate) use image::image;
 pub(crate) use lines::Lines;
 pub(crate) use model::TextModel;
 pub(crate) use read::{count, document, json_hint, some_text};

@@ -149,7 +149,7 @@ fn an_adapter_says_what_it_needs_and_what_it_cannot_do() {
             "providers[0].text_model must be set: this provider has no first model to take",
             "providers[1].base_url must end before the path of the API, such as /v1: the adapter adds it",
             "providers[1].embedding_model must not be set: this provider makes no embeddings",
-            "providers[1].image_model must not be set: of the adapters only `openai` makes images",
+            "providers[1].image_model must not be set: only `openai` and `gemini` make images",
             "providers[2].base_url must end before the path of the API, such as /v1: the adapter adds it",
             "providers[2].text_model must be set: this provider has no first model to take",
             "providers[3].base_url must end before the path of the API, such as /v1: the adapter adds it",

@@ -2,13 +2,13 @@
 
 use crate::support::{Act, KEY, Scripted, deps, hello, openai, outline, picture, plain, scripted_with};
 use callboard_domain::llm::{ErrorKind, TextRequest};
-use callboard_provider_broker::config::{Breaker, Retry};
-use callboard_provider_broker::{Broker, Config};
+use callboard_provider_broker::config::{Breaker, ProviderConfig, Retry};
+use callboard_provider_broker::{Broker, Config, Deps};
 use callboard_testkit::FakeProvider;
 use callboard_testkit::fake_provider::{Fault, Rule};
 use futures::TryStreamExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -84,6 +84,66 @@ async fn retries_that_bill_twice() {
     let keys: Vec<_> =
         fake.requests().into_iter().map(|request| request.headers["idempotency-key"].clone()).collect();
     assert_eq!((keys, counts(&broker)), (vec!["0199/text".into(); 2], (1, 0)));
+    assert_eq!(broker.counts()[0].sent_after_billing, 1);
+}
+
+/// A broker whose random numbers are all different.
+#[expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+fn different(providers: Vec<ProviderConfig>, change: impl FnOnce(&mut Config)) -> Arc<Broker> {
+    let drawn = AtomicU32::new(1);
+    let jitter = Arc::new(move || f64::from(drawn.fetch_add(1, Ordering::SeqCst)) / 1_000_000.0);
+    let mut config = Config { providers, ..config() };
+    config.retry.backoff = Duration::from_millis(1);
+    change(&mut config);
+    Broker::new(&config, &Deps { jitter, ..deps().0 }).unwrap()
+}
+
+fn keys(fake: &FakeProvider) -> Vec<String> {
+    fake.requests().into_iter().map(|request| request.headers["idempotency-key"].clone()).collect()
+}
+
+#[tokio::test]
+async fn a_call_without_a_key_gets_one_that_is_the_same_each_time_it_is_sent_there() {
+    let fake = FakeProvider::builder().key(KEY).start().await.unwrap();
+    let broker = different(vec![openai("a", &fake)], |_| ());
+    let mut before = Vec::new();
+    for times in 1..=2 {
+        fake.rules([Rule::times(Fault::ConnectionReset { after_bytes: 0 }, 1)]);
+        assert_eq!(broker.text(&hello()).await.unwrap().summary.attempts.len(), 2);
+        let all = keys(&fake);
+        let (first, again) = (&all[all.len() - 2], &all[all.len() - 1]);
+        assert_eq!(first, again);
+        assert!(!before.contains(first), "two calls are two");
+        before.push(first.clone());
+        assert_eq!(broker.counts()[0].sent_after_billing, times);
+    }
+    // A provider that says that it failed does not bill: its call is sent again, and not counted.
+    fake.rules([Rule::times(Fault::Overloaded, 1)]);
+    assert_eq!(broker.image(&picture()).await.unwrap().summary.attempts.len(), 2);
+    let all = keys(&fake);
+    assert_eq!(all[all.len() - 2], all[all.len() - 1]);
+    assert_eq!(broker.counts()[0].sent_after_billing, 2);
+}
+
+#[tokio::test]
+async fn another_provider_gets_another_key_and_the_first_is_counted() {
+    let bad = FakeProvider::builder().key(KEY).start().await.unwrap();
+    let good = FakeProvider::builder().key(KEY).start().await.unwrap();
+    let short = |config: &mut Config| config.attempt_timeout = Duration::from_millis(200);
+    let broker = different(vec![openai("bad", &bad), openai("good", &good)], short);
+    bad.fault(Fault::Hang);
+    let summary = broker.text(&hello()).await.unwrap().summary;
+    assert_eq!(outline(&summary.attempts), ["bad: PROVIDER_TIMEOUT", "good"]);
+    assert_ne!(keys(&bad), keys(&good));
+    let counted = |broker: &Broker| broker.counts().iter().map(|c| c.sent_after_billing).collect::<Vec<_>>();
+    assert_eq!(counted(&broker), [1, 0]);
+    // Nobody is there: nothing was sent, so nothing can have been billed.
+    let nowhere =
+        ProviderConfig { base_url: Some("http://127.0.0.1:1/v1".into()), ..openai("nowhere", &good) };
+    let broker = different(vec![nowhere, openai("good", &good)], |_| ());
+    let summary = broker.text(&hello()).await.unwrap().summary;
+    assert_eq!(outline(&summary.attempts), ["nowhere: PROVIDER_CONNECTION", "good"]);
+    assert_eq!(counted(&broker), [0, 0]);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 const THOUGHTS: usize = 1;
 
 /// What may be asked of how a text is made.
-const CONFIG: [&str; 9] = [
+const CONFIG: [&str; 11] = [
     "maxOutputTokens",
     "temperature",
     "topP",
@@ -25,6 +25,8 @@ const CONFIG: [&str; 9] = [
     "stopSequences",
     "responseMimeType",
     "responseJsonSchema",
+    "responseModalities",
+    "imageConfig",
 ];
 
 /// What is asked for.
@@ -39,6 +41,9 @@ pub(super) fn answer(call: Call) -> Response {
     if call.path.ends_with(":batchEmbedContents") {
         return super::embeddings::gemini(call);
     }
+    if call.path.ends_with(":predict") {
+        return super::images::imagen(call);
+    }
     let asked = match read(&call.path, &call.body) {
         Ok(asked) => asked,
         Err(wrong) => {
@@ -46,6 +51,9 @@ pub(super) fn answer(call: Call) -> Response {
             return error(400, &wrong, Value::Null);
         }
     };
+    if call.body["generationConfig"]["responseModalities"].is_array() {
+        return super::images::gemini(call, &asked.model);
+    }
     let last = &asked.last;
     let echo = || if asked.json { json!({"fake": last}).to_string() } else { format!("fake: {last}") };
     let calls = called(&call.body);
@@ -82,11 +90,7 @@ pub(super) fn answer(call: Call) -> Response {
     let said = |part: Value| json!([{"content": {"parts": [part], "role": "model"}, "index": 0}]);
     let event = |data: Value| Bytes::from(format!("data: {data}\r\n\r\n"));
     let reason = if call.fault == Some(Fault::ContentFilterFinish) { "SAFETY" } else { "STOP" };
-    let blocked = json!({
-        "promptFeedback": {"blockReason": "SAFETY", "safetyRatings": []},
-        "usageMetadata": {"promptTokenCount": input, "totalTokenCount": input},
-        "modelVersion": asked.model,
-    });
+    let blocked = blocked(input, &asked.model);
     if asked.streams {
         let blocks = call.fault == Some(Fault::ContentFilter);
         let script = Script {
@@ -128,6 +132,15 @@ pub(super) fn answer(call: Call) -> Response {
     };
     call.flight.land();
     Json(answer).into_response()
+}
+
+/// The answer to a prompt that a filter blocked.
+pub(super) fn blocked(input: usize, model: &str) -> Value {
+    json!({
+        "promptFeedback": {"blockReason": "SAFETY", "safetyRatings": []},
+        "usageMetadata": {"promptTokenCount": input, "totalTokenCount": input},
+        "modelVersion": model,
+    })
 }
 
 /// What is asked for, or what is wrong with it.
@@ -205,7 +218,7 @@ fn called(body: &Value) -> Vec<tools::Call> {
 }
 
 /// The tokens of the prompt.
-fn prompt(body: &Value) -> usize {
+pub(super) fn prompt(body: &Value) -> usize {
     let contents = body["contents"].as_array().map(Vec::as_slice).unwrap_or_default();
     let parts = contents.iter().chain([&body["systemInstruction"]]).filter_map(|c| c["parts"].as_array());
     parts.flatten().filter_map(|part| part["text"].as_str()).map(words).sum()

@@ -6,7 +6,7 @@
 //! and `GET /api/tags` as Ollama does. Faults are set through [`FakeProvider::fault`] or, from another process, with
 //! `PUT /__faults` and the JSON of a [`Plan`]; `DELETE /__faults` ends them; `GET /__requests` is the log.
 //!
-//! Embeddings are made at `POST /v1/embeddings`, `:batchEmbedContents` and `POST /api/embed`.
+//! Images are made at `:generateContent`, if it is asked for them, and `:predict`, too. Embeddings are made at `POST /v1/embeddings`, `:batchEmbedContents` and `POST /api/embed`.
 //!
 //! Without a script it answers `fake: ` and the last user message, as a JSON object if one is asked for, with ` +N` if N
 //! images were shown. Tools that are offered are called, each with what was said last; once there is a result, the answer

@@ -8,9 +8,11 @@ use serde_json::json;
 
 const PROVIDER: HeaderName = HeaderName::from_static("x-callboard-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-callboard-model");
+const KEY: HeaderName = HeaderName::from_static("x-callboard-key");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-callboard-attempts");
 const DEGRADED: HeaderName = HeaderName::from_static("x-callboard-degraded");
 const EXPERIMENT: HeaderName = HeaderName::from_static("x-callboard-experiment");
+const DROPPED: HeaderName = HeaderName::from_static("x-callboard-dropped");
 const CACHE: HeaderName = HeaderName::from_static("x-callboard-cache");
 /// The most bytes of a header's value.
 const HEADER_BYTES: usize = 256;
@@ -124,6 +126,9 @@ pub(super) fn tell(headers: &mut HeaderMap, summary: &GenerateSummary, attempts:
     };
     tell(PROVIDER, &summary.provider);
     tell(MODEL, &summary.model);
+    if !summary.key.is_empty() {
+        tell(KEY, &summary.key);
+    }
     tell(ATTEMPTS, &attempts.to_string());
     if summary.degraded {
         tell(DEGRADED, &summary.degraded_reason);
@@ -131,11 +136,57 @@ pub(super) fn tell(headers: &mut HeaderMap, summary: &GenerateSummary, attempts:
     if !summary.experiment.is_empty() {
         tell(EXPERIMENT, &format!("{}; {}", summary.experiment, summary.arm));
     }
+    if !summary.dropped_parameters.is_empty() {
+        tell(DROPPED, &summary.dropped_parameters.join(", "));
+    }
     match summary.from_cache() {
         CacheSource::Unspecified => {}
         CacheSource::Exact => tell(CACHE, "exact"),
         CacheSource::Shared => tell(CACHE, "shared"),
         CacheSource::Replayed => tell(CACHE, "replayed"),
         CacheSource::Similar => tell(CACHE, &format!("similar; {} per cent", summary.similarity_percent)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_say_what_is_known_and_no_more() {
+        let told = |summary: &GenerateSummary| {
+            let mut headers = HeaderMap::new();
+            tell(&mut headers, summary, 2);
+            let text =
+                |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
+            let mut list: Vec<_> = headers.iter().map(text).collect();
+            list.sort();
+            list
+        };
+        let plain = GenerateSummary { provider: "p".into(), model: "m".into(), ..Default::default() };
+        let always = ["x-callboard-attempts: 2", "x-callboard-model: m", "x-callboard-provider: p"];
+        assert_eq!(told(&plain), always);
+        let full = GenerateSummary {
+            key: "team-a".into(),
+            degraded: true,
+            degraded_reason: "why".into(),
+            experiment: "e".into(),
+            arm: "a".into(),
+            dropped_parameters: vec!["seed".into(), "top_p".into()],
+            from_cache: CacheSource::Similar.into(),
+            similarity_percent: 97,
+            ..plain
+        };
+        let expected = [
+            "x-callboard-attempts: 2",
+            "x-callboard-cache: similar; 97 per cent",
+            "x-callboard-degraded: why",
+            "x-callboard-dropped: seed, top_p",
+            "x-callboard-experiment: e; a",
+            "x-callboard-key: team-a",
+            "x-callboard-model: m",
+            "x-callboard-provider: p",
+        ];
+        assert_eq!(told(&full), expected);
     }
 }

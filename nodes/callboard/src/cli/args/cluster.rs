@@ -11,6 +11,7 @@ use std::time::Duration;
 Examples:
   callboard generate 'a haiku about tea'
   callboard generate 'a haiku about tea' --stream --provider openai --model gpt-4o-mini
+  callboard generate 'a haiku about tea' --model summary --verbose
   cat letter.txt | callboard generate - --system 'answer in one paragraph'")]
 pub struct GenerateArgs {
     /// What to ask, or - for standard input.
@@ -33,6 +34,10 @@ pub struct GenerateArgs {
     /// Print the text while it comes.
     #[arg(long)]
     pub stream: bool,
+    /// Say on standard error all that is known of how the answer came about: every attempt with its key, the cost, the arm
+    /// of an experiment. With `--output json` all of it is in the document anyway.
+    #[arg(long, short)]
+    pub verbose: bool,
     /// Whether an answer to the same call of before will do. [default: as the node is configured]
     #[arg(long, value_enum, value_name = "MODE")]
     pub cache: Option<Caching>,

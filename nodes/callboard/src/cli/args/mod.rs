@@ -2,6 +2,7 @@
 
 mod cluster;
 mod local;
+mod models;
 mod providers;
 mod tasks;
 
@@ -13,6 +14,7 @@ pub use local::{
     CertsArgs, CertsCommand, CertsInitArgs, CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, KeysArgs,
     KeysCommand, KeysNewArgs, UpArgs,
 };
+pub use models::{EmbedArgs, ImageArgs};
 pub use providers::{ClearCacheArgs, NameArgs, ProvidersArgs, ProvidersCommand, SwitchArgs, TestArgs};
 pub use tasks::{
     ArtifactArgs, ArtifactCommand, ArtifactGetArgs, CancelArgs, EventsArgs, GetArgs, ListArgs, ResultArgs,
@@ -59,8 +61,8 @@ pub struct Global {
     #[arg(long, global = true, env = "CALLBOARD_ADDR", hide_env_values = true, value_name = "ADDR")]
     #[arg(value_delimiter = ',', default_value = "127.0.0.1:7070")]
     pub addr: Vec<String>,
-    /// `table` for a person or `json` for a program. For `result` and `artifact get` also the file to write
-    /// (./json for a file of that name).
+    /// `table` for a person or `json` for a program. For `result`, `artifact get` and `image` also the file
+    /// to write (./json for a file of that name).
     #[arg(long, short, global = true, value_name = "FORMAT", value_parser = OutputParser, default_value = "table")]
     #[arg(hide_possible_values = true)]
     pub output: Output,
@@ -125,6 +127,10 @@ pub enum Remote {
     Events(EventsArgs),
     /// Generate a text through the providers, without a task.
     Generate(GenerateArgs),
+    /// Turn texts into vectors through the providers.
+    Embed(EmbedArgs),
+    /// Generate an image through the providers, without a task.
+    Image(ImageArgs),
     /// Show live rates, queue depths and the oldest waiting task.
     Top(TopArgs),
     /// List the nodes.
@@ -151,7 +157,7 @@ impl Remote {
     /// Whether `--output` may name a file.
     #[must_use]
     pub fn writes_files(&self) -> bool {
-        matches!(self, Self::Result(_) | Self::Artifact(_))
+        matches!(self, Self::Result(_) | Self::Artifact(_) | Self::Image(_))
     }
 }
 

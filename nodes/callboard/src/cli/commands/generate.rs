@@ -4,28 +4,28 @@ use super::input;
 use crate::cli::args::GenerateArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::output::{cluster, json, style};
+use crate::cli::output::{answers, cluster, json, style};
 use crate::cli::values::span_to_proto;
 use callboard_client::v1;
 use futures::TryStreamExt;
 use std::pin::pin;
 
 pub(super) async fn run(context: &mut Context, args: GenerateArgs) -> Result<(), Failure> {
-    let stream = args.stream;
+    let (stream, verbose) = (args.stream, args.verbose);
     let request = request(args).await?;
     if stream {
-        return streamed(context, request).await;
+        return streamed(context, request, verbose).await;
     }
     let response = context.client.generate(request).await?;
     if context.out.is_json() {
         return context.out.document(&json::Generated::from(&response));
     }
     context.out.text(&cluster::generated(&response.text))?;
-    told(context, response.summary.as_ref());
+    told(context, response.summary.as_ref(), verbose);
     Ok(())
 }
 
-async fn streamed(context: &mut Context, request: v1::GenerateRequest) -> Result<(), Failure> {
+async fn streamed(context: &mut Context, request: v1::GenerateRequest, verbose: bool) -> Result<(), Failure> {
     let mut pieces = pin!(context.client.generate_stream(request).await?);
     let mut summary = None;
     let mut open = false;
@@ -44,16 +44,21 @@ async fn streamed(context: &mut Context, request: v1::GenerateRequest) -> Result
     if open {
         context.out.line("")?;
     }
-    told(context, summary.as_ref());
+    told(context, summary.as_ref(), verbose);
     Ok(())
 }
 
-fn told(context: &Context, summary: Option<&v1::GenerateSummary>) {
-    let Some(summary) = summary else { return };
+/// Says how an answer came about; in JSON it is in the document.
+pub(super) fn told(context: &Context, summary: Option<&v1::GenerateSummary>, verbose: bool) {
+    let Some(summary) = summary.filter(|_| !context.out.is_json()) else { return };
     // That an answer is not what was asked for is said to programs too.
-    match summary.degraded && !context.out.is_json() {
-        true => context.out.note(&cluster::summary(summary)),
-        false => context.out.hint(&cluster::summary(summary)),
+    match (verbose, summary.degraded) {
+        (true, _) => context.out.note(&answers::told_in_full(summary)),
+        (false, true) => context.out.note(&cluster::summary(summary)),
+        (false, false) => context.out.hint(&cluster::summary(summary)),
+    }
+    if let Some(dropped) = answers::dropped(summary) {
+        context.out.note(&dropped);
     }
 }
 

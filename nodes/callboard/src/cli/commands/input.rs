@@ -41,6 +41,20 @@ pub(super) async fn text(given: &str) -> Result<String, Failure> {
         .map_err(|_| Failure::Usage("standard input is no UTF-8 text".to_owned()))
 }
 
+/// The lines of a file, or of standard input for `-`, but for empty ones.
+pub(super) async fn texts(given: &str) -> Result<Vec<String>, Failure> {
+    let (bytes, name) = match given {
+        "-" => (all_of(tokio::io::stdin(), "standard input").await?, "standard input"),
+        path => (all_of(open(path).await?, path).await?, path),
+    };
+    let text = String::from_utf8(bytes).map_err(|_| Failure::Usage(format!("{name} is no UTF-8 text")))?;
+    let texts: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    match texts.is_empty() {
+        true => Err(Failure::Usage(format!("{name} holds no text"))),
+        false => Ok(texts),
+    }
+}
+
 /// A file, or standard input for `-`, to be read by lines.
 pub(super) async fn lines_of(given: &str) -> Result<Box<dyn AsyncBufRead + Unpin>, Failure> {
     Ok(match given {
@@ -123,6 +137,16 @@ mod tests {
         }
         let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
         assert_eq!(lines, [whole("abcdef"), whole(""), Line::TooLong, whole("xyz")]);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_texts_has_one_a_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        std::fs::write(path, "green tea\n\n  \r\nblack tea\r\n").unwrap();
+        assert_eq!(texts(path).await.unwrap(), ["green tea", "black tea"]);
+        std::fs::write(path, "\n").unwrap();
+        assert!(texts(path).await.unwrap_err().to_string().ends_with("holds no text"));
     }
 
     #[tokio::test]

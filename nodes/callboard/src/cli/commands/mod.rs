@@ -4,8 +4,10 @@ mod artifact;
 mod batch;
 mod cluster;
 mod doctor;
+mod embed;
 mod follow;
 mod generate;
+mod image;
 mod input;
 mod providers;
 mod submit;
@@ -32,6 +34,8 @@ pub(super) async fn run(context: &mut Context, command: Remote) -> Result<ExitCo
         },
         Remote::Events(args) => task::events(context, args).await,
         Remote::Generate(args) => generate::run(context, args).await,
+        Remote::Embed(args) => embed::run(context, args).await,
+        Remote::Image(args) => image::run(context, args).await,
         Remote::Top(args) => top::run(context, args).await,
         Remote::Nodes(_) => cluster::nodes(context).await,
         Remote::Drain(args) => cluster::drain(context, args).await,

@@ -1,5 +1,6 @@
 //! Everything that reaches the terminal. What is shown is rendered by pure functions in the modules below.
 
+pub mod answers;
 pub mod certs;
 pub mod cluster;
 pub mod doctor;
@@ -17,6 +18,7 @@ pub mod table;
 pub mod tasks;
 pub mod time;
 pub mod top;
+pub mod vectors;
 
 pub use style::{Paint, Palette};
 

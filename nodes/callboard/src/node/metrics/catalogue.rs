@@ -133,6 +133,9 @@ catalogue! {
         "How often a circuit breaker of each provider opened.";
     PROVIDER_RETRIES = Every Counter "callboard_provider_retries_total" ["provider", "result"]
         "Failed calls that were made again at the same provider, and those that were refused as too many had been.";
+    PROVIDER_MAYBE_BILLED = Every Counter "callboard_provider_maybe_billed_twice_total" ["provider"]
+        "Calls that were made again, at each provider or elsewhere, though it may have billed them: the connection broke \
+         after they were sent, or the answer took too long.";
 
     REUSED = Every Counter "callboard_answers_reused_total" ["source"]
         "Calls for texts that got an answer no provider gave for them. exact: from the cache; shared: of a call for the same \

@@ -200,6 +200,7 @@ impl Metrics {
             page.add(m::PROVIDER_TRIPS, &[&provider.name], provider.trips);
             page.add(m::PROVIDER_RETRIES, &[&provider.name, "made"], provider.retries);
             page.add(m::PROVIDER_RETRIES, &[&provider.name, "refused"], provider.retries_refused);
+            page.add(m::PROVIDER_MAYBE_BILLED, &[&provider.name], provider.sent_after_billing);
             for (model, amount) in &provider.costs {
                 page.add(m::PROVIDER_COST, &[&provider.name, model], amount.dollars());
             }

@@ -77,6 +77,23 @@ async fn that_another_provider_answered_is_told() {
 }
 
 #[tokio::test]
+async fn what_the_provider_was_not_told_is_told() {
+    let bench = Bench::start().await;
+    for stream in [false, true] {
+        let mut body = ask("o3-mini");
+        body["stream"] = json!(stream);
+        let plain = bench.chat(&body).await;
+        assert_eq!(header(&plain, "x-callboard-dropped"), "", "nothing was dropped");
+        (body["temperature"], body["top_p"], body["seed"]) = (json!(0.5), json!(0.5), json!(7));
+        let response = bench.chat(&body).await;
+        assert_eq!(header(&response, "x-callboard-dropped"), "temperature, top_p", "{stream}");
+        assert_eq!(response.status(), 200);
+    }
+    let sent = bench.fake.requests().pop().unwrap().body;
+    assert_eq!((sent.get("temperature"), &sent["seed"]), (None, &json!(7)));
+}
+
+#[tokio::test]
 async fn a_caller_that_hangs_up_ends_the_call_at_the_provider() {
     let bench = Bench::start().await;
     bench.fake.fault(Fault::Hang);

@@ -3,6 +3,7 @@
 
 mod anthropic;
 mod gemini;
+mod gemini_images;
 mod ollama;
 mod spans;
 mod tools;
@@ -24,6 +25,7 @@ pub(crate) fn provider(name: &str, adapter: Adapter, fake: &FakeProvider) -> Pro
         base_url: Some(fake.root_url()),
         api_key_env: Some("KEY".into()),
         text_model: Some("fake-text".into()),
+        image_model: (adapter == Adapter::Gemini).then(|| "fake-image".into()),
         ..ProviderConfig::named(name, adapter)
     }
 }

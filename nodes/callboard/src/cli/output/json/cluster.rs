@@ -386,8 +386,9 @@ pub struct Piece<'a> {
     summary: Option<Summary<'a>>,
 }
 
+/// How an answer came about.
 #[derive(Serialize)]
-struct Summary<'a> {
+pub(super) struct Summary<'a> {
     provider: &'a str,
     key: Option<&'a str>,
     model: &'a str,
@@ -402,6 +403,9 @@ struct Summary<'a> {
     degraded_reason: Option<&'a str>,
     from_cache: Option<String>,
     similarity_percent: Option<u32>,
+    experiment: Option<&'a str>,
+    arm: Option<&'a str>,
+    dropped_parameters: &'a [String],
 }
 
 impl<'a> From<&'a v1::GenerateSummary> for Summary<'a> {
@@ -421,6 +425,9 @@ impl<'a> From<&'a v1::GenerateSummary> for Summary<'a> {
             degraded_reason: set(&s.degraded_reason),
             from_cache: cache_source(s),
             similarity_percent: Some(s.similarity_percent).filter(|percent| *percent > 0),
+            experiment: set(&s.experiment),
+            arm: set(&s.arm),
+            dropped_parameters: &s.dropped_parameters,
         }
     }
 }

@@ -5,12 +5,14 @@
 
 mod cluster;
 mod experiments;
+mod models;
 mod pretty;
 mod providers;
 mod tasks;
 
 pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers};
 pub use experiments::Experiments;
+pub use models::{Image, Vectors};
 pub use pretty::pretty;
 pub use providers::{Attempt, Reloaded};
 pub use tasks::{Event, Events, Line, Refusal, Task, Tasks, Update, unreadable};
