@@ -242,7 +242,11 @@ impl Broker {
     /// The providers, in the order they are tried, and how they fare.
     #[must_use]
     pub fn providers(&self) -> Vec<ProviderStatus> {
-        self.live.now().status()
+        let mut all = self.live.now().status();
+        for status in &mut all {
+            status.in_flight += self.live.left_over(&status.name);
+        }
+        all
     }
 
     /// How the order of providers is found where a call names no route, and the routes.

@@ -5,7 +5,7 @@ use crate::breaker::{BreakerState, BreakerStatus, Standing};
 use crate::broker::Observe;
 use crate::keys::Key;
 use crate::provider::{Description, Provider};
-use crate::route::{RetryCounts, Switched};
+use crate::route::{RetryCounts, Switched, WeightStatus};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
 use callboard_domain::{Money, Timestamp};
@@ -46,6 +46,8 @@ pub struct ProviderStatus {
     pub switch: Option<Switched>,
     /// That an admin has made it the first that is tried, if so.
     pub primary: Option<Switched>,
+    /// The weights that an admin has set: its own, and those of its keys.
+    pub weights: Vec<WeightStatus>,
     /// How many calls are at it now.
     pub in_flight: u32,
     /// How its quotas stand, over all nodes.
@@ -243,6 +245,7 @@ impl Health {
             place: index + 1,
             switch: None,
             primary: None,
+            weights: Vec::new(),
             in_flight: 0,
             quotas: Vec::new(),
             spent_today: None,

@@ -107,7 +107,7 @@ impl Key {
         &self.id
     }
 
-    /// Its share of the calls.
+    /// Its share of the calls, as configured.
     pub(crate) const fn weight(&self) -> u32 {
         self.weight
     }

@@ -337,6 +337,13 @@ impl Router {
         loop {
             let turn = match self.turn(candidate, course.estimate, tried) {
                 Ok(turn) => turn,
+                Err(NoTurn::Off) => {
+                    course.failures.limited(candidate, ring.key(0), self.is_off(candidate));
+                    if woken {
+                        ring.pass_on();
+                    }
+                    return None;
+                }
                 Err(NoTurn::Provider(refusal)) => {
                     if tried.sent.is_empty() {
                         course.failures.skip(candidate, None, refusal);

@@ -20,6 +20,7 @@ mod stream;
 mod switches;
 mod test;
 mod turn;
+mod weights;
 
 pub(crate) use live::Live;
 pub(crate) use policy::arm_score;
@@ -27,6 +28,7 @@ pub(crate) use retry::Counts as RetryCounts;
 pub use routes::{RouteStatus, TargetStatus};
 pub use stream::{Piece, PieceStream};
 pub use switches::{SwitchState, Switched};
+pub use weights::WeightStatus;
 
 use crate::accounts::Accounts;
 use crate::admission::{self, Admission};
@@ -265,12 +267,14 @@ impl Router {
             let ring = &self.rings[i];
             let breakers = self.breakers.status(i);
             let keys = ring.keys().filter(|key| !key.id().is_empty());
-            let keys = keys.map(|key| KeyStatus::of(key, &breakers, &*self.clock)).collect();
+            let keys = keys.map(|key| KeyStatus::of(key, &breakers, &*self.clock)).enumerate();
+            let keys = keys.map(|(at, key)| KeyStatus { weight: ring.weight(at), ..key }).collect();
             ProviderStatus {
                 place: i + 1,
                 switch: view.off[i].clone(),
+                weights: self.weights(i),
                 primary: view.primary.as_ref().filter(|(first, _)| *first == i).map(|(_, by)| by.clone()),
-                in_flight: ring.keys().map(|key| key.in_flight()).sum(),
+                in_flight: ring.in_flight(),
                 quotas: self.accounts.quotas(i),
                 spent_today: self.accounts.spent_today(i),
                 ..self.health.status(i, &**ring.any(), breakers, keys)
@@ -284,6 +288,10 @@ impl Router {
         match subject.topic {
             Topic::Breaker => self.breakers.adopt(subject),
             Topic::Switch | Topic::Primary => self.switches.refresh(),
+            Topic::Weight => {
+                self.switches.refresh();
+                self.weigh_keys();
+            }
             Topic::Cache => {}
         }
     }
@@ -291,6 +299,7 @@ impl Router {
     /// Does all that is known.
     pub(crate) fn adopt_all(&self) {
         self.switches.refresh();
+        self.weigh_keys();
         self.breakers.adopt_all();
     }
 
@@ -392,7 +401,7 @@ impl Router {
                 let description = p.describe();
                 let (model, adapter) = (model(&description), description.adapter);
                 let keys = self.rings[index].keys().len();
-                let weight = self.routes.weight(index);
+                let weight = view.weights.or(index, self.routes.weight(index));
                 Candidate { index, name: p.name().to_owned(), model, adapter, keys, weight, context: None }
             })
             .collect();

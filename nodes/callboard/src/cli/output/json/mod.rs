@@ -12,7 +12,7 @@ mod tasks;
 pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers};
 pub use experiments::Experiments;
 pub use pretty::pretty;
-pub use providers::{Attempt, Reloaded};
+pub use providers::{Attempt, Load, Reloads};
 pub use tasks::{Event, Events, Line, Refusal, Task, Tasks, Update, unreadable};
 
 use super::time::{duration, point};
