@@ -7,7 +7,7 @@ use crate::config::{Config, Role};
 use callboard_alert as alert;
 use callboard_backends::token_buckets::embedded;
 use callboard_contracts::mesh::v1::TellRecordsRequest;
-use callboard_ports::{Answers, Ledger, ProviderRecords, Store, TokenBuckets, Tracer};
+use callboard_ports::{Answers, Ledger, Locks, ProviderRecords, Store, TokenBuckets, Tracer};
 use callboard_provider_broker as broker;
 use callboard_runtime::actor::{self, Address, Behaviour};
 use callboard_runtime::mesh::{AlertClient, AlertService, BrokerClient, BrokerService, Route};
@@ -234,6 +234,7 @@ pub(super) fn start_broker(
         jitter: Arc::new(rand::random::<f64>),
         buckets,
         answers: cluster.map(|cluster| cluster.answers.clone() as Arc<dyn Answers>),
+        locks: cluster.map(|cluster| cluster.locks.clone() as Arc<dyn Locks>),
         sharing: Some(broker::Sharing { store: records, tell: tell(cluster) }),
         read_config: deps.read_config.clone(),
         ledger,
