@@ -7,7 +7,7 @@
 use crate::broker::Broker;
 use crate::health::ProviderStatus;
 use crate::route::{SwitchState, WeightStatus};
-use crate::shared;
+use crate::shared::{self, Wait};
 use callboard_domain::llm::ProviderAttempt;
 use callboard_domain::provider_record::{Subject, Topic};
 use callboard_domain::{Code, Error, ProviderRecord};
@@ -132,7 +132,7 @@ impl Broker {
         Ok(self.live.now().test(place, model).await)
     }
 
-    /// Closes the breakers of a provider and forgets the waits it named, here and on every node that can be told.
+    /// Closes the breakers of a provider, here and on every node that can be told, and forgets the waits it named here.
     ///
     /// # Errors
     /// There is no such provider.
@@ -225,6 +225,11 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// Holds calls back for as long as a provider has told another node to.
+    pub(crate) fn hear_wait(&self, wait: &Wait) {
+        self.live.now().adopt_wait(wait);
     }
 
     fn place(&self, name: &str) -> Result<usize, Error> {

@@ -5,7 +5,7 @@ use crate::broker::Broker;
 use crate::experiment::{ArmStatus, ExperimentStatus};
 use crate::health::{KeyStatus, ProviderStatus};
 use crate::route::{Piece, RouteStatus, SwitchState, Switched, TargetStatus, WeightStatus};
-use crate::shared::from_wire;
+use crate::shared::{from_wire, heard_waits};
 use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
@@ -373,7 +373,9 @@ impl ProviderBrokerService for Service {
         &self,
         request: Request<mesh::TellRecordsRequest>,
     ) -> Result<Response<mesh::TellRecordsResponse>, Status> {
-        self.0.hear(request.into_inner().records.into_iter().filter_map(from_wire).collect());
+        let mesh::TellRecordsRequest { records, waits, .. } = request.into_inner();
+        self.0.hear(records.into_iter().filter_map(from_wire).collect());
+        heard_waits(waits).for_each(|wait| self.0.hear_wait(&wait));
         Ok(Response::new(mesh::TellRecordsResponse {}))
     }
 }

@@ -20,6 +20,7 @@ mod stream;
 mod switches;
 mod test;
 mod turn;
+mod waits;
 mod weights;
 
 pub(crate) use live::Live;
@@ -212,7 +213,7 @@ impl Router {
         let routes = Routes::new(config, providers.iter().map(|p| p.name().to_owned()).collect(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
         let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
-        Self {
+        let router = Self {
             providers,
             rings,
             health,
@@ -226,7 +227,9 @@ impl Router {
             tracer,
             clock: Arc::clone(&deps.clock),
             random: Arc::clone(&deps.jitter),
-        }
+        };
+        router.tell_waits(records);
+        router
     }
 
     /// The span of a call on its way through here.

@@ -238,6 +238,11 @@ mod tests {
             node("b", &[], ""),
             node("c", &[], "it is wrong"),
         ];
-        insta::assert_snapshot!(reloaded(&nodes), @r"");
+        assert_eq!(
+            reloaded(&nodes),
+            "a: reloaded: main, then offline; changed: broker.providers.main, broker.cache; \
+             after a restart: broker.cache\n\
+             b: reloaded: main, then offline; nothing has changed\n"
+        );
     }
 }

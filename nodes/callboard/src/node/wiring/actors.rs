@@ -178,10 +178,10 @@ const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// Tells every other node that calls providers.
 fn tell(cluster: Option<&Cluster>) -> broker::Tell {
     let peers = cluster.map(|cluster| cluster.peers.clone());
-    Arc::new(move |records| {
+    Arc::new(move |request: TellRecordsRequest| {
         let brokers = peers.as_ref().map(Peers::every_broker).unwrap_or_default();
         let told = brokers.into_iter().map(move |broker| {
-            let request = TellRecordsRequest { context: None, records: records.clone() };
+            let request = request.clone();
             async move {
                 if let Err(error) = broker.tell_records(request, TOLD_WITHIN).await {
                     tracing::debug!(%error, "another node was not told of providers");
