@@ -12,6 +12,7 @@ mod course;
 mod embed;
 mod failures;
 mod live;
+mod outage;
 mod policy;
 mod retry;
 mod routes;
@@ -142,6 +143,8 @@ struct Candidates {
     pinned: bool,
     /// Each with the model that a route names: not that of the call, nor the provider's own.
     routed: bool,
+    /// The route, of a call that may go to all that it leads to.
+    route: Option<String>,
     /// How many get no calls, as an admin has switched them off.
     off: usize,
     /// How many tokens the call will take, as far as can be told: of an image nothing is.
@@ -229,6 +232,7 @@ impl Router {
             random: Arc::clone(&deps.jitter),
         };
         router.tell_waits(records);
+        router.health.keep_routes(|route| router.routes.named(route).is_some());
         router
     }
 
@@ -418,6 +422,7 @@ impl Router {
             list,
             pinned: pin.is_some(),
             routed: false,
+            route: None,
             off,
             estimate: 0,
             expected: Usage::default(),

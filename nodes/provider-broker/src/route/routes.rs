@@ -269,7 +269,18 @@ impl Router {
         let pinned = list.iter().all(|candidate| candidate.index == first.index);
         let off = without_switched_off(&mut list, &view)?;
         let expected = Usage::default();
-        Ok(Candidates { list, pinned, routed: true, off, estimate: 0, expected, images: 0, trial: None })
+        let whole = pin.is_none().then(|| route.name.clone());
+        Ok(Candidates {
+            list,
+            pinned,
+            routed: true,
+            route: whole,
+            off,
+            estimate: 0,
+            expected,
+            images: 0,
+            trial: None,
+        })
     }
 
     /// Puts candidates into the order of a policy, behind the one that an admin made the first. A call that names no subject has that of the task that makes it: its kind;

@@ -13,6 +13,7 @@ use callboard_testkit::FakeProvider;
 use callboard_testkit::fake_provider::{Allowance, Fault};
 use std::time::Duration;
 
+#[expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 async fn answers(broker: &Broker) -> String {
     broker.text(&hello()).await.unwrap().summary.provider
 }

@@ -40,6 +40,7 @@ fn two() -> (Arc<Scripted>, Arc<Scripted>) {
 }
 
 /// How many of 40 calls each answers.
+#[expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 async fn shares(broker: &Broker, model: Option<&str>) -> [usize; 2] {
     let mut had = [0; 2];
     for _ in 0..40 {
