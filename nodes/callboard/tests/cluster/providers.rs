@@ -140,9 +140,10 @@ async fn an_admin_reloads_and_weighs_and_drains_on_every_node() {
     // A call from the one node, which the other one waits for.
     fake.fault(Fault::Hang);
     let caller = b.client.clone();
-    let call = tokio::spawn(async move {
-        caller.generate(v1::GenerateRequest { provider: "main".into(), ..ask() }).await
-    });
+    let mut calls = tokio::task::JoinSet::new();
+    calls.spawn(
+        async move { caller.generate(v1::GenerateRequest { provider: "main".into(), ..ask() }).await },
+    );
     fake.wait(|counts| counts.in_flight == 1, DEADLINE).await.unwrap();
     let said = command(a, &["providers", "drain", "main", "--timeout", "1s"]).await;
     assert_eq!(said.status.code(), Some(124), "{said:?}");
@@ -151,7 +152,7 @@ async fn an_admin_reloads_and_weighs_and_drains_on_every_node() {
     assert_eq!(said.status.code(), Some(0), "{said:?}");
     let load: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
     assert_eq!((&load["nodes"][1]["node"], &load["nodes"][1]["in_flight"]), (&"b".into(), &1.into()));
-    call.abort();
+    calls.abort_all();
     let said = command(a, &["providers", "drain", "main"]).await;
     assert_eq!(said.status.code(), Some(0), "{said:?}");
     assert!(text(&said.stdout).contains("main is drained: no calls in flight"), "{said:?}");
