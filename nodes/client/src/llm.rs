@@ -72,6 +72,21 @@ impl Client {
         Ok(response.provider.unwrap_or_default())
     }
 
+    /// Gives a provider, or one of its keys, another weight, on every node.
+    ///
+    /// # Errors
+    /// There is no such provider or key (the message names those that there are), the weight is out of its bounds, the key
+    /// of the caller is no admin's, or the server could not be reached in time.
+    pub async fn set_provider_weight(
+        &self,
+        request: v1::SetProviderWeightRequest,
+    ) -> Result<v1::SetProviderWeightResponse, Error> {
+        self.call(Repeat::Safe, request, async |channel, request| {
+            service(channel).set_provider_weight(self.signed(request)?).await
+        })
+        .await
+    }
+
     /// Has a provider follow the configuration again.
     ///
     /// # Errors
@@ -143,16 +158,33 @@ impl Client {
         Ok(())
     }
 
-    /// Has the node that answers read its configuration of providers again.
+    /// Has every node read its own configuration of providers again, or the one that is named. Where it is wrong, what was
+    /// in force stays so, and the node's answer has an error.
     ///
     /// # Errors
-    /// It is wrong: what was in force stays so. Or the key is no admin's, or the server could not be reached in time.
-    pub async fn reload_providers(&self) -> Result<v1::ReloadProvidersResponse, Error> {
-        let message = v1::ReloadProvidersRequest {};
-        self.call(Repeat::Safe, message, async |channel, request| {
-            service(channel).reload_providers(self.signed(request)?).await
-        })
-        .await
+    /// There is no such node, the key is no admin's, or the server could not be reached in time.
+    pub async fn reload_providers(&self, node: Option<&str>) -> Result<Vec<v1::ProviderReload>, Error> {
+        let message = v1::ReloadProvidersRequest { node: node.unwrap_or_default().to_owned() };
+        let response = self
+            .call(Repeat::Safe, message, async |channel, request| {
+                service(channel).reload_providers(self.signed(request)?).await
+            })
+            .await?;
+        Ok(response.nodes)
+    }
+
+    /// How many calls are at a provider from each node, and whether new ones go there.
+    ///
+    /// # Errors
+    /// There is no such provider (the message names those that there are), or the server could not be reached in time.
+    pub async fn provider_load(&self, name: &str) -> Result<Vec<v1::ProviderNodeLoad>, Error> {
+        let message = v1::GetProviderLoadRequest { name: name.to_owned() };
+        let response = self
+            .call(Repeat::Safe, message, async |channel, request| {
+                service(channel).get_provider_load(request).await
+            })
+            .await?;
+        Ok(response.nodes)
     }
 
     /// The same request with the key of this client, if it has one.

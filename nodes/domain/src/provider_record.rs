@@ -18,11 +18,13 @@ pub enum Topic {
     Primary,
     /// That the exact cache was cleared: of the kind of task in `model`, or wholly.
     Cache,
+    /// The weight of a provider, or of one of its keys.
+    Weight,
 }
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Breaker, Self::Switch, Self::Primary, Self::Cache];
+    pub const ALL: [Self; 5] = [Self::Breaker, Self::Switch, Self::Primary, Self::Cache, Self::Weight];
 
     /// Its number where it is stored and sent. It never changes.
     #[must_use]
@@ -32,6 +34,7 @@ impl Topic {
             Self::Switch => 2,
             Self::Primary => 3,
             Self::Cache => 4,
+            Self::Weight => 5,
         }
     }
 
@@ -82,7 +85,8 @@ pub struct ProviderRecord {
     pub at: Timestamp,
     /// Of a breaker, its cool-down, from which the next one grows.
     pub cool_down: Duration,
-    /// What it says: the reason of the error for which a breaker opened, how a provider is switched, the name of the first.
+    /// What it says: the reason of the error for which a breaker opened, how a provider is switched, the name of the first,
+    /// a weight.
     pub value: String,
     /// Why, in the words of whoever wrote it.
     pub note: String,

@@ -37,4 +37,11 @@ pub trait Answers: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Unavailable`]; it may have been kept.
     async fn put(&self, key: &str, answer: Bytes, ttl: Duration) -> Result<(), Error>;
+
+    /// Keeps an answer for a time, over zero, if nothing is kept under the key. Else what is there stays, and is given: so of
+    /// all that are put with this under one key, the first counts for everybody. One of more than [`BYTES`] is not kept.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; it may have been kept.
+    async fn put_first(&self, key: &str, answer: Bytes, ttl: Duration) -> Result<Option<Bytes>, Error>;
 }

@@ -6,8 +6,8 @@
 
 use crate::broker::Broker;
 use crate::health::ProviderStatus;
-use crate::route::SwitchState;
-use crate::shared;
+use crate::route::{SwitchState, WeightStatus};
+use crate::shared::{self, Wait};
 use callboard_domain::llm::ProviderAttempt;
 use callboard_domain::provider_record::{Subject, Topic};
 use callboard_domain::{Code, Error, ProviderRecord};
@@ -67,6 +67,38 @@ impl Broker {
         self.status(place)
     }
 
+    /// Gives a provider, or the key of it that is named, another weight on every node; none: that of the configuration.
+    /// Answers with whether any policy looks at it: it counts where providers are drawn by weight, or stick to a subject.
+    ///
+    /// # Errors
+    /// As for [`switch`](Self::switch); or there is no such key, or the weight is out of its bounds.
+    pub async fn set_weight(
+        &self,
+        name: &str,
+        key: &str,
+        weight: Option<u32>,
+        said: Said<'_>,
+    ) -> Result<(ProviderStatus, bool), Error> {
+        let place = self.place(name)?;
+        check_reason(said.reason)?;
+        let router = self.live.now();
+        let wrong = |(field, text): (&'static str, String)| Error::field(Code::InvalidArgument, field, text);
+        router.check_weight(place, key, weight).map_err(wrong)?;
+        let subject = Subject { key: key.to_owned(), ..Subject::of(Topic::Weight, name) };
+        let value = weight.map_or_else(String::new, |weight| weight.to_string());
+        self.change(said, &[(subject, &value)]).await?;
+        tracing::warn!(
+            provider = name,
+            key,
+            weight,
+            author = said.author,
+            reason = said.reason,
+            "an admin set a weight"
+        );
+        // What one key gets is looked at by every policy.
+        Ok((self.status(place)?, !key.is_empty() || router.looks_at_weight(place)))
+    }
+
     /// Has a provider follow the configuration again.
     ///
     /// # Errors
@@ -79,6 +111,9 @@ impl Broker {
         if self.records.get(&primary).is_some_and(|record| record.value == name) {
             nothing.push((primary, ""));
         }
+        let weights = self.records.of(Topic::Weight).into_iter();
+        let weights = weights.filter(|record| record.subject.provider == name && !record.value.is_empty());
+        nothing.extend(weights.map(|record| (record.subject, "")));
         self.change(said, &nothing).await?;
         tracing::warn!(
             provider = name,
@@ -97,7 +132,7 @@ impl Broker {
         Ok(self.live.now().test(place, model).await)
     }
 
-    /// Closes the breakers of a provider and forgets the waits it named, here and on every node that can be told.
+    /// Closes the breakers of a provider, here and on every node that can be told, and forgets the waits it named here.
     ///
     /// # Errors
     /// There is no such provider.
@@ -148,6 +183,17 @@ impl Broker {
                     "no calls go to a provider of the configuration, as an admin said"
                 );
             }
+            for WeightStatus { key, weight, configured, by } in &status.weights {
+                let author = &by.author;
+                tracing::warn!(
+                    provider,
+                    key,
+                    weight,
+                    configured,
+                    author,
+                    "a weight is not that of the configuration, as an admin said"
+                );
+            }
             if let Some(primary) = &status.primary {
                 let author = &primary.author;
                 tracing::warn!(
@@ -174,9 +220,16 @@ impl Broker {
                 Topic::Cache => {
                     self.clear_cache(Some(subject.model.as_str()).filter(|kind| !kind.is_empty()))
                 }
-                Topic::Breaker | Topic::Switch | Topic::Primary => self.live.now().adopt(&subject),
+                Topic::Breaker | Topic::Switch | Topic::Primary | Topic::Weight => {
+                    self.live.now().adopt(&subject);
+                }
             }
         }
+    }
+
+    /// Holds calls back for as long as a provider has told another node to.
+    pub(crate) fn hear_wait(&self, wait: &Wait) {
+        self.live.now().adopt_wait(wait);
     }
 
     fn place(&self, name: &str) -> Result<usize, Error> {

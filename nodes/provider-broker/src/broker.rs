@@ -13,7 +13,7 @@ use crate::provider::Provider;
 use crate::reload::ReadConfig;
 use crate::route::{Live, PieceStream, RouteStatus, Router};
 use crate::shared::{Records, Sharing};
-use crate::stages::{StageCounts, Stages};
+use crate::stages::{Claims, StageCounts, Stages};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{
     EmbeddingRequest, EmbeddingResponse, Error, ErrorKind, ImageRequest, ImageResponse, TextRequest,
@@ -21,7 +21,7 @@ use callboard_domain::llm::{
 };
 use callboard_domain::{Violation, limits};
 use callboard_ports::ledger;
-use callboard_ports::{Answers, Clock, Ledger, TokenBuckets, Tracer};
+use callboard_ports::{Answers, Clock, Ledger, Locks, TokenBuckets, Tracer};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -54,6 +54,8 @@ pub struct Deps {
     pub buckets: Arc<dyn TokenBuckets>,
     /// The answers that the nodes of a cluster share; none for a node by itself.
     pub answers: Option<Arc<dyn Answers>>,
+    /// By which the nodes of a cluster agree on who makes the call of an idempotency key; none for a node by itself.
+    pub locks: Option<Arc<dyn Locks>>,
     /// Where what is learned of providers is kept, and told to other nodes. Without it, it is forgotten at the end.
     pub sharing: Option<Sharing>,
     /// Reads the configuration again when an admin asks for it.
@@ -109,7 +111,8 @@ impl Broker {
     fn with_rings(config: &Config, rings: Vec<Arc<Ring>>, deps: &Deps) -> Arc<Self> {
         let records = Records::new(Arc::clone(&deps.clock));
         let live = Live::new(Router::new(rings, config, &records, deps));
-        let stages = Stages::new(Arc::clone(&live), config, deps.answers.clone());
+        let claims = Claims::new(deps.locks.clone(), Arc::clone(&deps.jitter));
+        let stages = Stages::new(Arc::clone(&live), config, deps.answers.clone(), claims);
         Arc::new(Self {
             live,
             stages,
@@ -242,7 +245,11 @@ impl Broker {
     /// The providers, in the order they are tried, and how they fare.
     #[must_use]
     pub fn providers(&self) -> Vec<ProviderStatus> {
-        self.live.now().status()
+        let mut all = self.live.now().status();
+        for status in &mut all {
+            status.in_flight += self.live.left_over(&status.name);
+        }
+        all
     }
 
     /// How the order of providers is found where a call names no route, and the routes.

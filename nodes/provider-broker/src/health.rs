@@ -5,12 +5,13 @@ use crate::breaker::{BreakerState, BreakerStatus, Standing};
 use crate::broker::Observe;
 use crate::keys::Key;
 use crate::provider::{Description, Provider};
-use crate::route::{RetryCounts, Switched};
+use crate::route::{RetryCounts, Switched, WeightStatus};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
 use callboard_domain::{Money, Timestamp};
 use callboard_ports::Clock;
 use callboard_ports::metrics::{Distribution, Histogram, SLOW};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -46,6 +47,8 @@ pub struct ProviderStatus {
     pub switch: Option<Switched>,
     /// That an admin has made it the first that is tried, if so.
     pub primary: Option<Switched>,
+    /// The weights that an admin has set: its own, and those of its keys.
+    pub weights: Vec<WeightStatus>,
     /// How many calls are at it now.
     pub in_flight: u32,
     /// How its quotas stand, over all nodes.
@@ -145,6 +148,8 @@ pub(crate) struct Health {
     counters: Vec<Arc<Mutex<Counters>>>,
     took: Vec<Arc<Histogram>>,
     outage: Arc<Mutex<Outage>>,
+    /// Of routes that calls have gone, by name.
+    routes: Arc<Mutex<HashMap<String, Outage>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -155,7 +160,7 @@ impl Health {
     pub(crate) fn new(providers: usize, clock: Arc<dyn Clock>, observe: Observe) -> Self {
         let counters = (0..providers).map(|_| Arc::default()).collect();
         let took = (0..providers).map(|_| Arc::new(Histogram::new(SLOW))).collect();
-        Self { clock, observe, counters, took, outage: Arc::default() }
+        Self { clock, observe, counters, took, outage: Arc::default(), routes: Arc::default() }
     }
 
     /// The same after a reload: of each provider where it was before, if it was there.
@@ -168,6 +173,7 @@ impl Health {
             counters: counters.map(Option::unwrap_or_default).collect(),
             took: took.map(|took| took.unwrap_or_else(|| Arc::new(Histogram::new(SLOW)))).collect(),
             outage: Arc::clone(&self.outage),
+            routes: Arc::clone(&self.routes),
         }
     }
 
@@ -198,6 +204,34 @@ impl Health {
     /// Every provider there is failed the same call, and it was not for the call.
     pub(crate) fn all_down(&self, message: &str) {
         self.report(true, || format!("no provider answers: {message}"));
+    }
+
+    /// Every provider that a route leads to failed the same call, and it was not for the call.
+    pub(crate) fn route_down(&self, route: &str, message: &str) {
+        let message = || format!("no provider of the route `{route}` answers: {message}");
+        self.report_of(lock(&self.routes).entry(route.to_owned()).or_default(), Some(route), true, message);
+    }
+
+    /// A provider answered a call that went a route.
+    pub(crate) fn route_answers(&self, route: &str) {
+        let mut routes = lock(&self.routes);
+        // The first time as well: an alert of the process before this one may still be open.
+        let outage = match routes.get_mut(route) {
+            Some(outage) => outage,
+            None => routes.entry(route.to_owned()).or_default(),
+        };
+        self.report_of(outage, Some(route), false, String::new);
+    }
+
+    /// Only these routes are left after a reload: of others nothing will be heard any more.
+    pub(crate) fn keep_routes(&self, is_left: impl Fn(&str) -> bool) {
+        lock(&self.routes).retain(|route, outage| {
+            let left = is_left(route);
+            if !left && outage.reported.is_some_and(|(firing, _)| firing) {
+                self.report_of(outage, Some(route), false, String::new);
+            }
+            left
+        });
     }
 
     /// What was counted of a provider.
@@ -246,6 +280,7 @@ impl Health {
             place: index + 1,
             switch: None,
             primary: None,
+            weights: Vec::new(),
             in_flight: 0,
             quotas: Vec::new(),
             spent_today: None,
@@ -253,7 +288,17 @@ impl Health {
     }
 
     fn report(&self, firing: bool, message: impl FnOnce() -> String) {
-        let mut outage = lock(&self.outage);
+        self.report_of(&mut lock(&self.outage), None, firing, message);
+    }
+
+    /// Called under the lock of what it is about, so that reports arrive in the order of what they say.
+    fn report_of(
+        &self,
+        outage: &mut Outage,
+        route: Option<&str>,
+        firing: bool,
+        message: impl FnOnce() -> String,
+    ) {
         outage.unreported += u64::from(firing);
         let now = Instant::now();
         if outage.reported.is_some_and(|(was, at)| was == firing && now.duration_since(at) < REPEAT) {
@@ -261,10 +306,9 @@ impl Health {
         }
         outage.reported = Some((firing, now));
         let count = std::mem::take(&mut outage.unreported).max(1);
-        // Reported under the lock, so that reports arrive in the order of what they say.
         (self.observe)(Observation {
             rule: RULE.into(),
-            subject: SUBJECT.into(),
+            subject: route.map_or_else(|| SUBJECT.to_owned(), |route| format!("route {route}")),
             message: if firing { message() } else { "a provider answered".into() },
             firing,
             at: self.clock.now(),

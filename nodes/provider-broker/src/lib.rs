@@ -58,7 +58,7 @@ pub use health::{KeyStatus, ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};
 pub use provider::Provider;
 pub use reload::{ReadConfig, Reloaded};
-pub use route::{Piece, PieceStream, RouteStatus, SwitchState, Switched, TargetStatus};
+pub use route::{Piece, PieceStream, RouteStatus, SwitchState, Switched, TargetStatus, WeightStatus};
 pub use service::Service;
 pub use shared::{Sharing, Tell};
 pub use stages::StageCounts;

@@ -10,6 +10,7 @@ use crate::broker::{Broker, read_rings};
 use crate::config::{self, Config};
 use crate::route::Router;
 use callboard_domain::{Code, Error};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 /// Reads the configuration of the broker again, whole, or says what is wrong with it.
@@ -20,6 +21,8 @@ pub type ReadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 pub struct Reloaded {
     /// The providers, in the order of the configuration.
     pub providers: Vec<String>,
+    /// What is not as it was in force before: the keys of the configuration, of providers with their names.
+    pub changed: Vec<String>,
     /// The keys of the configuration that have changed and wait for a restart.
     pub after_restart: Vec<&'static str>,
 }
@@ -42,8 +45,8 @@ impl Broker {
         };
         let config = read().map_err(refused)?;
         let done = self.reconfigure(&config).await.map_err(|error| refused(error.to_string()))?;
-        let Reloaded { providers, after_restart } = &done;
-        tracing::info!(?providers, ?after_restart, "the configuration of providers was reloaded");
+        let Reloaded { providers, changed, after_restart } = &done;
+        tracing::info!(?providers, ?changed, ?after_restart, "the configuration of providers was reloaded");
         Ok(done)
     }
 
@@ -75,8 +78,38 @@ impl Broker {
         self.reloaded.notify_one();
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();
         let providers = config.providers.iter().map(|provider| provider.name.clone()).collect();
-        Ok(Reloaded { providers, after_restart: after_restart(&self.started_with, config) })
+        let changed = changed(&before, config);
+        Ok(Reloaded { providers, changed, after_restart: after_restart(&self.started_with, config) })
     }
+}
+
+/// What differs between two configurations: keys, of providers with their names and how.
+fn changed(before: &Config, config: &Config) -> Vec<String> {
+    let named = |of: &Config, name: &str| of.providers.iter().find(|provider| provider.name == name).cloned();
+    let mut changed = Vec::new();
+    for provider in &config.providers {
+        match named(before, &provider.name) {
+            None => changed.push(format!("broker.providers.{} (new)", provider.name)),
+            Some(was) if was != *provider => changed.push(format!("broker.providers.{}", provider.name)),
+            Some(_) => {}
+        }
+    }
+    let gone = before.providers.iter().filter(|provider| named(config, &provider.name).is_none());
+    changed.extend(gone.map(|provider| format!("broker.providers.{} (gone)", provider.name)));
+    let order = |of: &Config| of.providers.iter().map(|provider| provider.name.clone()).collect::<Vec<_>>();
+    if changed.is_empty() && order(before) != order(config) {
+        changed.push("broker.providers (their order)".to_owned());
+    }
+    // Whatever other keys there are, now or later.
+    let keys = |of: &Config| match serde_json::to_value(of) {
+        Ok(serde_json::Value::Object(keys)) => keys,
+        _ => serde_json::Map::new(),
+    };
+    let (was, is) = (keys(before), keys(config));
+    let all: BTreeSet<_> = was.keys().chain(is.keys()).filter(|key| *key != "providers").collect();
+    let others = all.into_iter().filter(|key| was.get(*key) != is.get(*key));
+    changed.extend(others.map(|key| format!("broker.{key}")));
+    changed
 }
 
 /// What the stages before the providers are made with, and keep answers by, changes with a restart.

@@ -4,8 +4,8 @@ use crate::breaker::{BreakerState, BreakerStatus};
 use crate::broker::Broker;
 use crate::experiment::{ArmStatus, ExperimentStatus};
 use crate::health::{KeyStatus, ProviderStatus};
-use crate::route::{Piece, RouteStatus, SwitchState, Switched, TargetStatus};
-use crate::shared::from_wire;
+use crate::route::{Piece, RouteStatus, SwitchState, Switched, TargetStatus, WeightStatus};
+use crate::shared::{from_wire, heard_waits};
 use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
@@ -117,6 +117,7 @@ fn provider_to_proto(status: ProviderStatus) -> v1::Provider {
         keys: status.keys.into_iter().map(key_to_proto).collect(),
         switch: status.switch.map(switch_to_proto),
         primary: status.primary.map(switch_to_proto),
+        weights: status.weights.into_iter().map(weight_to_proto).collect(),
         place: u32::try_from(status.place).unwrap_or(u32::MAX),
         in_flight: status.in_flight,
         quotas: status.quotas.into_iter().map(quota_to_proto).collect(),
@@ -164,6 +165,13 @@ fn switch_to_proto(switched: Switched) -> v1::ProviderSwitch {
         author: switched.author,
         at: Some(convert::time_to_proto(switched.at)),
     }
+}
+
+fn weight_to_proto(status: WeightStatus) -> v1::ProviderWeight {
+    let WeightStatus { key, weight, configured, by } = status;
+    let Switched { reason, author, at, .. } = by;
+    let at = Some(convert::time_to_proto(at));
+    v1::ProviderWeight { key, weight, configured, reason, author, at }
 }
 
 fn state_from_proto(state: v1::ProviderSwitchState) -> Result<SwitchState, error::Error> {
@@ -328,6 +336,12 @@ impl ProviderBrokerService for Service {
             Action::SetPrimary(asked) => {
                 Some(broker.set_primary(&asked.name, Said { author, reason: &asked.reason }).await?)
             }
+            Action::SetWeight(asked) => {
+                let said = Said { author, reason: &asked.reason };
+                let (status, used) = broker.set_weight(&asked.name, &asked.key, asked.weight, said).await?;
+                answer.weight_used = used;
+                Some(status)
+            }
             Action::Reset(asked) => Some(broker.reset(&asked.name, Said { author, reason: "" }).await?),
             Action::CloseBreakers(asked) => Some(broker.close_breakers(&asked.name)?),
             Action::Test(asked) => {
@@ -342,6 +356,7 @@ impl ProviderBrokerService for Service {
             Action::Reload(_) => {
                 let done = broker.reload().await?;
                 answer.providers = done.providers;
+                answer.changed = done.changed;
                 answer.after_restart = done.after_restart.into_iter().map(str::to_owned).collect();
                 None
             }
@@ -358,7 +373,9 @@ impl ProviderBrokerService for Service {
         &self,
         request: Request<mesh::TellRecordsRequest>,
     ) -> Result<Response<mesh::TellRecordsResponse>, Status> {
-        self.0.hear(request.into_inner().records.into_iter().filter_map(from_wire).collect());
+        let mesh::TellRecordsRequest { records, waits, .. } = request.into_inner();
+        self.0.hear(records.into_iter().filter_map(from_wire).collect());
+        heard_waits(waits).for_each(|wait| self.0.hear_wait(&wait));
         Ok(Response::new(mesh::TellRecordsResponse {}))
     }
 }

@@ -10,6 +10,7 @@ mod cluster;
 mod errors;
 mod openai;
 mod page;
+mod provider_nodes;
 mod providers;
 mod public;
 mod reads;
@@ -52,6 +53,8 @@ pub struct Deps {
     pub workers: Workers,
     /// The ProviderBroker, here or at another node.
     pub broker: BrokerClient,
+    /// The ProviderBroker of each node that has one, this one's among them, by the name of the node.
+    pub brokers: Brokers,
     /// The Supervisor of the node that holds a session, this one's among them; none if it cannot be reached.
     pub supervisors: Supervisors,
     /// Who this node is.
@@ -68,6 +71,9 @@ pub struct Deps {
 
 /// Finds the Worker of the node that holds a session.
 pub type Workers = Arc<dyn Fn(SessionId) -> Option<WorkerClient> + Send + Sync>;
+
+/// Finds the ProviderBrokers of the nodes.
+pub type Brokers = Arc<dyn Fn() -> BTreeMap<String, BrokerClient> + Send + Sync>;
 
 /// Finds the Supervisor of the node that holds a session.
 pub type Supervisors = Arc<dyn Fn(SessionId) -> Option<SupervisorClient> + Send + Sync>;

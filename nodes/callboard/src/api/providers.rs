@@ -128,6 +128,14 @@ impl ProviderService for Api {
         Ok(Response::new(v1::SetPrimaryProviderResponse { provider: done.provider }))
     }
 
+    async fn set_provider_weight(
+        &self,
+        request: Request<v1::SetProviderWeightRequest>,
+    ) -> Result<Response<v1::SetProviderWeightResponse>, Status> {
+        let done = self.administer(request, Action::SetWeight).await?;
+        Ok(Response::new(v1::SetProviderWeightResponse { provider: done.provider, used: done.weight_used }))
+    }
+
     async fn reset_provider(
         &self,
         request: Request<v1::ResetProviderRequest>,
@@ -172,8 +180,16 @@ impl ProviderService for Api {
         &self,
         request: Request<v1::ReloadProvidersRequest>,
     ) -> Result<Response<v1::ReloadProvidersResponse>, Status> {
-        let done = self.administer(request, Action::Reload).await?;
-        let (providers, after_restart) = (done.providers, done.after_restart);
-        Ok(Response::new(v1::ReloadProvidersResponse { providers, after_restart }))
+        let author = self.admins.check(request.metadata())?;
+        let nodes = self.reload_nodes(&request.into_inner().node, &author).await?;
+        Ok(Response::new(v1::ReloadProvidersResponse { nodes }))
+    }
+
+    async fn get_provider_load(
+        &self,
+        request: Request<v1::GetProviderLoadRequest>,
+    ) -> Result<Response<v1::GetProviderLoadResponse>, Status> {
+        let nodes = self.load_of(&request.into_inner().name).await?;
+        Ok(Response::new(v1::GetProviderLoadResponse { nodes }))
     }
 }

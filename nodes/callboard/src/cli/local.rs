@@ -114,6 +114,7 @@ fn providers(config: &Config) -> Check {
         jitter: Arc::new(|| 0.0),
         buckets: Arc::new(callboard_backends::token_buckets::embedded::TokenBuckets::default()),
         answers: None,
+        locks: None,
         sharing: None,
         read_config: None,
         ledger: Arc::new(callboard_ports::ledger::Absent),

@@ -86,3 +86,108 @@ async fn a_trip_and_a_switch_are_known_on_every_node_and_after_restarts() {
         assert!(said.contains("no calls go to a provider of the configuration"), "{said}");
     }
 }
+
+/// Runs a command against a replica.
+async fn command(replica: &Replica, args: &[&str]) -> std::process::Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_callboard"));
+    command.args(args).env("CALLBOARD_ADDR", replica.api.to_string()).output().await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_reloads_and_weighs_and_drains_on_every_node() {
+    let (fake, folder) = (FakeProvider::start().await.unwrap(), tempfile::tempdir().unwrap());
+    let file = |node: &str| folder.path().join(format!("{node}.toml"));
+    let write = |node: &str, extra: &str| {
+        let main = format!("name = \"main\"\nadapter = \"openai\"\nbase_url = \"{}\"", fake.base_url());
+        let config = format!(
+            "[[broker.providers]]\n{main}\ntext_model = \"m\"\n\
+             [[broker.providers]]\nname = \"offline\"\nadapter = \"offline\"\n{extra}"
+        );
+        std::fs::write(file(node), config).unwrap();
+    };
+    let settings = ["a", "b"].map(|name| {
+        write(name, "");
+        Settings::new(name).config(file(name))
+    });
+    let cluster = Cluster::start(room::shared().await, &settings).await;
+    let [a, b] = &cluster.replicas[..] else { panic!("there are two") };
+
+    // The file of one node is wrong: the other is reloaded.
+    let weighted = "[broker.routing]\npolicy = \"weighted\"\n";
+    write("a", "[broker.routing]\npolicy = \"fastest\"\n");
+    write("b", weighted);
+    let said = command(a, &["providers", "reload"]).await;
+    let (out, err) = (text(&said.stdout), text(&said.stderr));
+    assert_eq!(said.status.code(), Some(1), "{out} {err}");
+    assert!(out.contains("b: reloaded: main, then offline; changed: broker.routing"), "{out}");
+    assert!(err.contains("these go on as before") && err.contains("a: ") && err.contains("fastest"), "{err}");
+    write("a", weighted);
+    let said = command(b, &["providers", "reload", "--node", "a"]).await;
+    let out = text(&said.stdout);
+    assert!(out.contains("a: reloaded") && !out.contains("b: "), "{out}");
+
+    let said = command(a, &["providers", "weight", "main", "7", "--reason", "more"]).await;
+    assert!(text(&said.stdout).contains("main: weight 7 by an admin"), "{said:?}");
+    eventually("the other node has heard of the weight", DEADLINE, async || {
+        (main_of(b).await.weights.first()?.weight == 7).then_some(())
+    })
+    .await;
+
+    // A call from the one node, which the other one waits for.
+    fake.fault(Fault::Hang);
+    let caller = b.client.clone();
+    let mut calls = tokio::task::JoinSet::new();
+    calls.spawn(
+        async move { caller.generate(v1::GenerateRequest { provider: "main".into(), ..ask() }).await },
+    );
+    fake.wait(|counts| counts.in_flight == 1, DEADLINE).await.unwrap();
+    let said = command(a, &["providers", "drain", "main", "--timeout", "1s"]).await;
+    assert_eq!(said.status.code(), Some(124), "{said:?}");
+    assert!(text(&said.stdout).contains("main is draining: 1 in flight from b"), "{said:?}");
+    let said = command(a, &["providers", "drain", "main", "--no-wait", "--output", "json"]).await;
+    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    let load: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!((&load["nodes"][1]["node"], &load["nodes"][1]["in_flight"]), (&"b".into(), &1.into()));
+    calls.abort_all();
+    let said = command(a, &["providers", "drain", "main"]).await;
+    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    assert!(text(&said.stdout).contains("main is drained: no calls in flight"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_that_one_node_is_told_and_a_key_that_two_get_at_once_are_known_on_both() {
+    let fake = FakeProvider::start().await.unwrap();
+    let providers =
+        format!(r#"[{{name="main", adapter="openai", base_url="{}", text_model="m"}}]"#, fake.base_url());
+    let settings = ["a", "b"].map(|name| {
+        Settings::new(name)
+            .env("CALLBOARD_BROKER__PROVIDERS", &*providers)
+            .env("CALLBOARD_BROKER__RETRY__MAX", "0")
+    });
+    let cluster = Cluster::start(room::shared().await, &settings).await;
+    let [a, b] = &cluster.replicas[..] else { panic!("there are two") };
+
+    let keyed = || v1::GenerateRequest { idempotency_key: "task/step".into(), ..ask() };
+    fake.fault(Fault::Delay { ms: 1_500 });
+    let (one, two) = tokio::join!(a.client.generate(keyed()), b.client.generate(keyed()));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!((fake.counts().received, &one.text), (1, &two.text));
+    let replayed = [one, two]
+        .into_iter()
+        .filter(|answer| answer.summary.as_ref().unwrap().from_cache() == v1::CacheSource::Replayed);
+    assert_eq!(replayed.count(), 1);
+
+    fake.heal();
+    fake.fault(Fault::RateLimit { retry_after: Some(50) });
+    a.client.generate(ask()).await.unwrap_err();
+    fake.heal();
+    let received = fake.counts().received;
+    eventually("the other node holds its calls back", DEADLINE, async || is_open(b).await.then_some(()))
+        .await;
+    b.client.generate(ask()).await.unwrap_err();
+    assert_eq!(fake.counts().received, received);
+}

@@ -48,12 +48,13 @@ pub(crate) struct Settings {
     name: String,
     env: Vec<(String, String)>,
     with_test_kinds: bool,
+    config: Option<PathBuf>,
 }
 
 impl Settings {
     /// All roles, 16 slots, the product's kinds.
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.into(), env: Vec::new(), with_test_kinds: false }.slots(16)
+        Self { name: name.into(), env: Vec::new(), with_test_kinds: false, config: None }.slots(16)
     }
 
     /// How many tasks it runs at once.
@@ -69,6 +70,11 @@ impl Settings {
     /// It runs no tasks: what is asked of it is about tasks of others.
     pub(crate) fn without_worker(self) -> Self {
         self.roles(&["supervisor", "provider-broker", "alert"])
+    }
+
+    /// Its configuration is in a file of its own.
+    pub(crate) fn config(self, file: impl Into<PathBuf>) -> Self {
+        Self { config: Some(file.into()), ..self }
     }
 
     /// It hosts the kinds of [`node`] too.
@@ -134,6 +140,8 @@ impl Replica {
         } else {
             Spec::new(env!("CARGO_BIN_EXE_callboard")).args(["up", "--output", "json"])
         };
+        let file = settings.config.iter().flat_map(|file| ["--config".into(), file.display().to_string()]);
+        let spec = spec.args(file);
         let spec = own.into_iter().fold(spec, |spec, (name, value)| spec.env(name, value));
         let spec = settings.env.iter().fold(spec, |spec, (name, value)| spec.env(name, value));
         let client = client([api]);

@@ -72,10 +72,19 @@ async fn a_provider_is_switched_tested_and_reset_by_the_command_line() {
     run(&["providers", "disable", "main", "--reason", "the bill"]).await;
     let generated = run(&["generate", "tea", "--provider", "main"]).await;
     assert!(generated.stderr.contains("main is disabled: the bill"), "{}", generated.stderr);
+    let drained = run(&["providers", "drain", "main"]).await;
+    assert!(drained.stdout.contains("main is drained: no calls in flight"), "{}", drained.stdout);
+    let unknown = run(&["providers", "drain", "mian", "--no-wait"]).await;
+    assert!(unknown.stderr.contains("no provider is called `mian`"), "{}", unknown.stderr);
+    let weighed = run(&["providers", "weight", "main", "7"]).await;
+    assert!(weighed.stdout.contains("main: weight 7 by an admin"), "{}", weighed.stdout);
+    assert!(weighed.stderr.contains("no policy looks at this weight now"), "{}", weighed.stderr);
+    let back = run(&["providers", "weight", "main", "--as-configured"]).await;
+    assert!(!back.stdout.contains("weight 7"), "{}", back.stdout);
     let first = run(&["providers", "primary", "offline"]).await;
     assert!(first.stdout.contains("number 2 in the configuration"), "{}", first.stdout);
     assert!(run(&["providers", "clear-cache"]).await.stdout.contains("forgotten"));
-    assert!(run(&["providers", "close-breaker", "main"]).await.stdout.contains("disabled"));
+    assert!(run(&["providers", "close-breaker", "main"]).await.stdout.contains("drained"));
     run(&["providers", "enable", "main"]).await;
     let again = run(&["providers", "reset", "offline"]).await;
     assert!(!again.stdout.contains("made the first"), "{}", again.stdout);
@@ -105,11 +114,19 @@ async fn the_file_is_read_again_on_a_signal_and_on_demand_and_a_wrong_one_change
     assert_eq!(names().await, ["one"]);
     providers(&["two", "one"]);
     let said = node.cli(&["providers", "reload"]).await;
-    assert!(said.stdout.starts_with("reloaded: two, then one"), "{} {}", said.stdout, said.stderr);
+    assert!(
+        said.stdout.contains(": reloaded: two, then one; changed: broker.providers.two (new)"),
+        "{} {}",
+        said.stdout,
+        said.stderr
+    );
     assert_eq!(names().await, ["two", "one"]);
     providers(&["two", "two"]);
     let said = node.cli(&["providers", "reload"]).await;
     assert!(said.stderr.contains("broker.providers[1].name"), "{}", said.stderr);
+    assert_eq!(said.code, 1);
+    let said = node.cli(&["providers", "reload", "--node", "nobody"]).await;
+    assert!(said.stderr.contains("no node `nobody` calls providers; there are: "), "{}", said.stderr);
     assert_eq!(names().await, ["two", "one"], "what was in force stays so");
     providers(&["three"]);
     let pid = node.process.pid().to_string();

@@ -60,6 +60,28 @@ pub async fn what_is_too_large_is_not_kept(fixture: impl Fixture) {
     assert_eq!(answers.get("a").await, Ok(Some("one".into())));
 }
 
+/// Of those who put first, one counts for all, until its time is over.
+pub async fn the_first_answer_counts(fixture: impl Fixture) {
+    let (answers, other) = (fixture.answers(), fixture.other());
+    let bytes = Bytes::from((0..=255).collect::<Vec<u8>>());
+    assert_eq!(answers.put_first("a", bytes.clone(), SHORT).await, Ok(None));
+    assert_eq!(other.put_first("a", "two".into(), LONG).await, Ok(Some(bytes.clone())));
+    let large = Bytes::from(vec![0; BYTES + 1]);
+    assert_eq!(other.put_first("a", large.clone(), LONG).await, Ok(Some(bytes)), "nor does it last longer");
+    let gone = async {
+        while other.put_first("a", large.clone(), LONG).await != Ok(None) {
+            tokio::time::sleep(SHORT / 10).await;
+        }
+    };
+    soon("the answer is gone", gone).await;
+    assert_eq!(other.put_first("a", "two".into(), LONG).await, Ok(None));
+    let both =
+        futures::join!(answers.put_first("b", "one".into(), LONG), other.put_first("b", "two".into(), LONG));
+    let kept = answers.get("b").await.expect("answers are there").expect("one is kept");
+    let one = matches!(&both, (Ok(None), Ok(Some(lost))) | (Ok(Some(lost)), Ok(None)) if *lost == kept);
+    assert!(one, "{both:?} for {kept:?}");
+}
+
 /// Expands to the tests of the contract of [`Answers`].
 ///
 /// `$make` is a function without arguments to a future of a [`Fixture`](crate::contract::answers::Fixture).
@@ -73,6 +95,7 @@ macro_rules! answers_contract {
                 what_one_node_keeps_another_gets,
                 an_answer_is_gone_after_its_time,
                 what_is_too_large_is_not_kept,
+                the_first_answer_counts,
             ]
         );
     };

@@ -19,7 +19,7 @@ mod told;
 use super::machine::{Breaker, BreakerState, Change, Outcome, Pass, Refusal, View};
 use crate::broker::{Deps, Jitter, Observe};
 use crate::config::Breaker as Rules;
-use crate::shared::Records;
+use crate::shared::{Of, Records, WaitSubject};
 use callboard_domain::Timestamp;
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::ErrorKind;
@@ -352,7 +352,14 @@ impl Board {
         let (Some(models), Some(of)) = (models, self.providers.get(provider)) else { return };
         let id = key.map_or("", |key| self.id(provider, key));
         let breaker = models.of(model, &self.rules, now);
-        match breaker.settle(&self.rules, pass, outcome, now, (self.jitter)()) {
+        let change = breaker.settle(&self.rules, pass, outcome, now, (self.jitter)());
+        if let (Outcome::Failure { kind: ErrorKind::RateLimited, wait: Some(_) }, Some(until)) =
+            (outcome, breaker.waits_until(now))
+        {
+            let (provider, key, model) = (of.name.clone(), id.to_owned(), model.to_owned());
+            self.records.waits().note(WaitSubject { provider, key, model, of: Of::Calls }, until);
+        }
+        match change {
             Some(Change::Opened) => {
                 let view = breaker.view(now);
                 let cause = view.cause.map_or("", ErrorKind::reason);

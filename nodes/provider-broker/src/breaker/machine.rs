@@ -276,6 +276,16 @@ impl Breaker {
         }
     }
 
+    /// The provider has named a wait to another node. It is waited here for no shorter: what was longer stays.
+    pub(crate) fn adopt_wait(&mut self, wait: Duration, now: Instant) {
+        self.limit(wait, now);
+    }
+
+    /// Until when the provider wants no calls though it is well, if that is still to come.
+    pub(crate) fn waits_until(&self, now: Instant) -> Option<Instant> {
+        self.limit.map(|limit| limit.until).filter(|until| now < *until)
+    }
+
     /// Whether it has opened and not closed since.
     pub(crate) const fn is_tripped(&self) -> bool {
         self.trip.is_some()

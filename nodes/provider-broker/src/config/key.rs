@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// The most keys of one provider.
 const KEYS: usize = 32;
 /// The largest weight of a key.
-const WEIGHT: u32 = 1_000;
+pub(crate) const WEIGHT: u32 = 1_000;
 /// What the names of keys without one begin with.
 const ID: &str = "key-";
 

@@ -9,7 +9,7 @@ const ROUTES: usize = 256;
 /// The most targets of one route.
 const TARGETS: usize = 32;
 /// The most that a weight may be.
-const WEIGHT: u32 = 1_000;
+pub(crate) const WEIGHT: u32 = 1_000;
 /// The most characters of the name of a model.
 const MODEL_CHARS: usize = 128;
 

@@ -10,6 +10,10 @@ pub(super) const BELIEVED: Duration = Duration::from_secs(60);
 /// The longest reset that is remembered.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3_600);
 
+/// What is spent, as [`Spent`] names it.
+const REQUESTS: &str = "requests";
+pub(super) const TOKENS: &str = "tokens";
+
 /// How much is left of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Left {
@@ -97,6 +101,17 @@ impl Meter {
         self.over = self.over.saturating_add(cost).min(self.used);
     }
 
+    /// Nothing is left for so long, as another node was told.
+    fn adopt(&mut self, left: Duration, at: u64, now: Instant) {
+        let until = now + left;
+        if self.refusal(1, now).is_some_and(|known| known >= until) {
+            return;
+        }
+        // A reset that is further off than this is believed stays where it was.
+        let reset = self.window.map_or(until, |window| window.reset.max(until));
+        self.window = Some(Window { ceiling: self.used, at, believed: until, reset });
+    }
+
     /// The answer to a call came at `at` and says what is left after `counted`, and whatever else was counted.
     fn told(&mut self, sent: u64, counted: u64, left: Left, at: u64, now: Instant) {
         let (reset, believed) = (now + left.reset.min(REMEMBERED), now + left.reset.min(BELIEVED));
@@ -128,9 +143,23 @@ impl Allowance {
     /// Why a call of so many tokens may not be sent now, if it may not.
     pub(super) fn refusal(&self, tokens: u64, now: Instant) -> Option<Spent> {
         let spent = |what, meter: &Meter, cost| Some(Spent { what, until: meter.refusal(cost, now)? });
-        let requests = spent("requests", &self.requests, 1);
-        let tokens = spent("tokens", &self.tokens, tokens);
+        let requests = spent(REQUESTS, &self.requests, 1);
+        let tokens = spent(TOKENS, &self.tokens, tokens);
         requests.into_iter().chain(tokens).max_by_key(|spent| spent.until)
+    }
+
+    /// What nothing is left of.
+    pub(super) fn spent(&self, now: Instant) -> [Option<Spent>; 2] {
+        let spent = |what, meter: &Meter| Some(Spent { what, until: meter.refusal(1, now)? });
+        [spent(REQUESTS, &self.requests), spent(TOKENS, &self.tokens)]
+    }
+
+    /// Another node was told that nothing is left for so long: of tokens, or of requests. What was longer stays.
+    pub(super) fn adopt(&mut self, tokens: bool, left: Duration, now: Instant) {
+        self.ticks += 1;
+        let at = self.ticks;
+        let meter = if tokens { &mut self.tokens } else { &mut self.requests };
+        meter.adopt(left.min(BELIEVED), at, now);
     }
 
     /// A call is sent, if it may be. It has to be [over](Self::over) at some time.

@@ -1,18 +1,19 @@
 //! One key: its secret, who uses it, and what its provider says is left of it.
 
-use super::allowance::{Allowance, Sent, Spent};
+use super::allowance::{Allowance, Sent, Spent, TOKENS};
 use super::call::CallKey;
 use super::headers;
 use super::source::Source;
 use crate::config::KeyConfig;
 use crate::secret::{self, Secret};
+use crate::shared::{Of, Records, WaitSubject};
 use callboard_domain::llm::Error;
 use callboard_ports::Clock;
 use reqwest::header::HeaderMap;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -60,6 +61,8 @@ pub(crate) struct Key {
     freed: Arc<Notify>,
     models: Mutex<HashMap<String, Model>>,
     clock: Arc<dyn Clock>,
+    /// Its provider, and who tells other nodes what that says.
+    told: OnceLock<(String, Arc<Records>)>,
 }
 
 impl Key {
@@ -101,6 +104,7 @@ impl Key {
             freed,
             models: Mutex::default(),
             clock,
+            told: OnceLock::new(),
         })
     }
 
@@ -109,7 +113,7 @@ impl Key {
         &self.id
     }
 
-    /// Its share of the calls.
+    /// Its share of the calls, as configured.
     pub(crate) const fn weight(&self) -> u32 {
         self.weight
     }
@@ -208,20 +212,35 @@ impl Key {
         lock(&self.models).get(model)?.allowance.refusal(tokens.into(), now)
     }
 
+    /// What its provider says is left is told to other nodes, where that is nothing. The first time counts.
+    pub(crate) fn tell(&self, provider: &str, records: &Arc<Records>) {
+        let _ = self.told.set((provider.to_owned(), Arc::clone(records)));
+    }
+
+    /// Its provider has said that nothing is left for a model.
+    fn note(&self, model: &str, spent: Spent) {
+        if let Some((provider, records)) = self.told.get() {
+            let (provider, key, model) = (provider.clone(), self.id.clone(), model.to_owned());
+            let of = if spent.what == TOKENS { Of::Tokens } else { Of::Requests };
+            records.waits().note(WaitSubject { provider, key, model, of }, spent.until);
+        }
+    }
+
+    /// Its provider has said to another node that nothing is left for a model for so long. What was longer stays.
+    pub(crate) fn adopt(&self, model: &str, of: Of, left: Duration, now: Instant) {
+        let mut models = lock(&self.models);
+        if let Some(known) = entry(&mut models, model, now) {
+            known.allowance.adopt(of == Of::Tokens, left, now);
+        }
+    }
+
     /// A call of about so many tokens is sent to a model, if its provider would not refuse it.
     ///
     /// # Errors
     /// Why it would.
     pub(crate) fn send(self: &Arc<Self>, model: &str, tokens: u32, now: Instant) -> Result<Sending, Spent> {
         let mut models = lock(&self.models);
-        if !models.contains_key(model) {
-            if models.len() >= MODELS {
-                let oldest = models.iter().min_by_key(|(_, of)| of.used).map(|(model, _)| model.clone());
-                oldest.map(|model| models.remove(&model));
-            }
-            models.insert(model.to_owned(), Model { allowance: Allowance::default(), used: now });
-        }
-        let of = models.get_mut(model).map(|of| {
+        let of = entry(&mut models, model, now).map(|of| {
             of.used = now;
             of.allowance.take(tokens.into(), now)
         });
@@ -244,6 +263,18 @@ impl Key {
         spent.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         spent
     }
+}
+
+/// What is known of a model, new if that is nothing yet.
+fn entry<'a>(models: &'a mut HashMap<String, Model>, model: &str, now: Instant) -> Option<&'a mut Model> {
+    if !models.contains_key(model) {
+        if models.len() >= MODELS {
+            let oldest = models.iter().min_by_key(|(_, of)| of.used).map(|(model, _)| model.clone());
+            oldest.map(|model| models.remove(&model));
+        }
+        models.insert(model.to_owned(), Model { allowance: Allowance::default(), used: now });
+    }
+    models.get_mut(model)
 }
 
 impl std::fmt::Debug for Key {
@@ -331,7 +362,12 @@ pub(crate) fn answered(headers: &HeaderMap) {
     // Outside of a call nobody asks.
     let _ = SENDING.try_with(|sending| {
         if let Some(said) = headers::read(headers, sending.key.clock.now()) {
-            sending.allowance(|allowance| allowance.told(sending.sent, said, Instant::now()));
+            let (now, mut spent) = (Instant::now(), [None; 2]);
+            sending.allowance(|allowance| {
+                allowance.told(sending.sent, said, now);
+                spent = allowance.spent(now);
+            });
+            spent.into_iter().flatten().for_each(|spent| sending.key.note(&sending.model, spent));
         }
     });
 }

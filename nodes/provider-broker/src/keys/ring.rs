@@ -88,9 +88,25 @@ impl Ring {
         self.slots.iter().map(|(key, _)| key)
     }
 
+    /// How many calls are over its keys now.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.keys().map(|key| key.in_flight()).sum()
+    }
+
     /// One of the keys.
     pub(crate) fn key(&self, key: usize) -> &Arc<Key> {
         &self.slots[key].0
+    }
+
+    /// The share of the calls that a key has now, which may not be that of the configuration.
+    pub(crate) fn weight(&self, key: usize) -> u32 {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).weight(key)
+    }
+
+    /// Gives a key another share of the calls from now on; none: that of the configuration.
+    pub(crate) fn weigh(&self, key: usize, weight: Option<u32>) {
+        let weight = weight.unwrap_or_else(|| self.key(key).weight());
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).weigh(key, weight);
     }
 
     /// Whose turn it is, of these.

@@ -14,6 +14,20 @@ impl Turns {
         Self { weights, credits }
     }
 
+    /// The weight of one.
+    pub(super) fn weight(&self, of: usize) -> u32 {
+        self.weights.get(of).copied().unwrap_or_default()
+    }
+
+    /// Shares out the turns that follow by another weight of one. What others have saved up counts no more: it was
+    /// by the old weights.
+    pub(super) fn weigh(&mut self, of: usize, weight: u32) {
+        if let Some(old) = self.weights.get_mut(of).filter(|old| **old != weight) {
+            *old = weight;
+            self.credits.fill(0);
+        }
+    }
+
     /// Who is next among those that may be.
     pub(super) fn next(&mut self, may: impl Fn(usize) -> bool) -> Option<usize> {
         let (mut total, mut best) = (0, None);
@@ -58,6 +72,24 @@ mod tests {
             for (had, weight) in had.iter().zip(&weights) {
                 prop_assert_eq!(*had, *weight as usize * rounds);
             }
+        }
+
+        #[test]
+        fn turns_follow_another_weight_at_once(
+            weights in prop::collection::vec(1_u32..50, 2..8),
+            before in 0_usize..100,
+            weight in 1_u32..50,
+        ) {
+            let mut turns = Turns::new(weights.clone());
+            for _ in 0..before {
+                turns.next(|_| true);
+            }
+            turns.weigh(1, weight);
+            prop_assert_eq!(turns.weight(1), weight);
+            let total = turns.weights.iter().sum::<u32>() as usize;
+            let had = (0..total).filter(|_| turns.next(|_| true) == Some(1)).count();
+            // The same weight again changes nothing, not even whose turn it is.
+            prop_assert!(weight == weights[1] || had == weight as usize, "{} of {}", had, weight);
         }
 
         #[test]

@@ -2,6 +2,7 @@
 
 use super::course::Course;
 use super::failures::{Failures, Obstacle};
+use super::outage;
 use super::spans::{Operation, failed, over};
 use super::turn::{NoTurn, Tried, Turn};
 use super::{Candidate, Candidates, Limits, Router};
@@ -184,18 +185,20 @@ impl Router {
             failures: Failures::new(self.providers.len() - candidates.off, candidates.off, candidates.pinned),
             pipeline,
         };
+        let route = outage::Route::of(&candidates);
         let mut rest = candidates.list.into_iter();
         while let Some(candidate) = rest.next() {
             match self.attempt(&mut course, candidate, rest.as_slice(), &call).await {
-                Ok(won) => return Ok(won),
+                Ok(won) => {
+                    route.answers(&self.health);
+                    return Ok(won);
+                }
                 Err(Lost::Next) => {}
                 Err(Lost::Over) => break,
             }
         }
         let Course { failures, mut pipeline, .. } = course;
-        if failures.is_outage() {
-            self.health.all_down(&failures.message());
-        }
+        route.fails(&self.health, &failures);
         let error = failures.into_error();
         failed(&mut pipeline, &error);
         Err(error)
@@ -350,6 +353,13 @@ impl Router {
         loop {
             let turn = match self.turn(candidate, course.estimate, tried) {
                 Ok(turn) => turn,
+                Err(NoTurn::Off) => {
+                    course.failures.limited(candidate, ring.key(0), self.is_off(candidate));
+                    if woken {
+                        ring.pass_on();
+                    }
+                    return None;
+                }
                 Err(NoTurn::Provider(refusal)) => {
                     if tried.sent.is_empty() {
                         course.failures.skip(candidate, None, refusal);

@@ -149,6 +149,11 @@ impl Failures {
         self.down.len() == self.all && (!self.pinned || self.all == 1)
     }
 
+    /// Whether so many providers failed, each for its own sake.
+    pub(super) fn all_down(&self, providers: usize) -> bool {
+        self.down.len() == providers
+    }
+
     /// Why an answer of this candidate is not what the first provider would have given.
     pub(super) fn degraded(&self, winner: &Candidate) -> Option<String> {
         let failed = self.attempts.iter().zip(&self.who).filter(|(a, _)| a.provider != winner.name);

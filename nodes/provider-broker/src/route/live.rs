@@ -2,28 +2,53 @@
 
 use super::{PieceStream, Router};
 use crate::config::Adapter;
+use crate::keys::Ring;
 use crate::stages::Route;
 use callboard_domain::llm::{Error, TextRequest, TextResponse};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 /// Holds the router of now.
-pub(crate) struct Live(RwLock<Arc<Router>>);
+pub(crate) struct Live {
+    now: RwLock<Arc<Router>>,
+    /// Those before it, while they have calls.
+    before: Mutex<Vec<Weak<Router>>>,
+}
 
 impl Live {
     pub(crate) fn new(router: Router) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(Arc::new(router))))
+        Arc::new(Self { now: RwLock::new(Arc::new(router)), before: Mutex::default() })
     }
 
     /// The router of now.
     pub(crate) fn now(&self) -> Arc<Router> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Calls that begin from now on go through another one.
     pub(crate) fn replace(&self, router: Router) -> Arc<Router> {
         let router = Arc::new(router);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&router);
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *now, Arc::clone(&router));
+        drop(now);
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        before.retain(|router| router.strong_count() > 0);
+        before.push(Arc::downgrade(&old));
         router
+    }
+
+    /// How many calls that began before the last reload are still at a provider, over keys that the router of now does not
+    /// count.
+    pub(crate) fn left_over(&self, provider: &str) -> u32 {
+        let mut seen: Vec<_> = self.now().ring_of(provider).into_iter().collect();
+        let mut calls = 0;
+        for router in &*self.before.lock().unwrap_or_else(PoisonError::into_inner) {
+            let ring = router.upgrade().and_then(|router| router.ring_of(provider));
+            if let Some(ring) = ring.filter(|ring| !seen.iter().any(|other| Arc::ptr_eq(other, ring))) {
+                calls += ring.in_flight();
+                seen.push(ring);
+            }
+        }
+        calls
     }
 }
 
@@ -42,6 +67,11 @@ impl Route for Live {
 }
 
 impl Router {
+    /// The keys of the provider of a name.
+    fn ring_of(&self, provider: &str) -> Option<Arc<Ring>> {
+        self.place(provider).ok().and_then(|place| self.ring(place))
+    }
+
     /// Whether a provider is the stand-in that answers from templates.
     fn is_local(&self, provider: &str) -> bool {
         let mut named = self.providers.iter().filter(|p| p.name() == provider);

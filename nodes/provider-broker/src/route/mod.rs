@@ -12,6 +12,7 @@ mod course;
 mod embed;
 mod failures;
 mod live;
+mod outage;
 mod policy;
 mod retry;
 mod routes;
@@ -20,6 +21,8 @@ mod stream;
 mod switches;
 mod test;
 mod turn;
+mod waits;
+mod weights;
 
 pub(crate) use live::Live;
 pub(crate) use policy::arm_score;
@@ -27,6 +30,7 @@ pub(crate) use retry::Counts as RetryCounts;
 pub use routes::{RouteStatus, TargetStatus};
 pub use stream::{Piece, PieceStream};
 pub use switches::{SwitchState, Switched};
+pub use weights::WeightStatus;
 
 use crate::accounts::Accounts;
 use crate::admission::{self, Admission};
@@ -139,6 +143,8 @@ struct Candidates {
     pinned: bool,
     /// Each with the model that a route names: not that of the call, nor the provider's own.
     routed: bool,
+    /// The route, of a call that may go to all that it leads to.
+    route: Option<String>,
     /// How many get no calls, as an admin has switched them off.
     off: usize,
     /// How many tokens the call will take, as far as can be told: of an image nothing is.
@@ -210,7 +216,7 @@ impl Router {
         let routes = Routes::new(config, providers.iter().map(|p| p.name().to_owned()).collect(), deps);
         let (timeouts, tracer) = (config.into(), deps.tracer.clone());
         let admission = Admission::new(config.limits.clone(), Arc::clone(&deps.buckets));
-        Self {
+        let router = Self {
             providers,
             rings,
             health,
@@ -224,7 +230,10 @@ impl Router {
             tracer,
             clock: Arc::clone(&deps.clock),
             random: Arc::clone(&deps.jitter),
-        }
+        };
+        router.tell_waits(records);
+        router.health.keep_routes(|route| router.routes.named(route).is_some());
+        router
     }
 
     /// The span of a call on its way through here.
@@ -265,12 +274,14 @@ impl Router {
             let ring = &self.rings[i];
             let breakers = self.breakers.status(i);
             let keys = ring.keys().filter(|key| !key.id().is_empty());
-            let keys = keys.map(|key| KeyStatus::of(key, &breakers, &*self.clock)).collect();
+            let keys = keys.map(|key| KeyStatus::of(key, &breakers, &*self.clock)).enumerate();
+            let keys = keys.map(|(at, key)| KeyStatus { weight: ring.weight(at), ..key }).collect();
             ProviderStatus {
                 place: i + 1,
                 switch: view.off[i].clone(),
+                weights: self.weights(i),
                 primary: view.primary.as_ref().filter(|(first, _)| *first == i).map(|(_, by)| by.clone()),
-                in_flight: ring.keys().map(|key| key.in_flight()).sum(),
+                in_flight: ring.in_flight(),
                 quotas: self.accounts.quotas(i),
                 spent_today: self.accounts.spent_today(i),
                 ..self.health.status(i, &**ring.any(), breakers, keys)
@@ -284,6 +295,10 @@ impl Router {
         match subject.topic {
             Topic::Breaker => self.breakers.adopt(subject),
             Topic::Switch | Topic::Primary => self.switches.refresh(),
+            Topic::Weight => {
+                self.switches.refresh();
+                self.weigh_keys();
+            }
             Topic::Cache => {}
         }
     }
@@ -291,6 +306,7 @@ impl Router {
     /// Does all that is known.
     pub(crate) fn adopt_all(&self) {
         self.switches.refresh();
+        self.weigh_keys();
         self.breakers.adopt_all();
     }
 
@@ -399,7 +415,7 @@ impl Router {
                 let description = p.describe();
                 let (model, adapter) = (model(&description), description.adapter);
                 let keys = self.rings[index].keys().len();
-                let weight = self.routes.weight(index);
+                let weight = view.weights.or(index, self.routes.weight(index));
                 Candidate { index, name: p.name().to_owned(), model, adapter, keys, weight, context: None }
             })
             .collect();
@@ -413,6 +429,7 @@ impl Router {
             list,
             pinned: pin.is_some(),
             routed: false,
+            route: None,
             off,
             estimate: 0,
             expected: Usage::default(),

@@ -21,7 +21,7 @@ pub struct RouteStatus {
     pub name: String,
     /// How the order is found.
     pub policy: Policy,
-    /// Where it leads, as configured.
+    /// Where it leads, in the configured order.
     pub targets: Vec<TargetStatus>,
 }
 
@@ -32,7 +32,7 @@ pub struct TargetStatus {
     pub provider: String,
     /// The model; empty if the provider's own is not known yet.
     pub model: String,
-    /// Its weight.
+    /// Its weight; an admin's, if one has set it.
     pub weight: u32,
 }
 
@@ -105,6 +105,12 @@ impl Routes {
     /// The weight of a provider for calls that name no route.
     pub(super) fn weight(&self, provider: usize) -> u32 {
         self.weights.get(provider).copied().unwrap_or(1)
+    }
+
+    /// The policies of the routes that lead to a provider.
+    pub(super) fn lead_to(&self, provider: usize) -> impl Iterator<Item = Policy> {
+        let leads = move |route: &&Route| route.targets.iter().any(|target| target.provider == provider);
+        self.named.values().filter(leads).map(|route| route.policy)
     }
 
     fn latencies(&self, provider: usize) -> Option<MutexGuard<'_, HashMap<String, PeakEwma>>> {
@@ -220,12 +226,14 @@ impl Drop for Clock<'_> {
 impl Router {
     /// How the order is found where a call names no route, and the routes.
     pub(crate) fn routes(&self) -> (Policy, Vec<RouteStatus>) {
+        let view = self.switches.view();
         let status = |name: &String| {
             let route = self.routes.named(name)?;
             let targets = route.targets.iter().map(|target| {
                 let provider = &self.providers[target.provider];
                 let model = target.model.clone().unwrap_or_else(|| provider.describe().text_model);
-                TargetStatus { provider: provider.name().to_owned(), model, weight: target.weight }
+                let weight = view.weights.or(target.provider, target.weight);
+                TargetStatus { provider: provider.name().to_owned(), model, weight }
             });
             let (name, policy) = (route.name.clone(), route.policy);
             Some(RouteStatus { name, policy, targets: targets.collect() })
@@ -235,6 +243,7 @@ impl Router {
 
     /// Where a route leads: of a call that names a provider too, to no other.
     pub(super) fn on_route(&self, route: &Route, pin: Option<&str>) -> Result<Candidates, Error> {
+        let view = self.switches.view();
         let candidate = |target: &Target| {
             let (index, provider) = (target.provider, &self.providers[target.provider]);
             let description = provider.describe();
@@ -246,7 +255,7 @@ impl Router {
                 model,
                 adapter: description.adapter,
                 keys: self.rings[index].keys().len(),
-                weight: target.weight,
+                weight: view.weights.or(index, target.weight),
                 context: target.context,
             }
         };
@@ -258,9 +267,20 @@ impl Router {
             return Err(Error::new(ErrorKind::InvalidRequest, message));
         };
         let pinned = list.iter().all(|candidate| candidate.index == first.index);
-        let off = without_switched_off(&mut list, &self.switches.view())?;
+        let off = without_switched_off(&mut list, &view)?;
         let expected = Usage::default();
-        Ok(Candidates { list, pinned, routed: true, off, estimate: 0, expected, images: 0, trial: None })
+        let whole = pin.is_none().then(|| route.name.clone());
+        Ok(Candidates {
+            list,
+            pinned,
+            routed: true,
+            route: whole,
+            off,
+            estimate: 0,
+            expected,
+            images: 0,
+            trial: None,
+        })
     }
 
     /// Puts candidates into the order of a policy, behind the one that an admin made the first. A call that names no subject has that of the task that makes it: its kind;

@@ -1,8 +1,10 @@
 //! What an admin has switched: which providers get no calls, and which is tried first.
 
+use super::weights::Weights;
 use crate::shared::Records;
 use callboard_domain::provider_record::{Subject, Topic};
 use callboard_domain::{ProviderRecord, Timestamp};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// How a provider is switched.
@@ -45,7 +47,7 @@ pub struct Switched {
 }
 
 impl Switched {
-    fn new(state: SwitchState, record: ProviderRecord) -> Self {
+    pub(super) fn new(state: SwitchState, record: ProviderRecord) -> Self {
         Self { state, reason: record.note, author: record.author, at: record.at }
     }
 
@@ -71,6 +73,8 @@ pub(crate) struct View {
     pub(crate) off: Vec<Option<Switched>>,
     /// The one that was made the first.
     pub(crate) primary: Option<(usize, Switched)>,
+    /// The weights of providers and keys that are not those of the configuration.
+    pub(crate) weights: Weights,
 }
 
 /// What is switched, for each call to look at.
@@ -78,11 +82,14 @@ pub(crate) struct Switches {
     names: Vec<String>,
     records: Arc<Records>,
     view: RwLock<Arc<View>>,
+    /// Which get no calls, for each attempt to look at.
+    off: Vec<AtomicBool>,
 }
 
 impl Switches {
     pub(crate) fn new(names: Vec<String>, records: Arc<Records>) -> Self {
-        let switches = Self { names, records, view: RwLock::default() };
+        let off = names.iter().map(|_| AtomicBool::new(false)).collect();
+        let switches = Self { names, records, view: RwLock::default(), off };
         switches.refresh();
         switches
     }
@@ -90,6 +97,11 @@ impl Switches {
     /// What is switched now.
     pub(crate) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a provider gets no calls.
+    pub(super) fn is_off(&self, provider: usize) -> bool {
+        self.off.get(provider).is_some_and(|off| off.load(Ordering::Acquire))
     }
 
     /// Looks at the records again: some may be new.
@@ -108,6 +120,11 @@ impl Switches {
         if let Some((first, _)) = &primary {
             order.sort_by_key(|place| place != first);
         }
-        *view = Arc::new(View { order, off: self.names.iter().map(off).collect(), primary });
+        let weights = Weights::read(&self.names, &self.records);
+        let off: Vec<_> = self.names.iter().map(off).collect();
+        for (off, flag) in off.iter().zip(&self.off) {
+            flag.store(off.is_some(), Ordering::Release);
+        }
+        *view = Arc::new(View { order, off, primary, weights });
     }
 }

@@ -1,9 +1,10 @@
 //! Which key of a provider a call goes over.
 
 use super::failures::Obstacle;
-use super::{Candidate, Router};
+use super::{Candidate, Router, Switched};
 use crate::breaker::{Permit, Refusal};
 use crate::keys::{InFlight, Keys};
+use callboard_domain::llm::{Error, ErrorKind};
 use tokio::time::Instant;
 
 /// What a call has tried at one provider.
@@ -36,6 +37,8 @@ pub(super) struct Turn {
 
 /// Why a call goes over no key.
 pub(super) enum NoTurn {
+    /// An admin has switched the provider off since the call was given its way.
+    Off,
     /// The provider is left out.
     Provider(Refusal),
     /// Each of its keys has an [`Obstacle`], or is left out.
@@ -48,6 +51,9 @@ impl Router {
     /// # Errors
     /// Why there is none.
     pub(super) fn turn(&self, candidate: &Candidate, tokens: u32, tried: &Tried) -> Result<Turn, NoTurn> {
+        if self.switches.is_off(candidate.index) {
+            return Err(NoTurn::Off);
+        }
         let (now, ring) = (Instant::now(), &self.rings[candidate.index]);
         if let Some(refusal) = self.breakers.refusal(candidate.index, &candidate.model, now) {
             return Err(NoTurn::Provider(refusal));
@@ -62,6 +68,8 @@ impl Router {
             let place = ring.key(key).enter();
             let admit = || self.breakers.admit(candidate.index, key, &candidate.model).ok();
             match place.and_then(|place| Some((admit()?, place))) {
+                // Looked at again once the call is counted in flight: who drains waits for it, or it does not go.
+                Some(_) if self.switches.is_off(candidate.index) => return Err(NoTurn::Off),
                 Some((permit, place)) => return Ok(Turn { key, permit, place }),
                 // Others pick at the same time.
                 None => among.remove(key),
@@ -69,6 +77,14 @@ impl Router {
         }
         let refusal = self.breakers.refusal(candidate.index, &candidate.model, Instant::now());
         Err(refusal.map_or(NoTurn::Keys, NoTurn::Provider))
+    }
+
+    /// Why a call does not go to a candidate that was switched off since it was given its way.
+    pub(super) fn is_off(&self, candidate: &Candidate) -> Error {
+        let view = self.switches.view();
+        let how = view.off.get(candidate.index).and_then(Option::as_ref);
+        let how = how.map_or_else(|| "switched off".to_owned(), Switched::describe);
+        Error::new(ErrorKind::Disabled, format!("{} is {how}", candidate.name))
     }
 
     /// Whether some key of a candidate that is not left out would take a call at that moment, as things are now.

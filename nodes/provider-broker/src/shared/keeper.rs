@@ -3,6 +3,7 @@
 use super::wire::to_wire;
 use super::{Records, Sharing};
 use crate::broker::Jitter;
+use callboard_contracts::mesh::v1::TellRecordsRequest;
 use callboard_domain::ProviderRecord;
 use callboard_ports::store::Error;
 use futures::StreamExt;
@@ -34,7 +35,14 @@ pub(crate) async fn keep(
     jitter: &Jitter,
     heard: impl Fn(Vec<ProviderRecord>),
 ) {
-    futures::join!(tell(records, sharing), save(records, sharing), read(records, sharing, jitter, heard));
+    let waits =
+        records.waits().keep(|waits| (sharing.tell)(TellRecordsRequest { waits, ..Default::default() }));
+    futures::join!(
+        tell(records, sharing),
+        waits,
+        save(records, sharing),
+        read(records, sharing, jitter, heard)
+    );
 }
 
 async fn tell(records: &Records, sharing: &Sharing) {
@@ -43,7 +51,8 @@ async fn tell(records: &Records, sharing: &Sharing) {
         tokio::select! {
             untold = records.untold(), if tellings.len() < TELLINGS => {
                 if !untold.is_empty() {
-                    tellings.push((sharing.tell)(untold.into_iter().map(to_wire).collect()));
+                    let records = untold.into_iter().map(to_wire).collect();
+                    tellings.push((sharing.tell)(TellRecordsRequest { records, ..Default::default() }));
                 }
             }
             Some(()) = tellings.next() => {}

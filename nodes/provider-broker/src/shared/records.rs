@@ -1,5 +1,6 @@
 //! The records that a node knows.
 
+use super::Waits;
 use callboard_domain::ProviderRecord;
 use callboard_domain::provider_record::{Subject, Topic};
 use callboard_domain::{Timestamp, llm::ErrorKind};
@@ -22,6 +23,7 @@ pub(crate) struct Records {
     known: Mutex<Known>,
     untold: Notify,
     unsaved: Notify,
+    waits: Waits,
 }
 
 #[derive(Debug, Default)]
@@ -56,11 +58,17 @@ impl Known {
 
 impl Records {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, known: Mutex::default(), untold: Notify::new(), unsaved: Notify::new() })
+        let (untold, unsaved, waits) = (Notify::new(), Notify::new(), Waits::default());
+        Arc::new(Self { clock, known: Mutex::default(), untold, unsaved, waits })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The waits that providers have named to this node.
+    pub(crate) const fn waits(&self) -> &Waits {
+        &self.waits
     }
 
     /// What is known of a subject.

@@ -11,18 +11,22 @@
 //!   never does.
 //! - An answer that no provider gave for this call says so ([`Summary::from_cache`]).
 //! - Nobody gets what another namespace has asked for.
+//! - The nodes of a cluster make one call for an idempotency key, as far as they can talk: see [`claim`].
 //! - All that is kept is bounded in bytes and in time.
 
 mod asked;
+mod claim;
 mod counts;
 mod fingerprint;
 mod flight;
+mod keyed;
 mod redact;
 mod second;
 mod shelf;
 mod similar;
 mod streamed;
 
+pub(crate) use claim::Claims;
 pub use counts::StageCounts;
 
 use crate::config::Config;
@@ -90,14 +94,21 @@ pub(crate) struct Stages<R> {
     flights: Flights<Flight>,
     replays: Shelf,
     keyed: Flights<Fingerprint>,
+    claims: Claims,
     second: Second,
     similar: Option<Similar>,
     counters: Counters,
 }
 
 impl<R: Route> Stages<R> {
-    /// The stages of a node; `shared` are the answers that it shares with others, if it does.
-    pub(crate) fn new(route: Arc<R>, config: &Config, shared: Option<Arc<dyn Answers>>) -> Arc<Self> {
+    /// The stages of a node; `shared` are the answers that it shares with others, if it does, and `claims` who makes calls
+    /// for them.
+    pub(crate) fn new(
+        route: Arc<R>,
+        config: &Config,
+        shared: Option<Arc<dyn Answers>>,
+        claims: Claims,
+    ) -> Arc<Self> {
         Arc::new(Self {
             route,
             redactor: Redactor::new(&config.redact),
@@ -106,6 +117,7 @@ impl<R: Route> Stages<R> {
             flights: Flights::default(),
             replays: Shelf::new(config.idempotency.max_mb, Room::Old),
             keyed: Flights::default(),
+            claims,
             second: Second::new(shared),
             similar: Similar::new(&config.similar),
             counters: Counters::default(),
@@ -148,12 +160,7 @@ impl<R: Route> Stages<R> {
             if let Some(answer) = this.replay(key, &asked)? {
                 return Ok(answer);
             }
-            if let Some(answer) = this.replay_of_others(key, &asked).await? {
-                return Ok(answer);
-            }
-            let answer = this.cached(asked.clone()).await?;
-            this.remember(key, &asked, &answer).await;
-            Ok(answer)
+            this.of_all_nodes(key, asked, patience).await
         };
         match self.keyed.take_part(key, of, work) {
             Part::First(work) => work.await,
@@ -198,17 +205,6 @@ impl<R: Route> Stages<R> {
         let message = "the idempotency key was used for another request, whose answer it still stands for: use a new \
                        key for each request";
         Error::new(ErrorKind::InvalidRequest, message)
-    }
-
-    /// Keeps an answer for calls with the same key. One that nobody was paid for, as no provider answered, may be a better
-    /// one later.
-    async fn remember(&self, key: Fingerprint, asked: &Asked, answer: &TextResponse) {
-        let makeshift = matches!(answer.summary.from_cache, Some(CacheSource::Similar(_)));
-        if !makeshift && !self.route.is_local(&answer.summary.provider) {
-            let ttl = self.rules.replay_ttl();
-            self.replays.put(key, Kept::new(asked.of, &asked.scope.kind, answer.clone(), ttl));
-            self.second.put(key, asked.of, answer, ttl).await;
-        }
     }
 
     /// Answers a call from the cache, or as others do that ask for the same now.

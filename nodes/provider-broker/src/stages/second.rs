@@ -5,6 +5,7 @@
 //! one call [`PATIENCE`], and is then left alone for [`REST`]: calls are never held up by it one after the other.
 
 use super::Fingerprint;
+use bytes::Bytes;
 use callboard_domain::llm::{Summary, TextResponse, ToolCall, Usage};
 use callboard_ports::answers::{Answers, Error};
 use serde::{Deserialize, Serialize};
@@ -74,42 +75,28 @@ impl Second {
     /// What is kept there, and whether it answers this.
     pub(super) async fn get(&self, at: Fingerprint, of: Fingerprint) -> Option<(TextResponse, bool)> {
         let answers = self.answers.as_ref().filter(|_| !self.rests())?;
-        let bytes = self.in_time(answers.get(&at.to_string())).await??;
-        // What cannot be read is of another version, and as good as nothing.
-        let record: Record = serde_json::from_slice(&bytes).ok()?;
-        let answers_this = record.of == of.to_string();
-        let summary = Summary {
-            provider: record.provider,
-            model: record.model,
-            finish_reason: record.finish_reason,
-            usage: Usage { input_tokens: record.input_tokens, output_tokens: record.output_tokens },
-            degraded: record.degraded,
-            dropped: record.dropped,
-            ..Summary::default()
-        };
-        let tool_calls = record.tool_calls.into_iter().map(Into::into).collect();
-        Some((TextResponse { text: record.text, tool_calls, summary }, answers_this))
+        read(&self.in_time(answers.get(&at.to_string())).await??, of)
     }
 
     /// Keeps an answer there.
     pub(super) async fn put(&self, at: Fingerprint, of: Fingerprint, answer: &TextResponse, ttl: Duration) {
         let Some(answers) = self.answers.as_ref().filter(|_| !self.rests()) else { return };
-        let summary = &answer.summary;
-        let record = Record {
-            of: of.to_string(),
-            text: answer.text.clone(),
-            provider: summary.provider.clone(),
-            model: summary.model.clone(),
-            finish_reason: summary.finish_reason.clone(),
-            input_tokens: summary.usage.input_tokens,
-            output_tokens: summary.usage.output_tokens,
-            degraded: summary.degraded.clone(),
-            dropped: summary.dropped.clone(),
-            tool_calls: answer.tool_calls.iter().cloned().map(Into::into).collect(),
-        };
-        // Texts and numbers can always be written.
-        let Ok(bytes) = serde_json::to_vec(&record) else { return };
-        self.in_time(answers.put(&at.to_string(), bytes.into(), ttl)).await;
+        let Some(bytes) = write(of, answer) else { return };
+        self.in_time(answers.put(&at.to_string(), bytes, ttl)).await;
+    }
+
+    /// Keeps an answer there unless there is one, which is given then, with whether it answers this.
+    pub(super) async fn put_first(
+        &self,
+        at: Fingerprint,
+        of: Fingerprint,
+        answer: &TextResponse,
+        ttl: Duration,
+    ) -> Option<(TextResponse, bool)> {
+        let answers = self.answers.as_ref().filter(|_| !self.rests())?;
+        let at = at.to_string();
+        let kept = answers.put_first(&at, write(of, answer)?, ttl);
+        read(&self.in_time(kept).await??, of)
     }
 
     fn rests(&self) -> bool {
@@ -128,4 +115,40 @@ impl Second {
         *until = Some(Instant::now() + REST);
         None
     }
+}
+
+/// What is kept, and whether it answers this. What cannot be read is of another version, and as good as nothing.
+fn read(bytes: &[u8], of: Fingerprint) -> Option<(TextResponse, bool)> {
+    let record: Record = serde_json::from_slice(bytes).ok()?;
+    let answers_this = record.of == of.to_string();
+    let summary = Summary {
+        provider: record.provider,
+        model: record.model,
+        finish_reason: record.finish_reason,
+        usage: Usage { input_tokens: record.input_tokens, output_tokens: record.output_tokens },
+        degraded: record.degraded,
+        dropped: record.dropped,
+        ..Summary::default()
+    };
+    let tool_calls = record.tool_calls.into_iter().map(Into::into).collect();
+    Some((TextResponse { text: record.text, tool_calls, summary }, answers_this))
+}
+
+/// An answer as it is kept.
+fn write(of: Fingerprint, answer: &TextResponse) -> Option<Bytes> {
+    let summary = &answer.summary;
+    let record = Record {
+        of: of.to_string(),
+        text: answer.text.clone(),
+        provider: summary.provider.clone(),
+        model: summary.model.clone(),
+        finish_reason: summary.finish_reason.clone(),
+        input_tokens: summary.usage.input_tokens,
+        output_tokens: summary.usage.output_tokens,
+        degraded: summary.degraded.clone(),
+        dropped: summary.dropped.clone(),
+        tool_calls: answer.tool_calls.iter().cloned().map(Into::into).collect(),
+    };
+    // Texts and numbers can always be written.
+    serde_json::to_vec(&record).ok().map(Into::into)
 }

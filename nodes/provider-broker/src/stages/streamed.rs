@@ -124,7 +124,7 @@ impl<R: Route> Listener<R> {
                 let answer = TextResponse { text, tool_calls, summary: Summary::clone(summary) };
                 self.stages.keep(&self.asked, &answer).await;
                 if let Some(key) = self.asked.key {
-                    self.stages.remember(key, &self.asked, &answer).await;
+                    self.stages.remember(key, &self.asked, answer).await;
                 }
             }
             Ok(Piece::Begin(_)) | Err(_) => {}

@@ -7,13 +7,17 @@ use callboard_contracts::mesh::v1::administer_request::Action;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
 use callboard_domain::llm::{ErrorKind, TextRequest};
-use callboard_provider_broker::config::Breaker;
+use callboard_provider_broker::config::{Breaker, Retry};
 use callboard_provider_broker::{BreakerState, Broker, Config, Said, Service, SwitchState};
 use callboard_testkit::fake_provider::Fault;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
+
+fn no_retries() -> Retry {
+    Retry { max: 0, ..Retry::default() }
+}
 
 const OPS: Said<'static> = Said { author: "ops", reason: "the bill" };
 
@@ -77,6 +81,25 @@ async fn calls_in_flight_end_while_a_provider_drains() {
     assert_eq!(answers(&broker).await, Ok("b".into()));
     assert_eq!(calls.join_next().await.unwrap().unwrap(), Ok("a".into()), "what was under way is answered");
     assert_eq!(broker.providers()[0].in_flight, 0);
+}
+
+/// It was given its way before the switch, and comes to the provider after it.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_elsewhere_does_not_go_on_to_a_provider_that_was_switched_off_meanwhile() {
+    let a = Scripted::new("a", Act::Late(Duration::from_secs(3_600)));
+    let b = Scripted::new("b", Act::Answer);
+    let config = Config { attempt_timeout: Duration::from_secs(5), retry: no_retries(), ..plain() };
+    let (broker, _) = crate::support::scripted_with(&config, &[&a, &b], false);
+    let mut calls = JoinSet::new();
+    let caller = Arc::clone(&broker);
+    calls.spawn(async move { caller.text(&hello()).await });
+    while broker.providers()[0].in_flight == 0 {
+        tokio::task::yield_now().await;
+    }
+    broker.switch("b", SwitchState::Draining, OPS).await.unwrap();
+    let error = calls.join_next().await.unwrap().unwrap().unwrap_err();
+    assert!(error.message.contains("b is draining by ops: the bill"), "{error:?}");
+    assert_eq!(b.calls.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

@@ -86,22 +86,34 @@ impl Default for Nodes {
 impl Nodes {
     /// Starts a node with these providers.
     pub(crate) async fn start(&self, config: &Config, providers: &[&Arc<Scripted>]) -> Node {
+        let all = providers.iter().map(|p| Arc::clone(p) as Arc<dyn Provider>).collect();
+        self.run(Broker::with_providers(config, all, &self.deps())).await
+    }
+
+    /// Starts a node with the providers of its configuration; each variable of the environment holds its own name.
+    pub(crate) async fn open(&self, config: &Config) -> Node {
+        let env = Arc::new(|name: &str| Some(format!("geheim-{name}")));
+        self.run(Broker::new(config, &Deps { env, ..self.deps() }).unwrap()).await
+    }
+
+    /// What the next node needs from outside.
+    fn deps(&self) -> Deps {
         let (own, all) = (self.told.lock().unwrap().len(), Arc::clone(&self.told));
-        let tell = move |records: Vec<mesh::ProviderRecord>| {
+        let tell = move |request: mesh::TellRecordsRequest| {
             let all = all.lock().unwrap().clone();
             let others = all.into_iter().enumerate().filter(move |(node, _)| *node != own);
             async move {
                 for (_, service) in others {
-                    let request = mesh::TellRecordsRequest { context: None, records: records.clone() };
-                    service.tell_records(tonic::Request::new(request)).await.unwrap();
+                    service.tell_records(tonic::Request::new(request.clone())).await.unwrap();
                 }
             }
             .boxed()
         };
         let sharing = Sharing { store: Arc::clone(&self.kept) as _, tell: Arc::new(tell) };
-        let deps = Deps { sharing: Some(sharing), clock: Arc::clone(&self.clock) as _, ..deps().0 };
-        let all = providers.iter().map(|p| Arc::clone(p) as Arc<dyn Provider>).collect();
-        let broker = Broker::with_providers(config, all, &deps);
+        Deps { sharing: Some(sharing), clock: Arc::clone(&self.clock) as _, ..deps().0 }
+    }
+
+    async fn run(&self, broker: Arc<Broker>) -> Node {
         self.told.lock().unwrap().push(Service::new(Arc::clone(&broker)));
         broker.recall().await;
         let mut keeps = JoinSet::new();

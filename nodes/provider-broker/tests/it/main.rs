@@ -22,4 +22,6 @@ mod service;
 mod shared;
 mod streams;
 mod support;
+mod waits;
+mod weights;
 mod wire;

@@ -2,7 +2,7 @@
 
 use crate::support::{deps, hello, openai, plain};
 use callboard_domain::llm::TextRequest;
-use callboard_provider_broker::config::{ArmConfig, Breaker, Experiment, Subject};
+use callboard_provider_broker::config::{ArmConfig, Breaker, Experiment, ProviderConfig, Subject};
 use callboard_provider_broker::{BreakerState, Broker, Config, Deps, Reloaded, SwitchState};
 use callboard_testkit::FakeProvider;
 use callboard_testkit::fake_provider::Fault;
@@ -30,7 +30,14 @@ async fn providers_come_and_go_and_what_is_known_of_those_that_stay_is_kept() {
     }
     let second = Config { providers: vec![openai("c", &c), openai("b", &b)], ..first };
     let done = broker.reconfigure(&second).await.unwrap();
-    assert_eq!(done, Reloaded { providers: vec!["c".into(), "b".into()], after_restart: vec![] });
+    assert_eq!(
+        done,
+        Reloaded {
+            providers: vec!["c".into(), "b".into()],
+            changed: done.changed.clone(),
+            after_restart: vec![]
+        }
+    );
     assert_eq!(broker.text(&hello()).await.unwrap().summary.provider, "c");
     assert!(broker.text(&pinned("a")).await.unwrap_err().message.contains("there are: c, b"));
     let counts: Vec<_> =
@@ -60,6 +67,15 @@ async fn calls_under_way_end_with_what_they_began_with() {
     }
     broker.reconfigure(&Config { providers: vec![openai("b", &b)], ..first }).await.unwrap();
     assert_eq!(broker.text(&hello()).await.unwrap().summary.provider, "b");
+    // It is in the configuration again, with other keys: the call is still at it, whoever waits for it to be drained.
+    let again = ProviderConfig { text_model: Some("other".into()), ..openai("a", &a) };
+    broker.reconfigure(&Config { providers: vec![again.clone()], ..plain() }).await.unwrap();
+    assert_eq!(broker.providers()[0].in_flight, 1);
+    broker
+        .reconfigure(&Config { providers: vec![again], prices_version: "2".into(), ..plain() })
+        .await
+        .unwrap();
+    assert_eq!(broker.providers()[0].in_flight, 1, "counted once");
     assert_eq!(calls.join_next().await.unwrap().unwrap().unwrap().summary.provider, "a");
 }
 
@@ -88,7 +104,27 @@ async fn a_wrong_configuration_changes_nothing_and_is_told() {
     let mut later = first;
     (later.cache.enabled, later.single_flight) = (true, true);
     *file.lock().unwrap() = Ok(later);
-    assert_eq!(broker.reload().await.unwrap().after_restart, ["broker.single_flight", "broker.cache"]);
+    let done = broker.reload().await.unwrap();
+    assert_eq!(done.after_restart, ["broker.single_flight", "broker.cache"]);
+    assert_eq!(done.changed, ["broker.cache", "broker.single_flight"]);
+    assert_eq!(broker.reload().await.unwrap().changed, [""; 0], "nothing has, this time");
+}
+
+#[tokio::test]
+async fn a_reload_says_what_changed() {
+    let a = FakeProvider::start().await.unwrap();
+    let config =
+        |names: &[&str]| Config { providers: names.iter().map(|name| openai(name, &a)).collect(), ..plain() };
+    let broker = Broker::new(&config(&["a", "b"]), &deps().0).unwrap();
+    let changed = async |config: Config| broker.reconfigure(&config).await.unwrap().changed;
+    assert_eq!(changed(config(&["b", "a"])).await, ["broker.providers (their order)"]);
+    let mut other = config(&["c", "a"]);
+    other.providers[1].text_model = Some("other".into());
+    other.retry.max = 7;
+    assert_eq!(
+        changed(other).await,
+        ["broker.providers.c (new)", "broker.providers.a", "broker.providers.b (gone)", "broker.retry"]
+    );
 }
 
 #[tokio::test]

@@ -323,3 +323,40 @@ async fn a_route_leaves_out_what_is_switched_off_and_begins_with_the_primary() {
     assert_eq!(broker.text(&on("fast")).await.unwrap().summary.provider, "c");
     assert_eq!(calls(&a), 0);
 }
+
+#[tokio::test]
+async fn a_route_of_which_nobody_answers_is_an_outage_of_its_own_until_somebody_does() {
+    let [a, b, c] = three();
+    let targets = vec![target("a", None), target("b", Some("x")), target("b", Some("y"))];
+    let config = Config { routes: vec![route("fast", Policy::Priority, targets)], ..plain() };
+    let (broker, seen) = crate::support::scripted_with(&config, &[&a, &b, &c], false);
+    let told = || {
+        let all = seen.take_all().into_iter().filter(|seen| seen.subject != "providers");
+        all.map(|seen| (seen.rule, seen.subject, seen.firing)).collect::<Vec<_>>()
+    };
+    let fast = |firing| ("all_providers_down".to_owned(), "route fast".to_owned(), firing);
+    a.set(Act::Fail(ErrorKind::ServerFault));
+    broker.text(&on("fast")).await.unwrap();
+    assert_eq!(told(), [fast(false)]);
+    b.set(Act::Fail(ErrorKind::Overloaded));
+    for _ in 0..3 {
+        broker.text(&on("fast")).await.unwrap_err();
+    }
+    assert_eq!(told(), [fast(true)], "told once");
+    broker.text(&hello()).await.unwrap();
+    broker.text(&TextRequest { provider: Some("b".into()), ..on("fast") }).await.unwrap_err();
+    assert_eq!(told(), [], "other calls say nothing of it");
+    a.set(Act::Answer);
+    broker.text(&on("fast")).await.unwrap();
+    assert_eq!(told(), [fast(false)]);
+    // The outage of all is told beside it.
+    for provider in [&a, &b, &c] {
+        provider.set(Act::Fail(ErrorKind::ServerFault));
+    }
+    broker.text(&on("fast")).await.unwrap_err();
+    assert_eq!(told(), [fast(true)]);
+    // The route is gone: nothing will be heard of it any more.
+    broker.text(&hello()).await.unwrap_err();
+    broker.reconfigure(&plain()).await.unwrap();
+    assert_eq!(told(), [fast(false)]);
+}

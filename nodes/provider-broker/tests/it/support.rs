@@ -53,6 +53,7 @@ pub(crate) fn deps() -> (Deps, Seen) {
         jitter: Arc::new(|| 0.0),
         buckets: Arc::new(Buckets::default()),
         answers: None,
+        locks: None,
         sharing: None,
         read_config: None,
         ledger: Arc::new(Memory::default()),

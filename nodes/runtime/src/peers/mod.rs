@@ -196,6 +196,18 @@ impl Peers {
         self.inner.links(BROKER).into_iter().map(|link| BrokerClient::remote(link).called_by(name)).collect()
     }
 
+    /// The ProviderBroker of each peer that has one, with the name of the peer and by it. Of several with one name, the
+    /// newest.
+    #[must_use]
+    pub fn named_brokers(&self) -> BTreeMap<String, BrokerClient> {
+        let name = &self.inner.options.name;
+        let entries = self.inner.entries();
+        let brokers = entries.values().filter(|entry| entry.peer.roles.iter().any(|role| role == BROKER));
+        let client = |entry: &Entry| BrokerClient::remote(entry.link.clone()).called_by(name);
+        // Sessions are numbered by time.
+        brokers.map(|entry| (entry.peer.name.clone(), client(entry))).collect()
+    }
+
     /// Whichever Alert actor can answer, as [`brokers`](Self::brokers).
     #[must_use]
     pub fn alerts(&self) -> AlertClient {

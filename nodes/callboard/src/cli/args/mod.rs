@@ -15,7 +15,10 @@ pub use local::{
     KeysCommand, KeysNewArgs, UpArgs,
 };
 pub use models::{EmbedArgs, ImageArgs};
-pub use providers::{ClearCacheArgs, NameArgs, ProvidersArgs, ProvidersCommand, SwitchArgs, TestArgs};
+pub use providers::{
+    ClearCacheArgs, DrainProviderArgs, NameArgs, ProvidersArgs, ProvidersCommand, ReloadArgs, SwitchArgs,
+    TestArgs, WeightArgs,
+};
 pub use tasks::{
     ArtifactArgs, ArtifactCommand, ArtifactGetArgs, CancelArgs, EventsArgs, GetArgs, ListArgs, ResultArgs,
     RetryArgs, StateArg, SubmitArgs, WaitArgs, WatchArgs,

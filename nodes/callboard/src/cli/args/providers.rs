@@ -1,6 +1,8 @@
 //! `providers` and what an admin does to them.
 
+use crate::cli::values;
 use clap::{Args, Subcommand};
+use std::time::Duration;
 
 /// The arguments of `providers`.
 #[derive(Debug, Args)]
@@ -32,14 +34,19 @@ pub enum ProvidersCommand {
         after_help = "Examples:\n  callboard providers disable openai --reason 'the bill'\n\nCalls in flight end by themselves."
     )]
     Disable(SwitchArgs),
-    /// Send no new calls to a provider that is to go away once its calls have ended.
+    /// Send no new calls to a provider that is to go away, and wait until those in flight have ended.
     #[command(
-        after_help = "Examples:\n  callboard providers drain local\n\n`callboard providers` shows how many calls are still at it, from the node that answers."
+        after_help = "Examples:\n  callboard providers drain local\n  callboard providers drain local --timeout 10m --reason 'a new machine'\n  callboard providers drain local --no-wait\n\nIt says how many calls each node still has in flight there. Exits with 124 if there are some when the time is over;\nthe provider stays drained."
     )]
-    Drain(SwitchArgs),
+    Drain(DrainProviderArgs),
     /// Try a provider before all others.
     #[command(after_help = "Examples:\n  callboard providers primary anthropic --reason 'cheaper this week'")]
     Primary(SwitchArgs),
+    /// Give a provider, or one of its keys, another share of the calls.
+    #[command(
+        after_help = "Examples:\n  callboard providers weight openai 3 --reason 'a larger quota'\n  callboard providers weight openai 10 --of-key second\n  callboard providers weight openai --as-configured\n\nOf a provider it counts on routes whose policy is weighted or sticky; with 0 it is tried after the others. Of a key it\nis its share of the provider's calls."
+    )]
+    Weight(WeightArgs),
     /// Have a provider follow the configuration again.
     #[command(after_help = "Examples:\n  callboard providers reset openai")]
     Reset(NameArgs),
@@ -54,11 +61,11 @@ pub enum ProvidersCommand {
     /// Begin the quotas of a provider anew, on every node.
     #[command(after_help = "Examples:\n  callboard providers reset-quota openai")]
     ResetQuota(NameArgs),
-    /// Have a node read its configuration of providers again.
+    /// Have every node read its configuration of providers again.
     #[command(
-        after_help = "Examples:\n  callboard providers reload\n  callboard providers reload --addr node-b:7070\n\nEach node has a file of its own: this is about the node that answers. SIGHUP does the same. A file that is wrong\nchanges nothing, and what is wrong is said."
+        after_help = "Examples:\n  callboard providers reload\n  callboard providers reload --node node-b\n\nEach node has a file of its own, and says what changed. Where the file is wrong nothing changes, and what is wrong is\nsaid; the other nodes are reloaded, and the exit code is 1. SIGHUP does the same on one node."
     )]
-    Reload,
+    Reload(ReloadArgs),
     /// Forget the cached answers of the nodes.
     #[command(
         after_help = "Examples:\n  callboard providers clear-cache\n  callboard providers clear-cache text.generate\n\nWhat nodes share in Redis stays for its time."
@@ -71,6 +78,49 @@ pub enum ProvidersCommand {
 pub struct SwitchArgs {
     /// The provider's name.
     pub name: String,
+    /// Why, for others to see.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+}
+
+/// The arguments of `providers drain`.
+#[derive(Clone, Debug, Args)]
+pub struct DrainProviderArgs {
+    /// The provider's name.
+    pub name: String,
+    /// Why, for others to see.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    /// The longest to wait.
+    #[arg(long, value_name = "SPAN", value_parser = values::span, default_value = "2m")]
+    pub timeout: Duration,
+    /// Do not wait.
+    #[arg(long, conflicts_with = "timeout")]
+    pub no_wait: bool,
+}
+
+/// The arguments of `providers reload`.
+#[derive(Clone, Debug, Args)]
+pub struct ReloadArgs {
+    /// Only this node. [default: every node that calls providers]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+}
+
+/// The arguments of `providers weight`.
+#[derive(Clone, Debug, Args)]
+pub struct WeightArgs {
+    /// The provider's name.
+    pub name: String,
+    /// The weight, relative to the others': 0 to 1000, of a key 1 to 1000.
+    #[arg(value_name = "N", required_unless_present = "as_configured", value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub weight: Option<u32>,
+    /// Have it follow the configuration again.
+    #[arg(long, conflicts_with = "weight")]
+    pub as_configured: bool,
+    /// The weight is that of one of its keys.
+    #[arg(long = "of-key", value_name = "ID", default_value = "")]
+    pub of_key: String,
     /// Why, for others to see.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,

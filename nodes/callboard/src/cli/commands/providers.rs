@@ -1,10 +1,15 @@
 //! `providers`, and what an admin does to them.
 
-use crate::cli::args::{ProvidersArgs, ProvidersCommand, SwitchArgs};
+use crate::cli::args::{
+    DrainProviderArgs, ProvidersArgs, ProvidersCommand, ReloadArgs, SwitchArgs, WeightArgs,
+};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
+use crate::cli::output::progress::Progress;
 use crate::cli::output::{cluster, json, money, providers, routes, time};
 use callboard_client::{Error, v1};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use v1::ProviderSwitchState::{self, Disabled, Draining, Enabled};
 
 pub(super) async fn run(context: &mut Context, args: ProvidersArgs) -> Result<(), Failure> {
@@ -24,19 +29,14 @@ pub(super) async fn run(context: &mut Context, args: ProvidersArgs) -> Result<()
             client.reset_quota(&args.name).await?;
             return context.out.line("reset");
         }
-        Some(ProvidersCommand::Reload) => {
-            let done = client.reload_providers().await?;
-            if context.out.is_json() {
-                return context.out.document(&json::Reloaded::from(&done));
-            }
-            return context.out.line(&providers::reloaded(&done));
-        }
+        Some(ProvidersCommand::Reload(args)) => return reload(context, args).await,
+        Some(ProvidersCommand::Drain(args)) => return drain(context, args).await,
         Some(ProvidersCommand::Enable(args)) => switch(context, args, Enabled).await?,
         Some(ProvidersCommand::Disable(args)) => switch(context, args, Disabled).await?,
-        Some(ProvidersCommand::Drain(args)) => switch(context, args, Draining).await?,
         Some(ProvidersCommand::Primary(SwitchArgs { name, reason })) => {
             client.set_primary_provider(v1::SetPrimaryProviderRequest { name, reason }).await?
         }
+        Some(ProvidersCommand::Weight(args)) => weigh(context, args).await?,
         Some(ProvidersCommand::Reset(args)) => {
             client.reset_provider(v1::ResetProviderRequest { name: args.name }).await?
         }
@@ -46,6 +46,9 @@ pub(super) async fn run(context: &mut Context, args: ProvidersArgs) -> Result<()
     };
     show(context, &v1::ListProvidersResponse { providers: vec![done], ..Default::default() })
 }
+
+/// How often it is looked whether a provider is drained.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 async fn list(context: &mut Context) -> Result<(), Failure> {
     let known = context.client.list_providers().await?;
@@ -70,6 +73,63 @@ async fn switch(
     let SwitchArgs { name, reason } = args;
     let request = v1::SwitchProviderRequest { name, state: state.into(), reason };
     context.client.switch_provider(request).await
+}
+
+async fn reload(context: &mut Context, args: ReloadArgs) -> Result<(), Failure> {
+    let nodes = context.client.reload_providers(args.node.as_deref()).await?;
+    match context.out.is_json() {
+        true => context.out.document(&json::Reloads::from(&*nodes))?,
+        false => context.out.text(&providers::reloaded(&nodes))?,
+    }
+    let refused: Vec<_> = nodes.iter().filter(|node| !node.error.is_empty()).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let refused: Vec<_> = refused.iter().map(|node| format!("{}: {}", node.node, node.error)).collect();
+    Err(Failure::Task(format!(
+        "not every node was reloaded; these go on as before:\n  {}",
+        refused.join("\n  ")
+    )))
+}
+
+/// Sends no new calls to a provider, and waits until no node has one in flight there.
+async fn drain(context: &mut Context, args: DrainProviderArgs) -> Result<(), Failure> {
+    let DrainProviderArgs { name, reason, timeout, no_wait } = args;
+    let began = Instant::now();
+    switch(context, SwitchArgs { name: name.clone(), reason }, Draining).await?;
+    let progress = Progress::spinner(no_wait || context.out.is_json());
+    let (nodes, late) = loop {
+        let nodes = context.client.provider_load(&name).await?;
+        if nodes.iter().all(|node| node.error.is_empty() && !node.off) {
+            return Err(Failure::Task(format!("{name} was enabled again meanwhile")));
+        }
+        let drained = nodes.iter().all(|node| node.error.is_empty() && node.off && node.in_flight == 0);
+        let late = began.elapsed() >= timeout;
+        if drained || no_wait || late {
+            break (nodes, !drained && !no_wait);
+        }
+        progress.message(providers::draining(&name, &nodes));
+        sleep(LOOK_AGAIN).await;
+    };
+    drop(progress);
+    match context.out.is_json() {
+        true => context.out.document(&json::Load::new(&name, &nodes))?,
+        false => context.out.line(&providers::draining(&name, &nodes))?,
+    }
+    match late {
+        true => Err(Failure::Late(format!("{name} has calls in flight after {}", time::span(timeout)))),
+        false => Ok(()),
+    }
+}
+
+async fn weigh(context: &Context, args: WeightArgs) -> Result<v1::Provider, Error> {
+    let WeightArgs { name, weight, of_key: key, reason, .. } = args;
+    let request = v1::SetProviderWeightRequest { name, key, weight, reason };
+    let done = context.client.set_provider_weight(request).await?;
+    if !done.used {
+        context.out.note("no policy looks at this weight now: set broker.routing.policy, or a route's, to weighted or sticky");
+    }
+    Ok(done.provider.unwrap_or_default())
 }
 
 fn tested(context: &mut Context, attempt: &v1::ProviderAttempt) -> Result<(), Failure> {

@@ -30,6 +30,15 @@ pub(super) fn overrides(provider: &v1::Provider, now: Timestamp) -> String {
         let by = by(primary, now);
         out.push_str(&format!("{name}: made the first {by}; number {place} in the configuration\n"));
     }
+    for weight in &provider.weights {
+        let who = match weight.key.as_str() {
+            "" => name.clone(),
+            key => format!("{name} with {}", clean(key)),
+        };
+        let (value, configured) = (weight.weight, weight.configured);
+        let by = said(&weight.author, &weight.reason, weight.at.as_ref(), now);
+        out.push_str(&format!("{who}: weight {value} {by}; {configured} in the configuration\n"));
+    }
     if !out.is_empty() {
         out.push_str(&format!("`callboard providers reset {name}` has it follow the configuration again\n"));
     }
@@ -37,9 +46,13 @@ pub(super) fn overrides(provider: &v1::Provider, now: Timestamp) -> String {
 }
 
 fn by(switch: &v1::ProviderSwitch, now: Timestamp) -> String {
-    let at = point(switch.at.as_ref()).map_or_else(String::new, |at| format!(" {}", relative(at, now)));
-    let who = if switch.author.is_empty() { String::new() } else { format!(" ({})", clean(&switch.author)) };
-    let why = if switch.reason.is_empty() { String::new() } else { format!(": {}", clean(&switch.reason)) };
+    said(&switch.author, &switch.reason, switch.at.as_ref(), now)
+}
+
+fn said(author: &str, reason: &str, at: Option<&prost_types::Timestamp>, now: Timestamp) -> String {
+    let at = point(at).map_or_else(String::new, |at| format!(" {}", relative(at, now)));
+    let who = if author.is_empty() { String::new() } else { format!(" ({})", clean(author)) };
+    let why = if reason.is_empty() { String::new() } else { format!(": {}", clean(reason)) };
     format!("by an admin{who}{at}{why}")
 }
 
@@ -90,14 +103,42 @@ pub fn tested(attempt: &v1::ProviderAttempt) -> String {
     }
 }
 
-/// What a reload did.
+/// What a reload did on each node that was reloaded.
 #[must_use]
-pub fn reloaded(done: &v1::ReloadProvidersResponse) -> String {
-    let providers: Vec<_> = done.providers.iter().map(|name| clean(name)).collect();
-    let text = format!("reloaded: {}", providers.join(", then "));
-    match done.after_restart.is_empty() {
-        true => text,
-        false => format!("{text}; after a restart: {}", done.after_restart.join(", ")),
+pub fn reloaded(nodes: &[v1::ProviderReload]) -> String {
+    let mut out = String::new();
+    for node in nodes.iter().filter(|node| node.error.is_empty()) {
+        let list = |keys: &[String]| keys.iter().map(|key| clean(key)).collect::<Vec<_>>().join(", ");
+        let changed = match node.changed.is_empty() {
+            true => "nothing has changed".to_owned(),
+            false => format!("changed: {}", list(&node.changed)),
+        };
+        let providers: Vec<_> = node.providers.iter().map(|name| clean(name)).collect();
+        out.push_str(&format!("{}: reloaded: {}; {changed}", clean(&node.node), providers.join(", then ")));
+        if !node.after_restart.is_empty() {
+            out.push_str(&format!("; after a restart: {}", list(&node.after_restart)));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// How far a provider is drained.
+#[must_use]
+pub fn draining(provider: &str, nodes: &[v1::ProviderNodeLoad]) -> String {
+    let state = |node: &v1::ProviderNodeLoad| {
+        let name = clean(&node.node);
+        match (node.error.as_str(), node.off, node.in_flight) {
+            ("", true, 0) => None,
+            ("", true, calls) => Some(format!("{calls} in flight from {name}")),
+            ("", false, _) => Some(format!("{name} has not heard of it yet")),
+            (error, ..) => Some(format!("{name} does not answer: {}", clean(error))),
+        }
+    };
+    let left: Vec<_> = nodes.iter().filter_map(state).collect();
+    match left.is_empty() {
+        true => format!("{} is drained: no calls in flight", clean(provider)),
+        false => format!("{} is draining: {}", clean(provider), left.join(", ")),
     }
 }
 
@@ -122,6 +163,17 @@ mod tests {
             switch: Some(switch.clone()),
             primary: Some(v1::ProviderSwitch { at: at(60), ..Default::default() }),
             place: 2,
+            weights: vec![
+                v1::ProviderWeight { weight: 0, configured: 3, at: at(60), ..Default::default() },
+                v1::ProviderWeight {
+                    key: "second".into(),
+                    weight: 10,
+                    configured: 1,
+                    reason: "a larger quota".into(),
+                    author: "ops".into(),
+                    at: at(120),
+                },
+            ],
             ..Default::default()
         };
         insta::assert_snapshot!(overrides(&provider, now));
@@ -148,5 +200,49 @@ mod tests {
         };
         assert!(tested(&attempt).starts_with("main answered with m in 250"), "{}", tested(&attempt));
         assert!(tested(&failed).ends_with(": PROVIDER_AUTHENTICATION: no"), "{}", tested(&failed));
+    }
+
+    #[test]
+    fn a_drain_says_who_still_has_calls() {
+        let node = |name: &str, in_flight, off, error: &str| v1::ProviderNodeLoad {
+            node: name.into(),
+            in_flight,
+            off,
+            error: error.into(),
+        };
+        let done = draining("local", &[node("a", 0, true, ""), node("b", 0, true, "")]);
+        assert_eq!(done, "local is drained: no calls in flight");
+        let busy = [
+            node("a", 3, true, ""),
+            node("b", 0, false, ""),
+            node("c", 0, false, "gone"),
+            node("d", 0, true, ""),
+        ];
+        assert_eq!(
+            draining("local", &busy),
+            "local is draining: 3 in flight from a, b has not heard of it yet, c does not answer: gone"
+        );
+    }
+
+    #[test]
+    fn a_reload_says_what_changed_on_each_node() {
+        let node = |name: &str, changed: &[&str], error: &str| v1::ProviderReload {
+            node: name.into(),
+            providers: vec!["main".into(), "offline".into()],
+            changed: changed.iter().map(|key| (*key).to_owned()).collect(),
+            after_restart: if changed.is_empty() { vec![] } else { vec!["broker.cache".into()] },
+            error: error.into(),
+        };
+        let nodes = [
+            node("a", &["broker.providers.main", "broker.cache"], ""),
+            node("b", &[], ""),
+            node("c", &[], "it is wrong"),
+        ];
+        assert_eq!(
+            reloaded(&nodes),
+            "a: reloaded: main, then offline; changed: broker.providers.main, broker.cache; \
+             after a restart: broker.cache\n\
+             b: reloaded: main, then offline; nothing has changed\n"
+        );
     }
 }

@@ -7,7 +7,7 @@ use crate::config::{Config, Role};
 use callboard_alert as alert;
 use callboard_backends::token_buckets::embedded;
 use callboard_contracts::mesh::v1::TellRecordsRequest;
-use callboard_ports::{Answers, Ledger, ProviderRecords, Store, TokenBuckets, Tracer};
+use callboard_ports::{Answers, Ledger, Locks, ProviderRecords, Store, TokenBuckets, Tracer};
 use callboard_provider_broker as broker;
 use callboard_runtime::actor::{self, Address, Behaviour};
 use callboard_runtime::mesh::{AlertClient, AlertService, BrokerClient, BrokerService, Route};
@@ -178,10 +178,10 @@ const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// Tells every other node that calls providers.
 fn tell(cluster: Option<&Cluster>) -> broker::Tell {
     let peers = cluster.map(|cluster| cluster.peers.clone());
-    Arc::new(move |records| {
+    Arc::new(move |request: TellRecordsRequest| {
         let brokers = peers.as_ref().map(Peers::every_broker).unwrap_or_default();
         let told = brokers.into_iter().map(move |broker| {
-            let request = TellRecordsRequest { context: None, records: records.clone() };
+            let request = request.clone();
             async move {
                 if let Err(error) = broker.tell_records(request, TOLD_WITHIN).await {
                     tracing::debug!(%error, "another node was not told of providers");
@@ -234,6 +234,7 @@ pub(super) fn start_broker(
         jitter: Arc::new(rand::random::<f64>),
         buckets,
         answers: cluster.map(|cluster| cluster.answers.clone() as Arc<dyn Answers>),
+        locks: cluster.map(|cluster| cluster.locks.clone() as Arc<dyn Locks>),
         sharing: Some(broker::Sharing { store: records, tell: tell(cluster) }),
         read_config: deps.read_config.clone(),
         ledger,

@@ -56,6 +56,8 @@ pub(in crate::node) struct Cluster {
     pub(in crate::node) buckets: Arc<token_buckets::TokenBuckets>,
     /// Answers that nodes share, in Redis.
     pub(super) answers: Arc<answers::redis::Answers>,
+    /// Who makes a call that several nodes are asked for, by locks in Redis.
+    pub(super) locks: Arc<redis::Locks>,
     /// Events of other nodes, for those who watch here.
     remote: Arc<Remote>,
     /// What it shows others.
@@ -173,7 +175,7 @@ impl Cluster {
         let ended = CancellationToken::new();
         let answers = Arc::new(answers::redis::Answers::new(link.clone()));
         let locks = Arc::new(redis::Locks::new(link));
-        let singletons = Arc::new(Singletons::new(name, locks, Arc::clone(&store), ended.clone()));
+        let singletons = Arc::new(Singletons::new(name, locks.clone(), Arc::clone(&store), ended.clone()));
         let cluster = Self {
             store,
             peers,
@@ -181,6 +183,7 @@ impl Cluster {
             singletons,
             buckets,
             answers,
+            locks,
             remote,
             identity: identity(&config.mesh)?,
             may_claim,

@@ -25,7 +25,8 @@ use callboard_domain::{Code, Error, SessionId, TaskId};
 use callboard_ports::handoff::Queues;
 use callboard_ports::store::CommitObserver;
 use callboard_runtime::actor;
-use callboard_runtime::mesh::{self, SupervisorClient, WorkerClient};
+use callboard_runtime::mesh::{self, BrokerClient, SupervisorClient, WorkerClient};
+use callboard_runtime::peers::Peers;
 use callboard_runtime::watch::Hub;
 use callboard_supervisor as supervisor;
 use callboard_worker as worker;
@@ -317,7 +318,9 @@ pub(super) async fn build(
     let name = info.name.clone();
     let own = state.clone();
     let (local_supervisor, local_worker) = (supervisor_client.clone(), worker_client.clone());
-    let (supervisors, workers) = (peers.clone(), peers);
+    let own_broker = broker.service.clone().map(BrokerClient::local);
+    let own_broker = own_broker.map(|client| (info.name.clone(), client));
+    let (supervisors, workers, brokers) = (peers.clone(), peers.clone(), peers);
     let is_own = move |id: SessionId| own.session() == Some(id);
     let own_worker = is_own.clone();
     let api = Api::new(api::Deps {
@@ -332,6 +335,11 @@ pub(super) async fn build(
             _ => local_worker.clone(),
         }),
         broker: broker.client,
+        brokers: Arc::new(move || {
+            let mut all = brokers.as_ref().map(Peers::named_brokers).unwrap_or_default();
+            all.extend(own_broker.clone());
+            all
+        }),
         supervisors: Arc::new(move |id| match &supervisors {
             Some(peers) if !is_own(id) => peers.supervisor(id),
             _ => Some(local_supervisor.clone()),

@@ -3,6 +3,7 @@
 use super::{Board, whole_seconds};
 use callboard_domain::llm::ErrorKind;
 use callboard_domain::provider_record::{Subject, Topic};
+use std::time::Duration;
 use tokio::time::Instant;
 
 impl Board {
@@ -10,12 +11,26 @@ impl Board {
     pub(crate) fn close(&self, provider: usize) {
         let Some((name, mut state)) = self.state(provider) else { return };
         state.all_mut().for_each(|entry| entry.breaker.reset());
+        self.records.waits().forget(name);
         // Those too that only others know.
         for record in self.records.of(Topic::Breaker).iter().filter(|record| record.subject.provider == name)
         {
             self.records.closed(&record.subject);
         }
         self.report_closed(provider, &mut state, "an admin closed it");
+    }
+
+    /// A provider has named a wait to another node. What was longer stays.
+    pub(crate) fn adopt_wait(&self, provider: usize, key: usize, model: &str, left: Duration) {
+        let Some((_, mut state)) = self.state(provider) else { return };
+        let now = Instant::now();
+        let models = match state.keys.is_empty() {
+            true => Some(&mut state.provider),
+            false => state.keys.get_mut(key),
+        };
+        if let Some(models) = models {
+            models.of(model, &self.rules, now).adopt_wait(left.min(self.rules.max_cool_down), now);
+        }
     }
 
     /// Does what is known of every breaker.

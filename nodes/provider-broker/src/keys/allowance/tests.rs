@@ -152,3 +152,39 @@ proptest! {
         prop_assert_eq!(counted, limit);
     }
 }
+
+/// What another node was told holds calls back, until an answer that comes after it says otherwise.
+#[test]
+fn what_another_node_was_told_holds_until_it_is_over_or_an_answer_says_more() {
+    let now = Instant::now();
+    let mut allowance = Allowance::default();
+    let before = allowance.take(1, now).unwrap();
+    allowance.adopt(false, secs(9), now);
+    assert_eq!(allowance.take(1, now), Err(Spent { what: "requests", until: now + secs(9) }));
+    assert!(allowance.take(1, now + secs(9)).is_ok(), "then nothing is known");
+    allowance.told(before, requests(2, secs(20)), now);
+    let late = now + secs(1);
+    assert!(allowance.take(1, late).is_ok(), "no answer promises more than there is");
+    allowance.adopt(true, secs(86_400), late);
+    assert_eq!(allowance.spent(late)[1], Some(Spent { what: "tokens", until: late + BELIEVED }));
+}
+
+proptest! {
+    #[test]
+    fn what_is_adopted_never_shortens_a_wait(
+        waits in prop::collection::vec((any::<bool>(), 0_u64..90, 0_u64..30), 1..20),
+    ) {
+        let (mut allowance, mut now) = (Allowance::default(), Instant::now());
+        for (tokens, wait, pause) in waits {
+            now += secs(pause);
+            let until = |allowance: &Allowance| allowance.spent(now).map(|spent| spent.map(|spent| spent.until));
+            let before = until(&allowance);
+            allowance.adopt(tokens, secs(wait), now);
+            let after = until(&allowance);
+            let told = (wait > 0).then(|| now + secs(wait).min(BELIEVED));
+            let (own, others) = (usize::from(tokens), usize::from(!tokens));
+            prop_assert_eq!(after[own], before[own].max(told));
+            prop_assert_eq!(after[others], before[others]);
+        }
+    }
+}

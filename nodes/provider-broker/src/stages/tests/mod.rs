@@ -1,13 +1,14 @@
 //! The stages around a route that does as it is told.
 
 mod cached;
+mod claims;
 mod keys;
 mod second;
 mod shared;
 mod similar;
 mod streams;
 
-use super::{Answer, Route, Stages};
+use super::{Answer, Claims, Route, Stages};
 use crate::config::{Cache, Config};
 use crate::route::{Piece, PieceStream};
 use callboard_domain::llm::{Error, ErrorKind, ProviderAttempt, Summary, TextRequest, TextResponse};
@@ -134,8 +135,13 @@ fn gated(config: &Config) -> (Arc<Fake>, Arc<Stages<Fake>>) {
         next: Mutex::default(),
         prompts: Mutex::default(),
     });
-    let stages = Stages::new(Arc::clone(&fake), config, None);
+    let stages = Stages::new(Arc::clone(&fake), config, None, alone());
     (fake, stages)
+}
+
+/// The claims of a node that shares none.
+fn alone() -> Claims {
+    Claims::new(None, Arc::new(|| 0.5))
 }
 
 /// A configuration with the exact cache on.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// What nodes share, or a service that hangs.
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     kept: Mutex<HashMap<String, Bytes>>,
     hangs: bool,
     calls: AtomicU32,
@@ -35,12 +35,28 @@ impl Answers for Shared {
         self.kept.lock().unwrap().insert(key.to_owned(), answer);
         Ok(())
     }
+
+    async fn put_first(
+        &self,
+        key: &str,
+        answer: Bytes,
+        _: Duration,
+    ) -> Result<Option<Bytes>, answers::Error> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        let mut kept = self.kept.lock().unwrap();
+        let first = kept.get(key).cloned();
+        kept.entry(key.to_owned()).or_insert(answer);
+        Ok(first)
+    }
 }
 
 /// A node of a cluster.
 fn node(config: &Config, shared: &Arc<Shared>) -> (Arc<Fake>, Arc<Stages<Fake>>) {
     let (fake, _) = stages(config);
-    let stages = Stages::new(Arc::clone(&fake), config, Some(shared.clone()));
+    let stages = Stages::new(Arc::clone(&fake), config, Some(shared.clone()), alone());
     (fake, stages)
 }
 

@@ -1,6 +1,6 @@
 //! Nodes, providers, kinds, alerts and generated texts.
 
-use super::providers::{Attempt, Switch};
+use super::providers::{Attempt, Switch, Weight};
 use super::{raw, seconds, set, time};
 use crate::cli::output::style::word;
 use callboard_client::v1;
@@ -210,6 +210,7 @@ struct Provider<'a> {
     in_flight: u32,
     switch: Option<Switch<'a>>,
     primary: Option<Switch<'a>>,
+    weights: Vec<Weight<'a>>,
     quotas: Vec<Quota<'a>>,
     spent_today_usd: Option<String>,
 }
@@ -283,6 +284,7 @@ impl<'a> From<&'a v1::ListProvidersResponse> for Providers<'a> {
             in_flight: p.in_flight,
             switch: p.switch.as_ref().map(Switch::from),
             primary: p.primary.as_ref().map(Switch::from),
+            weights: p.weights.iter().map(Weight::from).collect(),
             quotas: p.quotas.iter().map(Quota::from).collect(),
             spent_today_usd: p.spent_today_picodollars.map(usd),
         });

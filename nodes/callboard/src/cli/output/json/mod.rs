@@ -14,7 +14,7 @@ pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Pi
 pub use experiments::Experiments;
 pub use models::{Image, Vectors};
 pub use pretty::pretty;
-pub use providers::{Attempt, Reloaded};
+pub use providers::{Attempt, Load, Reloads};
 pub use tasks::{Event, Events, Line, Refusal, Task, Tasks, Update, unreadable};
 
 use super::time::{duration, point};

@@ -25,16 +25,84 @@ impl<'a> From<&'a v1::ProviderSwitch> for Switch<'a> {
     }
 }
 
-/// What a reload did.
+/// A weight that an admin has set.
 #[derive(Serialize)]
-pub struct Reloaded<'a> {
-    providers: &'a [String],
-    after_restart: &'a [String],
+pub(super) struct Weight<'a> {
+    key: Option<&'a str>,
+    weight: u32,
+    configured: u32,
+    reason: Option<&'a str>,
+    author: Option<&'a str>,
+    at: Option<String>,
 }
 
-impl<'a> From<&'a v1::ReloadProvidersResponse> for Reloaded<'a> {
-    fn from(done: &'a v1::ReloadProvidersResponse) -> Self {
-        Self { providers: &done.providers, after_restart: &done.after_restart }
+impl<'a> From<&'a v1::ProviderWeight> for Weight<'a> {
+    fn from(weight: &'a v1::ProviderWeight) -> Self {
+        Self {
+            key: set(&weight.key),
+            weight: weight.weight,
+            configured: weight.configured,
+            reason: set(&weight.reason),
+            author: set(&weight.author),
+            at: time(weight.at.as_ref()),
+        }
+    }
+}
+
+/// What a reload did.
+#[derive(Serialize)]
+pub struct Reloads<'a> {
+    nodes: Vec<Reloaded<'a>>,
+}
+
+#[derive(Serialize)]
+struct Reloaded<'a> {
+    node: &'a str,
+    providers: &'a [String],
+    changed: &'a [String],
+    after_restart: &'a [String],
+    error: Option<&'a str>,
+}
+
+impl<'a> From<&'a [v1::ProviderReload]> for Reloads<'a> {
+    fn from(nodes: &'a [v1::ProviderReload]) -> Self {
+        let nodes = nodes.iter().map(|done| Reloaded {
+            node: &done.node,
+            providers: &done.providers,
+            changed: &done.changed,
+            after_restart: &done.after_restart,
+            error: set(&done.error),
+        });
+        Self { nodes: nodes.collect() }
+    }
+}
+
+/// The calls that are at a provider.
+#[derive(Serialize)]
+pub struct Load<'a> {
+    provider: &'a str,
+    nodes: Vec<NodeLoad<'a>>,
+}
+
+#[derive(Serialize)]
+struct NodeLoad<'a> {
+    node: &'a str,
+    in_flight: Option<u32>,
+    off: Option<bool>,
+    error: Option<&'a str>,
+}
+
+impl<'a> Load<'a> {
+    /// What each node said.
+    #[must_use]
+    pub fn new(provider: &'a str, nodes: &'a [v1::ProviderNodeLoad]) -> Self {
+        let nodes = nodes.iter().map(|of| NodeLoad {
+            node: &of.node,
+            in_flight: of.error.is_empty().then_some(of.in_flight),
+            off: of.error.is_empty().then_some(of.off),
+            error: set(&of.error),
+        });
+        Self { provider, nodes: nodes.collect() }
     }
 }
 

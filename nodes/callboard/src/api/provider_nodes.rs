@@ -1,0 +1,96 @@
+//! What every node that calls providers is asked, one by one.
+
+use super::Api;
+use callboard_contracts::mesh::v1 as mesh;
+use callboard_contracts::mesh::v1::administer_request::Action;
+use callboard_contracts::v1;
+use callboard_domain::{Code, Error};
+use callboard_runtime::mesh::BrokerClient;
+use futures::future::join_all;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a node may take to read its configuration, with the files of its keys.
+const RELOAD_WITHIN: Duration = Duration::from_secs(15);
+/// How long a node may take to say how many calls it has under way.
+const LOAD_WITHIN: Duration = Duration::from_secs(2);
+
+impl Api {
+    /// Has each node read its configuration of providers again, or the one that is named.
+    ///
+    /// # Errors
+    /// There is no such node. What a node is refused for is in its answer.
+    pub(super) async fn reload_nodes(
+        &self,
+        node: &str,
+        author: &str,
+    ) -> Result<Vec<v1::ProviderReload>, Error> {
+        let mut brokers = (self.deps.brokers)();
+        if !node.is_empty() {
+            let named = brokers.remove_entry(node);
+            let (name, broker) = named.ok_or_else(|| unknown_node(node, &brokers))?;
+            brokers = BTreeMap::from([(name, broker)]);
+        }
+        let reloads = brokers.into_iter().map(|(node, broker)| async move {
+            let action = Some(Action::Reload(v1::ReloadProvidersRequest::default()));
+            let request = mesh::AdministerRequest { context: None, author: author.to_owned(), action };
+            match broker.administer(request, RELOAD_WITHIN).await {
+                Ok(done) => v1::ProviderReload {
+                    node,
+                    providers: done.providers,
+                    changed: done.changed,
+                    after_restart: done.after_restart,
+                    error: String::new(),
+                },
+                Err(error) => v1::ProviderReload { node, error: message(error), ..Default::default() },
+            }
+        });
+        Ok(join_all(reloads).await)
+    }
+
+    /// How many calls are at a provider from each node.
+    ///
+    /// # Errors
+    /// No node that answers knows the provider.
+    pub(super) async fn load_of(&self, provider: &str) -> Result<Vec<v1::ProviderNodeLoad>, Error> {
+        let asked = (self.deps.brokers)().into_iter().map(|(node, broker)| async move {
+            let request = mesh::ListProvidersRequest { context: None };
+            (node, broker.list_providers(request, LOAD_WITHIN).await)
+        });
+        let (mut nodes, mut known, mut names) = (Vec::new(), false, Vec::new());
+        for (node, answer) in join_all(asked).await {
+            let blank = v1::ProviderNodeLoad { node, ..Default::default() };
+            nodes.push(match answer {
+                Err(error) => v1::ProviderNodeLoad { error: message(error), ..blank },
+                Ok(list) => match list.providers.iter().find(|of| of.name == provider) {
+                    None => {
+                        names.extend(list.providers.into_iter().map(|of| of.name));
+                        v1::ProviderNodeLoad { off: true, ..blank }
+                    }
+                    Some(of) => {
+                        known = true;
+                        v1::ProviderNodeLoad { in_flight: of.in_flight, off: of.switch.is_some(), ..blank }
+                    }
+                },
+            });
+        }
+        if !known && nodes.iter().all(|node| node.error.is_empty()) {
+            names.sort_unstable();
+            names.dedup();
+            let text = format!("no provider is called `{provider}`; there are: {}", names.join(", "));
+            return Err(Error::field(Code::InvalidArgument, "name", text));
+        }
+        Ok(nodes)
+    }
+}
+
+fn unknown_node(node: &str, brokers: &BTreeMap<String, BrokerClient>) -> Error {
+    let names: Vec<_> = brokers.keys().map(String::as_str).collect();
+    let text = format!("no node `{node}` calls providers; there are: {}", names.join(", "));
+    Error::field(Code::InvalidArgument, "node", text)
+}
+
+/// What a node answered, in its own words.
+fn message(error: callboard_runtime::mesh::Error) -> String {
+    error.into_status().message().to_owned()
+}
