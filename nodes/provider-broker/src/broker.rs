@@ -68,7 +68,7 @@ pub struct Deps {
 /// sends a call on to the next provider. So are budgets: no call that reaches a provider is made without.
 pub struct Broker {
     pub(crate) live: Arc<Live>,
-    stages: Arc<Stages<Live>>,
+    pub(crate) stages: Arc<Stages<Live>>,
     /// The experiments of now.
     pub(crate) experiments: RwLock<Arc<Experiments>>,
     pub(crate) records: Arc<Records>,
@@ -110,6 +110,9 @@ impl Broker {
         let records = Records::new(Arc::clone(&deps.clock));
         let live = Live::new(Router::new(rings, config, &records, deps));
         let stages = Stages::new(Arc::clone(&live), config, deps.answers.clone());
+        if deps.sharing.is_none() {
+            stages.clears_are_known();
+        }
         Arc::new(Self {
             live,
             stages,
@@ -193,11 +196,6 @@ impl Broker {
     #[must_use]
     pub fn stage_counts(&self) -> StageCounts {
         self.stages.counts()
-    }
-
-    /// Forgets the answers in the exact cache: those to one kind of task, or all.
-    pub fn clear_cache(&self, kind: Option<&str>) {
-        self.stages.clear_cache(kind);
     }
 
     /// How the budgets stand, in their order.

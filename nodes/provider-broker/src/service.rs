@@ -6,6 +6,7 @@ use crate::experiment::{ArmStatus, ExperimentStatus};
 use crate::health::{KeyStatus, ProviderStatus};
 use crate::route::{Piece, RouteStatus, SwitchState, Switched, TargetStatus};
 use crate::shared::from_wire;
+use crate::stages::Cleared;
 use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
@@ -346,7 +347,8 @@ impl ProviderBrokerService for Service {
                 None
             }
             Action::ClearCache(asked) => {
-                broker.clear_caches(named(asked.kind).as_deref());
+                let cleared = Cleared { namespace: named(asked.namespace), kind: named(asked.kind) };
+                answer.unsaved = !broker.clear_caches(&cleared, Said { author, reason: "" }).await?;
                 None
             }
         };

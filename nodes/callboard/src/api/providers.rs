@@ -119,8 +119,8 @@ impl ProviderService for Api {
         &self,
         request: Request<v1::ClearCacheRequest>,
     ) -> Result<Response<v1::ClearCacheResponse>, Status> {
-        self.administer(request, Action::ClearCache).await?;
-        Ok(Response::new(v1::ClearCacheResponse {}))
+        let done = self.administer(request, Action::ClearCache).await?;
+        Ok(Response::new(v1::ClearCacheResponse { unsaved: done.unsaved }))
     }
 
     async fn reset_quota(

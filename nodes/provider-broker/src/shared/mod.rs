@@ -12,7 +12,7 @@ mod records;
 mod wire;
 
 pub(crate) use keeper::{keep, recall};
-pub(crate) use records::Records;
+pub(crate) use records::{Records, SUBJECT_BYTES};
 pub(crate) use wire::from_wire;
 
 use callboard_contracts::mesh::v1 as mesh;

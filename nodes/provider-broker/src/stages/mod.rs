@@ -14,6 +14,7 @@
 //! - All that is kept is bounded in bytes and in time.
 
 mod asked;
+mod clears;
 mod counts;
 mod fingerprint;
 mod flight;
@@ -23,11 +24,13 @@ mod shelf;
 mod similar;
 mod streamed;
 
+pub use clears::Cleared;
 pub use counts::StageCounts;
 
 use crate::config::Config;
 use crate::route::PieceStream;
 use asked::{Asked, Rules};
+use callboard_domain::ProviderRecord;
 use callboard_domain::limits;
 use callboard_domain::llm::{
     CacheSource, EmbeddingRequest, Error, ErrorKind, ImageRequest, ProviderAttempt, Summary, TextRequest,
@@ -35,6 +38,7 @@ use callboard_domain::llm::{
 };
 use callboard_ports::answers::Answers;
 use callboard_runtime::mesh;
+use clears::Clears;
 use counts::Counters;
 use fingerprint::Fingerprint;
 use flight::{Answer, Flights, Part};
@@ -91,6 +95,7 @@ pub(crate) struct Stages<R> {
     replays: Shelf,
     keyed: Flights<Fingerprint>,
     second: Second,
+    clears: Clears,
     similar: Option<Similar>,
     counters: Counters,
 }
@@ -107,6 +112,7 @@ impl<R: Route> Stages<R> {
             replays: Shelf::new(config.idempotency.max_mb, Room::Old),
             keyed: Flights::default(),
             second: Second::new(shared),
+            clears: Clears::default(),
             similar: Similar::new(&config.similar),
             counters: Counters::default(),
         })
@@ -134,7 +140,7 @@ impl<R: Route> Stages<R> {
     fn read(&self, request: &TextRequest) -> Asked {
         let mut request = request.clone();
         self.redactor.text(&mut request);
-        self.rules.read(Scope::current(), request)
+        self.rules.read(Scope::current(), request, &self.clears)
     }
 
     /// Answers a call with an idempotency key: with what the first one with it got, or gets.
@@ -186,7 +192,7 @@ impl<R: Route> Stages<R> {
                 self.counters.replayed.one();
                 let again = again(&answer, CacheSource::Replayed);
                 let ttl = self.rules.replay_ttl().min(COPIED);
-                self.replays.put(key, Kept::new(asked.of, &asked.scope.kind, answer, ttl));
+                self.replays.put(key, Kept::new(asked.of, &asked.scope, answer, ttl));
                 Ok(Some(again))
             }
         }
@@ -206,7 +212,7 @@ impl<R: Route> Stages<R> {
         let makeshift = matches!(answer.summary.from_cache, Some(CacheSource::Similar(_)));
         if !makeshift && !self.route.is_local(&answer.summary.provider) {
             let ttl = self.rules.replay_ttl();
-            self.replays.put(key, Kept::new(asked.of, &asked.scope.kind, answer.clone(), ttl));
+            self.replays.put(key, Kept::new(asked.of, &asked.scope, answer.clone(), ttl));
             self.second.put(key, asked.of, answer, ttl).await;
         }
     }
@@ -219,7 +225,7 @@ impl<R: Route> Stages<R> {
         if !asked.shares {
             return self.routed(&asked).await;
         }
-        let flight = (asked.of, asked.keep.is_some(), asked.request.timeout);
+        let flight = (asked.at, asked.keep.is_some(), asked.request.timeout);
         let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
         match self.flights.take_part(flight, of, async move { this.routed(&asked).await }) {
             Part::First(work) => work.await,
@@ -255,7 +261,7 @@ impl<R: Route> Stages<R> {
         if !asked.looks_up {
             return None;
         }
-        let kept = self.cache.get(&asked.of)?;
+        let kept = self.cache.get(&asked.at)?;
         self.counters.hits.one();
         Some(again(&kept.answer, CacheSource::Exact))
     }
@@ -269,15 +275,24 @@ impl<R: Route> Stages<R> {
         if let Some(answer) = self.known(asked) {
             return Some(answer);
         }
-        let Some((answer, true)) = self.second.get(asked.of, asked.of).await else {
+        let Some(answer) = self.shared(asked).await else {
             self.counters.misses.one();
             return None;
         };
         self.counters.hits.one();
         let again = again(&answer, CacheSource::Exact);
         let ttl = asked.keep.map_or(COPIED, |ttl| ttl.min(COPIED));
-        self.cache.put(asked.of, Kept::new(asked.of, &asked.scope.kind, answer, ttl));
+        self.cache.put(asked.at, Kept::new(asked.of, &asked.scope, answer, ttl));
         Some(again)
+    }
+
+    /// What another node was answered. Before this one knows what was cleared, nothing is.
+    async fn shared(&self, asked: &Asked) -> Option<TextResponse> {
+        if !self.clears.is_complete() {
+            return None;
+        }
+        let (answer, answers_this) = self.second.get(asked.at, asked.of).await?;
+        answers_this.then_some(answer)
     }
 
     /// Takes a call to the providers.
@@ -322,10 +337,14 @@ impl<R: Route> Stages<R> {
             return;
         }
         if let Some(ttl) = asked.keep {
-            self.cache.put(asked.of, Kept::new(asked.of, &asked.scope.kind, answer.clone(), ttl));
-            self.second.put(asked.of, asked.of, answer, ttl).await;
+            self.cache.put(asked.at, Kept::new(asked.of, &asked.scope, answer.clone(), ttl));
+            if self.clears.is_complete() {
+                self.second.put(asked.at, asked.of, answer, ttl).await;
+            }
         }
-        if let Some(similar) = &self.similar {
+        // It is not known by its generation: what was asked before a clear is not kept after it.
+        let current = self.clears.place(asked.of, &asked.scope) == asked.at;
+        if let Some(similar) = self.similar.as_ref().filter(|_| current) {
             similar.keep(&asked.scope, &asked.request, answer);
         }
     }
@@ -342,13 +361,20 @@ impl<R: Route> Stages<R> {
         }
     }
 
-    /// Forgets what this node keeps of answers to one kind of task, or to everybody. Answers by key stay: they are no cache;
-    /// so does what nodes share, for its time.
-    pub(crate) fn clear_cache(&self, kind: Option<&str>) {
-        self.cache.clear(kind);
+    /// Forgets answers, as it is recorded: what this node keeps, and its part of what nodes share. Answers by key stay: they
+    /// are no cache.
+    pub(crate) fn clear(&self, cleared: &Cleared, record: &ProviderRecord) {
+        self.clears.note(cleared, record);
+        // They would not be found: this frees their memory.
+        self.cache.clear(cleared);
         if let Some(similar) = &self.similar {
-            similar.clear(kind);
+            similar.clear(cleared);
         }
+    }
+
+    /// All that was cleared before is known: what nodes share may be used.
+    pub(crate) fn clears_are_known(&self) {
+        self.clears.complete();
     }
 }
 
