@@ -13,7 +13,7 @@ use crate::provider::Provider;
 use crate::reload::ReadConfig;
 use crate::route::{Live, PieceStream, RouteStatus, Router};
 use crate::shared::{Records, Sharing};
-use crate::stages::{StageCounts, Stages};
+use crate::stages::{CacheCounts, StageCounts, Stages};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{
     EmbeddingRequest, EmbeddingResponse, Error, ErrorKind, ImageRequest, ImageResponse, TextRequest,
@@ -196,6 +196,13 @@ impl Broker {
     #[must_use]
     pub fn stage_counts(&self) -> StageCounts {
         self.stages.counts()
+    }
+
+    /// What the caches did for each namespace and kind of task, and what they keep of each; at most 65. It looks at every
+    /// answer that is kept.
+    #[must_use]
+    pub fn cache_counts(&self) -> Vec<CacheCounts> {
+        self.stages.counts_by_scope()
     }
 
     /// How the budgets stand, in their order.

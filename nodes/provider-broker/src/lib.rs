@@ -62,4 +62,4 @@ pub use reload::{ReadConfig, Reloaded};
 pub use route::{Piece, PieceStream, RouteStatus, SwitchState, Switched, TargetStatus};
 pub use service::Service;
 pub use shared::{Sharing, Tell};
-pub use stages::{Cleared, StageCounts};
+pub use stages::{CacheCounts, Cleared, StageCounts};

@@ -6,7 +6,7 @@ use crate::experiment::{ArmStatus, ExperimentStatus};
 use crate::health::{KeyStatus, ProviderStatus};
 use crate::route::{Piece, RouteStatus, SwitchState, Switched, TargetStatus};
 use crate::shared::from_wire;
-use crate::stages::Cleared;
+use crate::stages::{CacheCounts, Cleared};
 use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
@@ -167,6 +167,24 @@ fn switch_to_proto(switched: Switched) -> v1::ProviderSwitch {
     }
 }
 
+fn cache_to_proto(counts: CacheCounts) -> v1::CacheStatistics {
+    let others = counts.of.is_none();
+    let (namespace, kind) = counts.of.unwrap_or_default();
+    v1::CacheStatistics {
+        namespace,
+        kind,
+        others,
+        hits_memory: counts.hits,
+        hits_shared: counts.hits_shared,
+        misses: counts.misses,
+        joined: counts.shared,
+        replayed: counts.replayed,
+        similar: counts.made_do,
+        entries: counts.entries,
+        bytes: counts.bytes,
+    }
+}
+
 fn state_from_proto(state: v1::ProviderSwitchState) -> Result<SwitchState, error::Error> {
     match state {
         v1::ProviderSwitchState::Enabled => Ok(SwitchState::Enabled),
@@ -309,6 +327,14 @@ impl ProviderBrokerService for Service {
         _request: Request<mesh::ListProvidersRequest>,
     ) -> Result<Response<mesh::ListProvidersResponse>, Status> {
         Ok(Response::new(self.list()))
+    }
+
+    async fn get_cache_statistics(
+        &self,
+        _request: Request<mesh::GetCacheStatisticsRequest>,
+    ) -> Result<Response<mesh::GetCacheStatisticsResponse>, Status> {
+        let rows = self.0.cache_counts().into_iter().map(cache_to_proto).collect();
+        Ok(Response::new(mesh::GetCacheStatisticsResponse { rows }))
     }
 
     async fn administer(

@@ -52,6 +52,8 @@ pub struct Deps {
     pub workers: Workers,
     /// The ProviderBroker, here or at another node.
     pub broker: BrokerClient,
+    /// The ProviderBroker of the node that holds a session, this one's among them; none if it cannot be reached.
+    pub brokers: Brokers,
     /// The Supervisor of the node that holds a session, this one's among them; none if it cannot be reached.
     pub supervisors: Supervisors,
     /// Who this node is.
@@ -68,6 +70,9 @@ pub struct Deps {
 
 /// Finds the Worker of the node that holds a session.
 pub type Workers = Arc<dyn Fn(SessionId) -> Option<WorkerClient> + Send + Sync>;
+
+/// Finds the ProviderBroker of the node that holds a session.
+pub type Brokers = Arc<dyn Fn(SessionId) -> Option<BrokerClient> + Send + Sync>;
 
 /// Finds the Supervisor of the node that holds a session.
 pub type Supervisors = Arc<dyn Fn(SessionId) -> Option<SupervisorClient> + Send + Sync>;

@@ -1,11 +1,13 @@
 //! `ProviderService`: direct calls, passed on to the ProviderBroker.
 
-use super::{Api, reads};
+use super::{Api, errors, reads};
+use crate::config::Role;
 use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::administer_request::Action;
 use callboard_contracts::v1;
 use callboard_contracts::v1::provider_service_server::ProviderService;
 use callboard_domain::convert::duration_from_proto;
+use callboard_ports::sessions::Session;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::time::Duration;
@@ -13,6 +15,9 @@ use tonic::{Request, Response, Status};
 
 /// The broker ends every call by its own timeouts; this is a backstop.
 pub(super) const BACKSTOP: Duration = Duration::from_secs(600);
+
+/// How long each node may take to say what its caches did.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A call's own timeout, and a little for the broker to say that it has passed.
 fn deadline(request: &v1::GenerateRequest) -> Duration {
@@ -32,6 +37,22 @@ impl Api {
         let request = mesh::AdministerRequest { context: None, author, action };
         let done = self.deps.broker.administer(request, BACKSTOP).await;
         done.map_err(callboard_runtime::mesh::Error::into_status)
+    }
+}
+
+impl Api {
+    /// What the caches of a node did, or why it could not be asked.
+    async fn cache_of(&self, session: Session) -> v1::NodeCacheStatistics {
+        let node = session.opened.node;
+        let request = mesh::GetCacheStatisticsRequest { context: None };
+        let answer = match (self.deps.brokers)(session.opened.id) {
+            Some(broker) => broker.get_cache_statistics(request, ASKED_WITHIN).await,
+            None => Err(Status::unavailable("no connection to it").into()),
+        };
+        match answer {
+            Ok(answer) => v1::NodeCacheStatistics { node, rows: answer.rows, unreachable: String::new() },
+            Err(error) => v1::NodeCacheStatistics { node, rows: Vec::new(), unreachable: error.to_string() },
+        }
     }
 }
 
@@ -121,6 +142,19 @@ impl ProviderService for Api {
     ) -> Result<Response<v1::ClearCacheResponse>, Status> {
         let done = self.administer(request, Action::ClearCache).await?;
         Ok(Response::new(v1::ClearCacheResponse { unsaved: done.unsaved }))
+    }
+
+    async fn get_cache_statistics(
+        &self,
+        _: Request<v1::GetCacheStatisticsRequest>,
+    ) -> Result<Response<v1::GetCacheStatisticsResponse>, Status> {
+        let sessions = self.deps.store.live_sessions().await.map_err(errors::of_store)?;
+        let calls =
+            |session: &Session| session.opened.roles.iter().any(|role| role == Role::ProviderBroker.name());
+        let nodes = sessions.into_iter().filter(calls).map(|session| self.cache_of(session));
+        let mut nodes = futures::future::join_all(nodes).await;
+        nodes.sort_unstable_by(|a, b| a.node.cmp(&b.node));
+        Ok(Response::new(v1::GetCacheStatisticsResponse { nodes }))
     }
 
     async fn reset_quota(

@@ -74,7 +74,7 @@ async fn a_provider_is_switched_tested_and_reset_by_the_command_line() {
     assert!(generated.stderr.contains("main is disabled: the bill"), "{}", generated.stderr);
     let first = run(&["providers", "primary", "offline"]).await;
     assert!(first.stdout.contains("number 2 in the configuration"), "{}", first.stdout);
-    assert!(run(&["providers", "clear-cache"]).await.stdout.contains("forgotten"));
+    assert!(run(&["cache", "clear"]).await.stdout.contains("forgotten"));
     assert!(run(&["providers", "close-breaker", "main"]).await.stdout.contains("disabled"));
     run(&["providers", "enable", "main"]).await;
     let again = run(&["providers", "reset", "offline"]).await;

@@ -25,7 +25,7 @@ mod similar;
 mod streamed;
 
 pub use clears::Cleared;
-pub use counts::StageCounts;
+pub use counts::{CacheCounts, StageCounts};
 
 use crate::config::Config;
 use crate::route::PieceStream;
@@ -149,6 +149,7 @@ impl<R: Route> Stages<R> {
             return Ok(answer);
         }
         let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        let scope = asked.scope.clone();
         let work = async move {
             // Another one may have ended since, or on another node.
             if let Some(answer) = this.replay(key, &asked)? {
@@ -164,7 +165,7 @@ impl<R: Route> Stages<R> {
         match self.keyed.take_part(key, of, work) {
             Part::First(work) => work.await,
             Part::Joined(work) => {
-                self.counters.replayed.one();
+                self.counters.of(&scope).replayed.one();
                 self.joined(work, patience, CacheSource::Replayed).await
             }
             Part::Other => Err(self.refused()),
@@ -176,7 +177,7 @@ impl<R: Route> Stages<R> {
         match self.replays.get(&key) {
             None => Ok(None),
             Some(kept) if kept.of == asked.of => {
-                self.counters.replayed.one();
+                self.counters.of(&asked.scope).replayed.one();
                 Ok(Some(again(&kept.answer, CacheSource::Replayed)))
             }
             Some(_) => Err(self.refused()),
@@ -189,7 +190,7 @@ impl<R: Route> Stages<R> {
             None => Ok(None),
             Some((_, false)) => Err(self.refused()),
             Some((answer, true)) => {
-                self.counters.replayed.one();
+                self.counters.of(&asked.scope).replayed.one();
                 let again = again(&answer, CacheSource::Replayed);
                 let ttl = self.rules.replay_ttl().min(COPIED);
                 self.replays.put(key, Kept::new(asked.of, &asked.scope, answer, ttl));
@@ -227,10 +228,11 @@ impl<R: Route> Stages<R> {
         }
         let flight = (asked.at, asked.keep.is_some(), asked.request.timeout);
         let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        let scope = asked.scope.clone();
         match self.flights.take_part(flight, of, async move { this.routed(&asked).await }) {
             Part::First(work) => work.await,
             Part::Joined(work) => {
-                self.counters.shared.one();
+                self.counters.of(&scope).shared.one();
                 self.joined(work, patience, CacheSource::Shared).await
             }
             // What is asked is a part of the key.
@@ -262,7 +264,7 @@ impl<R: Route> Stages<R> {
             return None;
         }
         let kept = self.cache.get(&asked.at)?;
-        self.counters.hits.one();
+        self.counters.of(&asked.scope).hits.one();
         Some(again(&kept.answer, CacheSource::Exact))
     }
 
@@ -276,10 +278,10 @@ impl<R: Route> Stages<R> {
             return Some(answer);
         }
         let Some(answer) = self.shared(asked).await else {
-            self.counters.misses.one();
+            self.counters.of(&asked.scope).misses.one();
             return None;
         };
-        self.counters.hits.one();
+        self.counters.of(&asked.scope).hits_shared.one();
         let again = again(&answer, CacheSource::Exact);
         let ttl = asked.keep.map_or(COPIED, |ttl| ttl.min(COPIED));
         self.cache.put(asked.at, Kept::new(asked.of, &asked.scope, answer, ttl));
@@ -324,7 +326,7 @@ impl<R: Route> Stages<R> {
     /// The answer to a similar call, where no provider answered this one.
     fn instead(&self, asked: &Asked, why: &str, attempts: &[ProviderAttempt]) -> Option<TextResponse> {
         let (mut answer, percent) = self.similar.as_ref()?.find(&asked.scope, &asked.request)?;
-        self.counters.similar.one();
+        self.counters.of(&asked.scope).similar.one();
         let reason = format!("the answer to a similar call of before ({percent} per cent the same): {why}");
         answer.summary.degraded = Some(limits::cut_message(reason));
         answer.summary.from_cache = Some(CacheSource::Similar(percent));
@@ -359,6 +361,11 @@ impl<R: Route> Stages<R> {
             redacted: self.redactor.counts(),
             ..self.counters.read()
         }
+    }
+
+    /// The same for each namespace and kind, and what the exact cache keeps of them. It looks at every answer that is kept.
+    pub(crate) fn counts_by_scope(&self) -> Vec<CacheCounts> {
+        self.counters.rows(|each| self.cache.each(each))
     }
 
     /// Forgets answers, as it is recorded: what this node keeps, and its part of what nodes share. Answers by key stay: they

@@ -137,6 +137,13 @@ impl Shelf {
         drop(self.kept.invalidate_entries_if(takes));
     }
 
+    /// Calls this with the namespace, the kind and the bytes of each answer that is kept.
+    pub(super) fn each(&self, each: &mut dyn FnMut(&str, &str, u64)) {
+        for (_, kept) in &self.kept {
+            each(&kept.namespace, &kept.kind, u64::from(kept.bytes()));
+        }
+    }
+
     /// How many answers are kept, and how many bytes they take.
     pub(super) fn size(&self) -> (u64, u64) {
         self.kept.run_pending_tasks();

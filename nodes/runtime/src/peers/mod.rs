@@ -180,6 +180,13 @@ impl Peers {
         self.inner.entries().get(&session).map(|e| AlertClient::remote(e.link.clone()).called_by(name))
     }
 
+    /// The ProviderBroker of a peer; `None` if the session is no peer's.
+    #[must_use]
+    pub fn broker(&self, session: SessionId) -> Option<BrokerClient> {
+        let name = &self.inner.options.name;
+        self.inner.entries().get(&session).map(|e| BrokerClient::remote(e.link.clone()).called_by(name))
+    }
+
     /// Whichever ProviderBroker can answer: peers in turn, those that are suspected last. A call that did not
     /// run goes on to the next.
     #[must_use]

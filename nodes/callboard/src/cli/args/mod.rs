@@ -1,10 +1,12 @@
 //! The arguments. Each command's help ends with examples.
 
+mod cache;
 mod cluster;
 mod local;
 mod providers;
 mod tasks;
 
+pub use cache::{CacheArgs, CacheClearArgs, CacheCommand};
 pub use cluster::{
     AlertsArgs, DoctorArgs, DrainArgs, ExperimentsArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs,
     NodesArgs, TopArgs,
@@ -13,7 +15,7 @@ pub use local::{
     CertsArgs, CertsCommand, CertsInitArgs, CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, KeysArgs,
     KeysCommand, KeysNewArgs, UpArgs,
 };
-pub use providers::{ClearCacheArgs, NameArgs, ProvidersArgs, ProvidersCommand, SwitchArgs, TestArgs};
+pub use providers::{NameArgs, ProvidersArgs, ProvidersCommand, SwitchArgs, TestArgs};
 pub use tasks::{
     ArtifactArgs, ArtifactCommand, ArtifactGetArgs, CancelArgs, EventsArgs, GetArgs, ListArgs, ResultArgs,
     RetryArgs, StateArg, SubmitArgs, WaitArgs, WatchArgs,
@@ -137,6 +139,8 @@ pub enum Remote {
     Health(HealthArgs),
     /// List the LLM providers in the order they are tried, or switch, test and reset one.
     Providers(ProvidersArgs),
+    /// Show what the caches of answers did, or clear them.
+    Cache(CacheArgs),
     /// Show experiments: what came of each arm, and whether they differ.
     Experiments(ExperimentsArgs),
     /// List the task kinds, or show one with its schemas.

@@ -59,11 +59,6 @@ pub enum ProvidersCommand {
         after_help = "Examples:\n  callboard providers reload\n  callboard providers reload --addr node-b:7070\n\nEach node has a file of its own: this is about the node that answers. SIGHUP does the same. A file that is wrong\nchanges nothing, and what is wrong is said."
     )]
     Reload,
-    /// Forget the cached answers of the nodes.
-    #[command(
-        after_help = "Examples:\n  callboard providers clear-cache\n  callboard providers clear-cache text.generate\n\nWhat nodes share in Redis stays for its time."
-    )]
-    ClearCache(ClearCacheArgs),
 }
 
 /// A provider, and why.
@@ -91,11 +86,4 @@ pub struct TestArgs {
     /// The model. [default: the provider's own]
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-}
-
-/// The arguments of `providers clear-cache`.
-#[derive(Clone, Debug, Args)]
-pub struct ClearCacheArgs {
-    /// Only answers to this kind of task. [default: all]
-    pub kind: Option<String>,
 }

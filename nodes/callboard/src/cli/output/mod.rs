@@ -1,5 +1,6 @@
 //! Everything that reaches the terminal. What is shown is rendered by pure functions in the modules below.
 
+pub mod cache;
 pub mod certs;
 pub mod cluster;
 pub mod doctor;

@@ -317,9 +317,10 @@ pub(super) async fn build(
     let name = info.name.clone();
     let own = state.clone();
     let (local_supervisor, local_worker) = (supervisor_client.clone(), worker_client.clone());
-    let (supervisors, workers) = (peers.clone(), peers);
+    let (supervisors, workers, brokers) = (peers.clone(), peers.clone(), peers);
     let is_own = move |id: SessionId| own.session() == Some(id);
-    let own_worker = is_own.clone();
+    let (own_worker, own_broker) = (is_own.clone(), is_own.clone());
+    let local_broker = broker.client.clone();
     let api = Api::new(api::Deps {
         store: store.clone(),
         artifacts: backends.artifacts.clone(),
@@ -332,6 +333,10 @@ pub(super) async fn build(
             _ => local_worker.clone(),
         }),
         broker: broker.client,
+        brokers: Arc::new(move |id| match &brokers {
+            Some(peers) if !own_broker(id) => peers.broker(id),
+            _ => Some(local_broker.clone()),
+        }),
         supervisors: Arc::new(move |id| match &supervisors {
             Some(peers) if !is_own(id) => peers.supervisor(id),
             _ => Some(local_supervisor.clone()),

@@ -3,12 +3,14 @@
 //!
 //! Inputs and results pass through as they came, so that no number loses a digit.
 
+mod cache;
 mod cluster;
 mod experiments;
 mod pretty;
 mod providers;
 mod tasks;
 
+pub use cache::{CacheStatistics, Cleared};
 pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers};
 pub use experiments::Experiments;
 pub use pretty::pretty;
