@@ -41,6 +41,7 @@ mod secret;
 mod service;
 mod shared;
 mod stages;
+mod warm;
 mod window;
 mod wire;
 
@@ -63,3 +64,4 @@ pub use route::{Piece, PieceStream, RouteStatus, SwitchState, Switched, TargetSt
 pub use service::Service;
 pub use shared::{Sharing, Tell};
 pub use stages::{CacheCounts, Cleared, StageCounts};
+pub use warm::EVERY as WARMED_EVERY;

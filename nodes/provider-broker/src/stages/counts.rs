@@ -14,6 +14,9 @@ const ROWS: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) conflicts: Counter,
+    pub(super) warmed: Counter,
+    pub(super) not_warmed: Counter,
+    pub(super) held: Counter,
     /// By namespace and kind.
     rows: RwLock<HashMap<String, HashMap<String, Arc<Row>>>>,
     others: Arc<Row>,
@@ -76,6 +79,12 @@ pub struct StageCounts {
     pub by_key: (u64, u64),
     /// Answers that are kept for similar calls, and the bytes they take.
     pub similar: (u64, u64),
+    /// Answers that were asked for anew before they ended.
+    pub warmed: u64,
+    /// Those where that failed, or came to nothing that is kept.
+    pub not_warmed: u64,
+    /// How often it was not tried, as the provider was not well or had little left.
+    pub held: u64,
     /// What is under way and may be shared.
     pub under_way: usize,
 }
@@ -152,6 +161,9 @@ impl Counters {
             shared: sum(|counts| counts.shared),
             replayed: sum(|counts| counts.replayed),
             conflicts: self.conflicts.get(),
+            warmed: self.warmed.get(),
+            not_warmed: self.not_warmed.get(),
+            held: self.held.get(),
             made_do: sum(|counts| counts.made_do),
             ..StageCounts::default()
         }

@@ -18,6 +18,7 @@ mod clears;
 mod counts;
 mod fingerprint;
 mod flight;
+mod frequent;
 mod redact;
 mod second;
 mod shelf;
@@ -26,6 +27,7 @@ mod streamed;
 
 pub use clears::Cleared;
 pub use counts::{CacheCounts, StageCounts};
+pub(crate) use frequent::Due;
 
 use crate::config::Config;
 use crate::route::PieceStream;
@@ -42,6 +44,7 @@ use clears::Clears;
 use counts::Counters;
 use fingerprint::Fingerprint;
 use flight::{Answer, Flights, Part};
+use frequent::Frequent;
 use redact::Redactor;
 use second::{COPIED, Second};
 use shelf::{Kept, Room, Shelf};
@@ -96,6 +99,7 @@ pub(crate) struct Stages<R> {
     keyed: Flights<Fingerprint>,
     second: Second,
     clears: Clears,
+    frequent: Option<Frequent>,
     similar: Option<Similar>,
     counters: Counters,
 }
@@ -113,6 +117,7 @@ impl<R: Route> Stages<R> {
             keyed: Flights::default(),
             second: Second::new(shared),
             clears: Clears::default(),
+            frequent: Frequent::new(&config.cache),
             similar: Similar::new(&config.similar),
             counters: Counters::default(),
         })
@@ -140,7 +145,11 @@ impl<R: Route> Stages<R> {
     fn read(&self, request: &TextRequest) -> Asked {
         let mut request = request.clone();
         self.redactor.text(&mut request);
-        self.rules.read(Scope::current(), request, &self.clears)
+        let asked = self.rules.read(Scope::current(), request, &self.clears);
+        if let Some(frequent) = &self.frequent {
+            frequent.asked(&asked);
+        }
+        asked
     }
 
     /// Answers a call with an idempotency key: with what the first one with it got, or gets.
@@ -282,6 +291,9 @@ impl<R: Route> Stages<R> {
             return None;
         };
         self.counters.of(&asked.scope).hits_shared.one();
+        if let Some(frequent) = &self.frequent {
+            frequent.found(&asked.of);
+        }
         let again = again(&answer, CacheSource::Exact);
         let ttl = asked.keep.map_or(COPIED, |ttl| ttl.min(COPIED));
         self.cache.put(asked.at, Kept::new(asked.of, &asked.scope, answer, ttl));
@@ -340,6 +352,9 @@ impl<R: Route> Stages<R> {
         }
         if let Some(ttl) = asked.keep {
             self.cache.put(asked.at, Kept::new(asked.of, &asked.scope, answer.clone(), ttl));
+            if let Some(frequent) = &self.frequent {
+                frequent.kept(&asked.of, ttl);
+            }
             if self.clears.is_complete() {
                 self.second.put(asked.at, asked.of, answer, ttl).await;
             }
@@ -374,9 +389,44 @@ impl<R: Route> Stages<R> {
         self.clears.note(cleared, record);
         // They would not be found: this frees their memory.
         self.cache.clear(cleared);
+        if let Some(frequent) = &self.frequent {
+            frequent.clear(cleared);
+        }
         if let Some(similar) = &self.similar {
             similar.clear(cleared);
         }
+    }
+
+    /// The prompts that are asked often and whose answers end soon.
+    pub(crate) fn due(&self) -> Vec<Due> {
+        self.frequent.as_ref().map(Frequent::due).unwrap_or_default()
+    }
+
+    /// What is due cannot be asked for now.
+    pub(crate) fn held(&self) {
+        self.counters.held.one();
+    }
+
+    /// Asks for what is due anew, of that provider alone if one is named, and keeps the answer. Answers whether there was a
+    /// place for it among the calls of this minute.
+    pub(crate) async fn warm(&self, due: Due, provider: Option<String>) -> bool {
+        let Due { of, request, scope } = due;
+        if !self.frequent.as_ref().is_some_and(|frequent| frequent.begin(&of)) {
+            return false;
+        }
+        let asked = self.rules.read(scope, request, &self.clears);
+        let Scope { namespace, kind, .. } = asked.scope.clone();
+        let context = mesh::Context { namespace, kind, ..mesh::Context::default() };
+        let request = TextRequest { provider, ..asked.request.clone() };
+        let answer = context.scope(self.route.text(&request)).await;
+        match answer {
+            Ok(answer) if is_whole(&answer) && !self.is_template(&asked, &answer.summary) => {
+                self.keep(&asked, &answer).await;
+                self.counters.warmed.one();
+            }
+            Ok(_) | Err(_) => self.counters.not_warmed.one(),
+        }
+        true
     }
 
     /// All that was cleared before is known: what nodes share may be used.

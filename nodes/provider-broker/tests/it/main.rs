@@ -22,4 +22,5 @@ mod service;
 mod shared;
 mod streams;
 mod support;
+mod warm;
 mod wire;

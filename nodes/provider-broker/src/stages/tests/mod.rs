@@ -6,6 +6,7 @@ mod second;
 mod shared;
 mod similar;
 mod streams;
+mod warm;
 
 use super::{Answer, Route, Stages};
 use crate::config::{Cache, Config};
