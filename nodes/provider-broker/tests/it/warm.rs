@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// With two providers, after a prompt was asked twice, shortly before its answer ends.
+#[expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 async fn due(change: impl FnOnce(&mut Config)) -> (Arc<Scripted>, Arc<Scripted>, Arc<Broker>) {
     let mut config = plain();
     config.cache = Cache {
