@@ -132,17 +132,29 @@ impl Client {
         Ok(response.attempt.unwrap_or_default())
     }
 
-    /// Forgets what the nodes keep of answers to a kind of task; without one, of all.
+    /// Forgets cached answers, on every node and in what nodes share: those to a kind of task, of a namespace, or all.
     ///
     /// # Errors
     /// The key is no admin's, or the server could not be reached in time.
-    pub async fn clear_cache(&self, kind: Option<&str>) -> Result<(), Error> {
-        let message = v1::ClearCacheRequest { kind: kind.unwrap_or_default().to_owned() };
-        self.call(Repeat::Safe, message, async |channel, request| {
+    pub async fn clear_cache(&self, request: v1::ClearCacheRequest) -> Result<v1::ClearCacheResponse, Error> {
+        self.call(Repeat::Safe, request, async |channel, request| {
             service(channel).clear_cache(self.signed(request)?).await
         })
-        .await?;
-        Ok(())
+        .await
+    }
+
+    /// What the caches of each node that calls providers did, by the node's name.
+    ///
+    /// # Errors
+    /// That the server could not be reached in time. A node that it cannot reach is in the answer.
+    pub async fn cache_statistics(&self) -> Result<Vec<v1::NodeCacheStatistics>, Error> {
+        let message = v1::GetCacheStatisticsRequest {};
+        let response = self
+            .call(Repeat::Safe, message, async |channel, request| {
+                service(channel).get_cache_statistics(request).await
+            })
+            .await?;
+        Ok(response.nodes)
     }
 
     /// Makes a provider's quotas as if nothing of them had been used, on every node.

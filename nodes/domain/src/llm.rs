@@ -133,10 +133,23 @@ pub struct ImageRequest {
 /// The tokens a call took, as the provider counted them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Of the prompt.
+    /// Of the prompt, all of it: what the provider had in its cache, and what it put there, is counted in it, whatever the
+    /// provider's own count of that name means.
     pub input_tokens: u32,
-    /// Of the answer.
+    /// Of the answer, what the model thought included.
     pub output_tokens: u32,
+    /// How many of the prompt's the provider read from its own cache.
+    pub cached_input_tokens: u32,
+    /// How many of the prompt's the provider wrote to its own cache, where it says that.
+    pub cache_write_tokens: u32,
+}
+
+impl Usage {
+    /// Of a prompt of which nothing was in the provider's cache, and an answer.
+    #[must_use]
+    pub const fn of(input_tokens: u32, output_tokens: u32) -> Self {
+        Self { input_tokens, output_tokens, cached_input_tokens: 0, cache_write_tokens: 0 }
+    }
 }
 
 /// What a call cost, by the configured prices.

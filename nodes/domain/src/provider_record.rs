@@ -16,7 +16,7 @@ pub enum Topic {
     Switch,
     /// Which provider is tried first. It is about no single provider.
     Primary,
-    /// That the exact cache was cleared: of the kind of task in `model`, or wholly.
+    /// That the caches were cleared: of the kind of task in `model` and the namespace in `key`, where they are named.
     Cache,
     /// The weight of a provider, or of one of its keys.
     Weight,

@@ -154,13 +154,6 @@ impl Broker {
         Ok(())
     }
 
-    /// Forgets the answers in the exact cache, on every node: those to one kind of task, or all.
-    pub fn clear_caches(&self, kind: Option<&str>) {
-        self.clear_cache(kind);
-        let subject = Subject { model: kind.unwrap_or_default().to_owned(), ..Subject::of(Topic::Cache, "") };
-        self.records.learn(self.records.next(subject));
-    }
-
     /// Whether there is a provider of that name.
     #[must_use]
     pub fn has_provider(&self, name: &str) -> bool {
@@ -209,7 +202,11 @@ impl Broker {
     /// Tells other nodes what this one learns, saves it, and reads what they saved; for ever.
     pub async fn keep(self: Arc<Self>) {
         if let Some(sharing) = &self.deps.sharing {
-            shared::keep(&self.records, sharing, &self.deps.jitter, |records| self.hear(records)).await;
+            let heard = |records| {
+                self.hear(records);
+                self.stages.clears_are_known();
+            };
+            shared::keep(&self.records, sharing, &self.deps.jitter, heard).await;
         }
     }
 
@@ -217,9 +214,7 @@ impl Broker {
     pub(crate) fn hear(&self, records: Vec<ProviderRecord>) {
         for subject in self.records.hear(records) {
             match subject.topic {
-                Topic::Cache => {
-                    self.clear_cache(Some(subject.model.as_str()).filter(|kind| !kind.is_empty()))
-                }
+                Topic::Cache => self.adopt_clear(&subject),
                 Topic::Breaker | Topic::Switch | Topic::Primary | Topic::Weight => {
                     self.live.now().adopt(&subject);
                 }
@@ -242,9 +237,10 @@ impl Broker {
     }
 
     /// What the store holds is known.
-    async fn refresh(&self) -> Result<(), Error> {
+    pub(crate) async fn refresh(&self) -> Result<(), Error> {
         if let Some(sharing) = &self.deps.sharing {
             self.hear(shared::recall(sharing).await.map_err(not_kept)?);
+            self.stages.clears_are_known();
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::provider::Provider;
 use crate::reload::ReadConfig;
 use crate::route::{Live, PieceStream, RouteStatus, Router};
 use crate::shared::{Records, Sharing};
-use crate::stages::{Claims, StageCounts, Stages};
+use crate::stages::{CacheCounts, Claims, StageCounts, Stages};
 use callboard_domain::alert::Observation;
 use callboard_domain::llm::{
     EmbeddingRequest, EmbeddingResponse, Error, ErrorKind, ImageRequest, ImageResponse, TextRequest,
@@ -70,7 +70,7 @@ pub struct Deps {
 /// sends a call on to the next provider. So are budgets: no call that reaches a provider is made without.
 pub struct Broker {
     pub(crate) live: Arc<Live>,
-    stages: Arc<Stages<Live>>,
+    pub(crate) stages: Arc<Stages<Live>>,
     /// The experiments of now.
     pub(crate) experiments: RwLock<Arc<Experiments>>,
     pub(crate) records: Arc<Records>,
@@ -113,6 +113,9 @@ impl Broker {
         let live = Live::new(Router::new(rings, config, &records, deps));
         let claims = Claims::new(deps.locks.clone(), Arc::clone(&deps.jitter));
         let stages = Stages::new(Arc::clone(&live), config, deps.answers.clone(), claims);
+        if deps.sharing.is_none() {
+            stages.clears_are_known();
+        }
         Arc::new(Self {
             live,
             stages,
@@ -198,9 +201,11 @@ impl Broker {
         self.stages.counts()
     }
 
-    /// Forgets the answers in the exact cache: those to one kind of task, or all.
-    pub fn clear_cache(&self, kind: Option<&str>) {
-        self.stages.clear_cache(kind);
+    /// What the caches did for each namespace and kind of task, and what they keep of each; at most 65. It looks at every
+    /// answer that is kept.
+    #[must_use]
+    pub fn cache_counts(&self) -> Vec<CacheCounts> {
+        self.stages.counts_by_scope()
     }
 
     /// How the budgets stand, in their order.

@@ -6,6 +6,7 @@ use crate::experiment::{ArmStatus, ExperimentStatus};
 use crate::health::{KeyStatus, ProviderStatus};
 use crate::route::{Piece, RouteStatus, SwitchState, Switched, TargetStatus, WeightStatus};
 use crate::shared::{from_wire, heard_waits};
+use crate::stages::{CacheCounts, Cleared};
 use callboard_contracts::mesh::v1 as mesh;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
@@ -174,6 +175,24 @@ fn weight_to_proto(status: WeightStatus) -> v1::ProviderWeight {
     v1::ProviderWeight { key, weight, configured, reason, author, at }
 }
 
+fn cache_to_proto(counts: CacheCounts) -> v1::CacheStatistics {
+    let others = counts.of.is_none();
+    let (namespace, kind) = counts.of.unwrap_or_default();
+    v1::CacheStatistics {
+        namespace,
+        kind,
+        others,
+        hits_memory: counts.hits,
+        hits_shared: counts.hits_shared,
+        misses: counts.misses,
+        joined: counts.shared,
+        replayed: counts.replayed,
+        similar: counts.made_do,
+        entries: counts.entries,
+        bytes: counts.bytes,
+    }
+}
+
 fn state_from_proto(state: v1::ProviderSwitchState) -> Result<SwitchState, error::Error> {
     match state {
         v1::ProviderSwitchState::Enabled => Ok(SwitchState::Enabled),
@@ -318,6 +337,14 @@ impl ProviderBrokerService for Service {
         Ok(Response::new(self.list()))
     }
 
+    async fn get_cache_statistics(
+        &self,
+        _request: Request<mesh::GetCacheStatisticsRequest>,
+    ) -> Result<Response<mesh::GetCacheStatisticsResponse>, Status> {
+        let rows = self.0.cache_counts().into_iter().map(cache_to_proto).collect();
+        Ok(Response::new(mesh::GetCacheStatisticsResponse { rows }))
+    }
+
     async fn administer(
         &self,
         request: Request<mesh::AdministerRequest>,
@@ -361,7 +388,8 @@ impl ProviderBrokerService for Service {
                 None
             }
             Action::ClearCache(asked) => {
-                broker.clear_caches(named(asked.kind).as_deref());
+                let cleared = Cleared { namespace: named(asked.namespace), kind: named(asked.kind) };
+                answer.unsaved = !broker.clear_caches(&cleared, Said { author, reason: "" }).await?;
                 None
             }
         };

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a node may take to read its configuration, with the files of its keys.
-const RELOAD_WITHIN: Duration = Duration::from_secs(15);
-/// How long a node may take to say how many calls it has under way.
-const LOAD_WITHIN: Duration = Duration::from_secs(2);
+const REASKED_WITHIN: Duration = Duration::from_secs(15);
+/// How long a node may take to say how many calls it has under way, or what its caches did.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
 
 impl Api {
     /// Has each node read its configuration of providers again, or the one that is named.
@@ -34,7 +34,7 @@ impl Api {
         let reloads = brokers.into_iter().map(|(node, broker)| async move {
             let action = Some(Action::Reload(v1::ReloadProvidersRequest::default()));
             let request = mesh::AdministerRequest { context: None, author: author.to_owned(), action };
-            match broker.administer(request, RELOAD_WITHIN).await {
+            match broker.administer(request, REASKED_WITHIN).await {
                 Ok(done) => v1::ProviderReload {
                     node,
                     providers: done.providers,
@@ -48,6 +48,18 @@ impl Api {
         Ok(join_all(reloads).await)
     }
 
+    /// What the caches of each node did, or why it could not be asked.
+    pub(super) async fn cache_statistics(&self) -> Vec<v1::NodeCacheStatistics> {
+        let asked = (self.deps.brokers)().into_iter().map(|(node, broker)| async move {
+            let request = mesh::GetCacheStatisticsRequest { context: None };
+            match broker.get_cache_statistics(request, ASKED_WITHIN).await {
+                Ok(answer) => v1::NodeCacheStatistics { node, rows: answer.rows, unreachable: String::new() },
+                Err(error) => v1::NodeCacheStatistics { node, rows: Vec::new(), unreachable: message(error) },
+            }
+        });
+        join_all(asked).await
+    }
+
     /// How many calls are at a provider from each node.
     ///
     /// # Errors
@@ -55,7 +67,7 @@ impl Api {
     pub(super) async fn load_of(&self, provider: &str) -> Result<Vec<v1::ProviderNodeLoad>, Error> {
         let asked = (self.deps.brokers)().into_iter().map(|(node, broker)| async move {
             let request = mesh::ListProvidersRequest { context: None };
-            (node, broker.list_providers(request, LOAD_WITHIN).await)
+            (node, broker.list_providers(request, ASKED_WITHIN).await)
         });
         let (mut nodes, mut known, mut names) = (Vec::new(), false, Vec::new());
         for (node, answer) in join_all(asked).await {

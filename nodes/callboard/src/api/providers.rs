@@ -164,8 +164,16 @@ impl ProviderService for Api {
         &self,
         request: Request<v1::ClearCacheRequest>,
     ) -> Result<Response<v1::ClearCacheResponse>, Status> {
-        self.administer(request, Action::ClearCache).await?;
-        Ok(Response::new(v1::ClearCacheResponse {}))
+        let done = self.administer(request, Action::ClearCache).await?;
+        Ok(Response::new(v1::ClearCacheResponse { unsaved: done.unsaved }))
+    }
+
+    async fn get_cache_statistics(
+        &self,
+        _: Request<v1::GetCacheStatisticsRequest>,
+    ) -> Result<Response<v1::GetCacheStatisticsResponse>, Status> {
+        let nodes = self.cache_statistics().await;
+        Ok(Response::new(v1::GetCacheStatisticsResponse { nodes }))
     }
 
     async fn reset_quota(

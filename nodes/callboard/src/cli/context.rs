@@ -1,6 +1,6 @@
 //! What every command that talks to a node is given.
 
-use super::args::{Global, Remote};
+use super::args::{CacheArgs, Global, ProvidersArgs, Remote};
 use super::failure::Failure;
 use super::output::Out;
 use callboard_client::{Client, Options};
@@ -47,7 +47,9 @@ impl Context {
             addresses: global.addr.clone(),
             patience,
             key: match command {
-                Remote::Providers(args) => args.key.clone().filter(|key| !key.is_empty()),
+                Remote::Providers(ProvidersArgs { key, .. }) | Remote::Cache(CacheArgs { key, .. }) => {
+                    key.clone().filter(|key| !key.is_empty())
+                }
                 _ => None,
             },
             timeout: defaults.timeout.max(patience + Duration::from_secs(30)),

@@ -24,5 +24,5 @@ fn what_the_default_file_says_of_prices_quotas_and_budgets_holds() {
     let config = load(Some(&path), &|_| None, &Overrides::default()).unwrap();
     let broker::Config { limits, quotas, prices, budgets, .. } = &config.broker;
     assert_eq!((keys(&limits[0]), keys(&quotas[0]), keys(&budgets[0])), (7, 5, 2));
-    assert_eq!((keys(&prices[0]), keys(&prices[1])), (4, 2));
+    assert_eq!((keys(&prices[0]), keys(&prices[1])), (6, 2));
 }

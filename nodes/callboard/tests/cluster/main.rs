@@ -7,6 +7,7 @@
 
 mod alerts;
 mod cable;
+mod cache;
 mod cancel;
 mod drain;
 mod events;

@@ -83,7 +83,7 @@ async fn a_provider_is_switched_tested_and_reset_by_the_command_line() {
     assert!(!back.stdout.contains("weight 7"), "{}", back.stdout);
     let first = run(&["providers", "primary", "offline"]).await;
     assert!(first.stdout.contains("number 2 in the configuration"), "{}", first.stdout);
-    assert!(run(&["providers", "clear-cache"]).await.stdout.contains("forgotten"));
+    assert!(run(&["cache", "clear"]).await.stdout.contains("forgotten"));
     assert!(run(&["providers", "close-breaker", "main"]).await.stdout.contains("drained"));
     run(&["providers", "enable", "main"]).await;
     let again = run(&["providers", "reset", "offline"]).await;

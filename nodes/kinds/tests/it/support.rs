@@ -205,7 +205,7 @@ pub(crate) fn summary(provider: &str, model: &str) -> Summary {
         provider: provider.to_owned(),
         model: model.to_owned(),
         finish_reason: "stop".to_owned(),
-        usage: Usage { input_tokens: 12, output_tokens: 34 },
+        usage: Usage::of(12, 34),
         ..Summary::default()
     }
 }

@@ -46,6 +46,12 @@ pub async fn what_one_node_saves_another_reads(fixture: impl Fixture) {
         (of_key.subject.key, of_key.subject.model) = (key.into(), model.into());
         saved.push(of_key);
     }
+    // Of clears the epoch is a time, in microseconds.
+    for (namespace, kind) in [("", ""), ("n", ""), ("", "k"), ("n", "k")] {
+        let mut clear = record(Topic::Cache, "", 2_000_000_000_000_000, 0);
+        (clear.subject.key, clear.subject.model) = (namespace.into(), kind.into());
+        saved.push(clear);
+    }
     saved.sort_by(|a, b| a.subject.cmp(&b.subject));
     records.save_provider_records(saved.clone()).await.expect("records are saved");
     assert_eq!(all(&*other).await, saved);

@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn usage(input_tokens: u32, output_tokens: u32) -> Usage {
-        Usage { input_tokens, output_tokens }
+        Usage::of(input_tokens, output_tokens)
     }
 
     #[tokio::test]

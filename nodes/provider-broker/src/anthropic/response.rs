@@ -92,12 +92,17 @@ impl Tokens {
 }
 
 impl From<Tokens> for Usage {
+    /// What came from the cache, or went there, is not in Anthropic's `input_tokens`.
     fn from(tokens: Tokens) -> Self {
         let input_tokens = tokens
             .input_tokens
             .saturating_add(tokens.cache_creation_input_tokens)
             .saturating_add(tokens.cache_read_input_tokens);
-        Self { input_tokens, output_tokens: tokens.output_tokens }
+        Self {
+            cached_input_tokens: tokens.cache_read_input_tokens,
+            cache_write_tokens: tokens.cache_creation_input_tokens,
+            ..Self::of(input_tokens, tokens.output_tokens)
+        }
     }
 }
 
@@ -150,7 +155,7 @@ mod tests {
             {"type":"text","text":"a","citations":null},{"type":"new"},{"type":"text","text":"b"}],
             "stop_reason":"max_tokens","usage":{"input_tokens":3,"cache_creation_input_tokens":4,
             "cache_read_input_tokens":5,"output_tokens":6,"cache_creation":{"y":1}}}"#;
-        let usage = Usage { input_tokens: 12, output_tokens: 6 };
+        let usage = Usage { cached_input_tokens: 5, cache_write_tokens: 4, ..Usage::of(12, 6) };
         let expected = ProviderText {
             text: "ab".into(),
             finish_reason: "length".into(),

@@ -123,7 +123,7 @@ mod tests {
     const STOP: &str = "data: {\"type\":\"message_stop\",\"amazon-bedrock-invocationMetrics\":{}}\n\n";
 
     fn whole() -> Vec<Chunk> {
-        let usage = Usage { input_tokens: 3, output_tokens: 7 };
+        let usage = Usage { cached_input_tokens: 2, ..Usage::of(3, 7) };
         let end = Chunk::End { usage, finish_reason: "stop".into(), model: "m-2".into() };
         vec![Chunk::Delta("hi".into()), end]
     }

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 /// The most memory that one of them may be given, in MB.
 const MAX_MB: u32 = 65_536;
+/// The most prompts that are kept warm: with the text of four times as many in memory.
+const MOST_WARM: u32 = 128;
+/// The most namespaces whose prompts may be.
+const MOST_NAMESPACES: usize = 256;
 /// The longest an answer is kept: a month.
 const LONGEST: Duration = Duration::from_secs(31 * 24 * 3_600);
 
@@ -22,6 +26,12 @@ pub struct Cache {
     pub ttl: Duration,
     /// The most memory it takes, in MB. 0: nothing is kept, whatever calls say.
     pub max_mb: u32,
+    /// How many of the most frequent prompts are asked anew before their answers end. 0: none.
+    pub warm_top: u32,
+    /// The most of these calls a minute.
+    pub warm_per_minute: u32,
+    /// The namespaces whose prompts may be; `*` for all.
+    pub warm_namespaces: Vec<String>,
     /// For kinds of tasks.
     pub kinds: BTreeMap<String, KindCache>,
 }
@@ -44,7 +54,15 @@ const fn yes() -> bool {
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { enabled: false, ttl: Duration::from_secs(3_600), max_mb: 64, kinds: BTreeMap::new() }
+        Self {
+            enabled: false,
+            ttl: Duration::from_secs(3_600),
+            max_mb: 64,
+            warm_top: 0,
+            warm_per_minute: 10,
+            warm_namespaces: Vec::new(),
+            kinds: BTreeMap::new(),
+        }
     }
 }
 
@@ -52,6 +70,21 @@ impl Cache {
     /// Every key that is wrong, and why.
     pub(super) fn problems(&self) -> Vec<(String, &'static str)> {
         let mut wrong = keeps("cache", self.ttl, self.max_mb);
+        if self.warm_top > MOST_WARM {
+            wrong.push(("cache.warm_top".into(), "must be at most 128"));
+        }
+        if self.warm_top > 0 && self.warm_namespaces.is_empty() {
+            wrong.push((
+                "cache.warm_namespaces".into(),
+                "must name a namespace where warm_top is set, or \"*\" for all",
+            ));
+        }
+        if !(1..=600).contains(&self.warm_per_minute) {
+            wrong.push(("cache.warm_per_minute".into(), "must be 1 to 600"));
+        }
+        if self.warm_namespaces.len() > MOST_NAMESPACES {
+            wrong.push(("cache.warm_namespaces".into(), "must name at most 256"));
+        }
         for (kind, of) in &self.kinds {
             if kind.is_empty() || kind.len() > limits::NAME_CHARS {
                 wrong.push((format!("cache.kinds.{kind}"), "must be the name of a kind"));

@@ -49,8 +49,14 @@ impl Price {
     /// What so much costs.
     pub(crate) fn amount(&self, usage: Usage, images: u32) -> Money {
         let tokens = |price: Option<Money>, count: u32| price.unwrap_or_default().per_million(count.into());
-        tokens(self.input_per_million, usage.input_tokens)
-            .plus(tokens(self.output_per_million, usage.output_tokens))
+        let Usage { input_tokens, output_tokens, cached_input_tokens, cache_write_tokens } = usage;
+        // The parts of the prompt, whatever a provider says of them, are never more than all of it.
+        let cached = cached_input_tokens.min(input_tokens);
+        let written = cache_write_tokens.min(input_tokens - cached);
+        tokens(self.input_per_million, input_tokens - cached - written)
+            .plus(tokens(self.cached_input_per_million.or(self.input_per_million), cached))
+            .plus(tokens(self.cache_write_per_million.or(self.input_per_million), written))
+            .plus(tokens(self.output_per_million, output_tokens))
             .plus(self.per_image.unwrap_or_default().times(images))
     }
 }
@@ -93,9 +99,23 @@ mod tests {
             per_image: Money::parse("0.04"),
             ..price("m", None, "0.15")
         };
-        let usage = Usage { input_tokens: 1_000, output_tokens: 500 };
+        let usage = Usage::of(1_000, 500);
         assert_eq!(price.amount(usage, 0).to_string(), "0.00045");
         assert_eq!(price.amount(Usage::default(), 2).to_string(), "0.08");
+    }
+
+    #[test]
+    fn what_a_provider_had_in_its_cache_has_a_price_of_its_own() {
+        let usage = Usage { cached_input_tokens: 600, cache_write_tokens: 100, ..Usage::of(1_000, 0) };
+        let plain = price("m", None, "1");
+        assert_eq!(plain.amount(usage, 0).to_string(), "0.001", "without one it is that of the prompt");
+        let cached = Price { cached_input_per_million: Money::parse("0.10"), ..plain };
+        assert_eq!(cached.amount(usage, 0).to_string(), "0.00046");
+        let both = Price { cache_write_per_million: Money::parse("1.25"), ..cached };
+        assert_eq!(both.amount(usage, 0).to_string(), "0.000485");
+        // A provider that counts more than there is.
+        let odd = Usage { cached_input_tokens: 2_000, cache_write_tokens: 2_000, ..Usage::of(1_000, 0) };
+        assert_eq!(both.amount(odd, 0).to_string(), "0.0001");
     }
 
     #[test]

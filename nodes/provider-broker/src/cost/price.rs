@@ -14,6 +14,12 @@ pub struct Price {
     /// A million tokens of prompts. Nothing if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_money")]
     pub input_per_million: Option<Money>,
+    /// A million tokens of prompts that the provider had in its cache. As `input_per_million` if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_money")]
+    pub cached_input_per_million: Option<Money>,
+    /// A million tokens of prompts that the provider wrote to its cache. As `input_per_million` if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_money")]
+    pub cache_write_per_million: Option<Money>,
     /// A million tokens of answers. Nothing if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_money")]
     pub output_per_million: Option<Money>,

@@ -90,6 +90,8 @@ pub(super) struct Tokens {
     #[serde(default, deserialize_with = "count")]
     prompt_token_count: u32,
     #[serde(default, deserialize_with = "count")]
+    cached_content_token_count: u32,
+    #[serde(default, deserialize_with = "count")]
     candidates_token_count: u32,
     #[serde(default, deserialize_with = "count")]
     thoughts_token_count: u32,
@@ -99,6 +101,8 @@ impl Tokens {
     /// Takes later counts over.
     pub(super) fn update(&mut self, later: Self) {
         self.prompt_token_count = self.prompt_token_count.max(later.prompt_token_count);
+        self.cached_content_token_count =
+            self.cached_content_token_count.max(later.cached_content_token_count);
         self.candidates_token_count = self.candidates_token_count.max(later.candidates_token_count);
         self.thoughts_token_count = self.thoughts_token_count.max(later.thoughts_token_count);
     }
@@ -108,6 +112,8 @@ impl From<Tokens> for Usage {
     fn from(tokens: Tokens) -> Self {
         Self {
             input_tokens: tokens.prompt_token_count,
+            cached_input_tokens: tokens.cached_content_token_count.min(tokens.prompt_token_count),
+            cache_write_tokens: 0,
             output_tokens: tokens.candidates_token_count.saturating_add(tokens.thoughts_token_count),
         }
     }
@@ -220,7 +226,7 @@ mod tests {
             "finishReason":"MAX_TOKENS","safetyRatings":[{}]},{"content":{"parts":[{"text":"other"}]}}],
             "usageMetadata":{"promptTokenCount":5,"cachedContentTokenCount":3,"candidatesTokenCount":2,
             "thoughtsTokenCount":4,"totalTokenCount":11,"promptTokensDetails":[]}}"#;
-        let usage = Usage { input_tokens: 5, output_tokens: 6 };
+        let usage = Usage { cached_input_tokens: 3, ..Usage::of(5, 6) };
         let expected = ProviderText {
             text: "ab".into(),
             finish_reason: "length".into(),

@@ -50,24 +50,20 @@ mod tests {
     }
 
     const HI: &str = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"hi\"}],\"role\":\"model\"}}],\
-        \"usageMetadata\":{\"promptTokenCount\":3,\"thoughtsTokenCount\":4},\"modelVersion\":\"m-2\"}\r\n\r\n";
+        \"usageMetadata\":{\"promptTokenCount\":3,\"cachedContentTokenCount\":2,\"thoughtsTokenCount\":4},\"modelVersion\":\"m-2\"}\r\n\r\n";
     const FINISH: &str = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}]},\"finishReason\":\"STOP\"}],\
         \"usageMetadata\":{\"promptTokenCount\":3,\"candidatesTokenCount\":1}}\r\n\r\n";
 
     #[test]
     fn a_whole_stream_is_an_answer_whose_counts_are_the_last() {
-        let usage = Usage { input_tokens: 3, output_tokens: 5 };
+        let usage = Usage { cached_input_tokens: 2, ..Usage::of(3, 5) };
         let end = Chunk::End { usage, finish_reason: "stop".into(), model: "m-2".into() };
         let hi = Chunk::Delta("hi".into());
         assert_eq!(read(format!("{HI}{FINISH}").as_bytes()), (vec![hi.clone(), end.clone()], None));
         // A piece without candidates says nothing, and what follows the reason still counts.
         let more = "data: {\"usageMetadata\":{\"totalTokenCount\":8}}\n\n";
         let stream = format!("{more}{FINISH}", FINISH = FINISH.replace("\"text\":\"\"", "\"text\":\"hi\""));
-        let end = Chunk::End {
-            usage: Usage { input_tokens: 3, output_tokens: 1 },
-            finish_reason: "stop".into(),
-            model: "m".into(),
-        };
+        let end = Chunk::End { usage: Usage::of(3, 1), finish_reason: "stop".into(), model: "m".into() };
         assert_eq!(read(format!("{stream}{more}").as_bytes()), (vec![hi, end], None));
     }
 

@@ -16,7 +16,7 @@ pub(super) fn embed(request: &EmbeddingRequest) -> ProviderEmbeddings {
     ProviderEmbeddings {
         vectors: request.inputs.iter().map(|text| vector(text, dimensions)).collect(),
         model: MODEL.into(),
-        usage: Usage { input_tokens: words, output_tokens: 0 },
+        usage: Usage::of(words, 0),
     }
 }
 

@@ -111,7 +111,7 @@ fn generate(request: &TextRequest) -> Result<ProviderText, Error> {
         text.to_owned()
     };
     let input_tokens = request.messages.iter().map(|m| words(&m.content.text())).sum();
-    let usage = Usage { input_tokens, output_tokens: words(&text) };
+    let usage = Usage::of(input_tokens, words(&text));
     let finish_reason = finish_reason.into();
     Ok(ProviderText { text, finish_reason, model: TEXT_MODEL.into(), usage, ..ProviderText::default() })
 }

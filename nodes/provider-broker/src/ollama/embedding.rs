@@ -36,6 +36,6 @@ pub(super) fn read(body: &[u8], model: &str) -> Result<ProviderEmbeddings, Error
     Ok(ProviderEmbeddings {
         vectors: answer.embeddings,
         model: answer.model.filter(|m| !m.is_empty()).unwrap_or_else(|| model.to_owned()),
-        usage: Usage { input_tokens: answer.prompt_eval_count, output_tokens: 0 },
+        usage: Usage::of(answer.prompt_eval_count, 0),
     })
 }

@@ -78,7 +78,7 @@ impl Line {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        Usage { input_tokens: self.prompt_eval_count, output_tokens: self.eval_count }
+        Usage::of(self.prompt_eval_count, self.eval_count)
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
     fn an_answer_is_read_whatever_else_it_holds() {
         let body = r#"{"model":"m-2","created_at":"x","message":{"role":"assistant","content":"hi","thinking":"hm"},
             "done_reason":"length","done":true,"total_duration":1,"prompt_eval_count":3,"eval_count":4,"y":{}}"#;
-        let usage = Usage { input_tokens: 3, output_tokens: 4 };
+        let usage = Usage::of(3, 4);
         let expected = ProviderText {
             text: "hi".into(),
             finish_reason: "length".into(),

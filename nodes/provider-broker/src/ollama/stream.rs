@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_whole_stream_is_an_answer() {
-        let usage = Usage { input_tokens: 1, output_tokens: 2 };
+        let usage = Usage::of(1, 2);
         let end = Chunk::End { usage, finish_reason: "stop".into(), model: "m-2".into() };
         let whole = vec![Chunk::Delta("hi".into()), end];
         assert_eq!(read(format!("{HI}{FINISH}").as_bytes()), (whole.clone(), None));

@@ -3,7 +3,7 @@
 use super::error::in_document;
 use super::tools::Called;
 use crate::provider::{ProviderEmbeddings, ProviderImage, ProviderText};
-use crate::wire::{count, document, image as decode, malformed, whole};
+use crate::wire::{cached, count, document, image as decode, malformed, whole};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use callboard_domain::llm::{Error, ErrorKind, Usage};
@@ -56,11 +56,20 @@ pub(super) struct Tokens {
     prompt_tokens: u32,
     #[serde(default, alias = "output_tokens", deserialize_with = "count")]
     completion_tokens: u32,
+    #[serde(
+        default,
+        alias = "input_tokens_details",
+        rename = "prompt_tokens_details",
+        deserialize_with = "cached"
+    )]
+    cached_tokens: u32,
 }
 
 impl From<Tokens> for Usage {
     fn from(tokens: Tokens) -> Self {
-        Self { input_tokens: tokens.prompt_tokens, output_tokens: tokens.completion_tokens }
+        // Those from the cache are a part of the prompt's.
+        let cached_input_tokens = tokens.cached_tokens.min(tokens.prompt_tokens);
+        Self { cached_input_tokens, ..Self::of(tokens.prompt_tokens, tokens.completion_tokens) }
     }
 }
 
@@ -227,9 +236,9 @@ mod tests {
     #[test]
     fn an_answer_is_read_whatever_else_it_holds() {
         let body = r#"{"x":[1],"model":"m-2","choices":[{"index":0,"message":{"role":"assistant","content":"hi","y":{}},
-            "finish_reason":"length","logprobs":null}],"usage":{"prompt_tokens":3,"completion_tokens":9e99,"z":1}}"#;
+            "finish_reason":"length","logprobs":null}],"usage":{"prompt_tokens":3,"completion_tokens":9e99,"prompt_tokens_details":{"cached_tokens":2},"z":1}}"#;
         let answer = text(body.as_bytes(), "m").unwrap();
-        let usage = Usage { input_tokens: 3, output_tokens: 0 };
+        let usage = Usage { cached_input_tokens: 2, ..Usage::of(3, 0) };
         assert_eq!(
             answer,
             ProviderText {

@@ -112,7 +112,7 @@ mod tests {
 
     const HELLO: &str = "data: {\"model\":\"m-2\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
     const FINISH: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-    const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n";
+    const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2,\"prompt_tokens_details\":{\"cached_tokens\":1}}}\n\n";
 
     fn end(usage: Usage, model: &str) -> Chunk {
         Chunk::End { usage, finish_reason: "stop".into(), model: model.into() }
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_whole_stream_is_an_answer() {
         let hi = Chunk::Delta("hi".into());
-        let usage = Usage { input_tokens: 1, output_tokens: 2 };
+        let usage = Usage { cached_input_tokens: 1, ..Usage::of(1, 2) };
         let whole = format!("{HELLO}{FINISH}{USAGE}data: [DONE]\n\n");
         assert_eq!(read(whole.as_bytes()), (vec![hi.clone(), end(usage, "m-2")], None));
         // What comes after the end is not looked at.

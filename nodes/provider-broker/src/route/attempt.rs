@@ -96,6 +96,12 @@ impl<T> Won<T> {
         self.span.set_with("gen_ai.response.finish_reasons", || finish_reason.clone());
         self.span.set("gen_ai.usage.input_tokens", usage.input_tokens);
         self.span.set("gen_ai.usage.output_tokens", usage.output_tokens);
+        if usage.cached_input_tokens > 0 {
+            self.span.set("gen_ai.usage.cache_read.input_tokens", usage.cached_input_tokens);
+        }
+        if usage.cache_write_tokens > 0 {
+            self.span.set("gen_ai.usage.cache_write.input_tokens", usage.cache_write_tokens);
+        }
         let last = self.attempt(&model, None);
         let mut attempts = self.failed;
         attempts.push(last);

@@ -52,7 +52,7 @@ impl Router {
         };
         let bytes = request.inputs.iter().map(String::len).sum();
         let estimate = admission::estimate(bytes, Some(0));
-        let expected = Usage { input_tokens: cost::tokens_of(bytes), output_tokens: 0 };
+        let expected = Usage::of(cost::tokens_of(bytes), 0);
         Ok((Candidates { list, estimate, expected, ..candidates }, model))
     }
 }

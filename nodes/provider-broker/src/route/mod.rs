@@ -384,7 +384,7 @@ impl Router {
         let prompt = request.text_bytes();
         let estimate = admission::estimate(prompt, request.max_tokens);
         let output_tokens = admission::estimate(0, request.max_tokens);
-        let expected = Usage { input_tokens: cost::tokens_of(prompt), output_tokens };
+        let expected = Usage::of(cost::tokens_of(prompt), output_tokens);
         let trial = request.trial.clone();
         let mut candidates = Candidates { estimate, expected, trial, ..candidates };
         self.arrange(policy, &mut candidates, request.subject.as_deref());

@@ -15,7 +15,7 @@ mod waits;
 mod wire;
 
 pub(crate) use keeper::{keep, recall};
-pub(crate) use records::Records;
+pub(crate) use records::{Records, SUBJECT_BYTES};
 pub(crate) use waits::{Of, Subject as WaitSubject, Wait, Waits, heard as heard_waits};
 pub(crate) use wire::from_wire;
 

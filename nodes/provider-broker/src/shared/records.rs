@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 /// The most records. Callers may name any model: beyond, breakers of more are this node's own affair.
 const MOST: usize = 4_096;
 /// The most bytes of the names in a record that is shared.
-const SUBJECT_BYTES: usize = 512;
+pub(crate) const SUBJECT_BYTES: usize = 512;
 /// For how long what a breaker was is remembered after it held: so that whoever tells of it late is not believed.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 

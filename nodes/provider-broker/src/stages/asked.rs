@@ -1,6 +1,7 @@
 //! What a call wants of the stages: read once, from the call and the configuration.
 
 use super::Scope;
+use super::clears::Clears;
 use super::fingerprint::{self, Fingerprint};
 use crate::config::{Cache, Config, Idempotency};
 use callboard_domain::limits;
@@ -14,6 +15,8 @@ pub(super) struct Asked {
     pub(super) scope: Scope,
     /// What it asks.
     pub(super) of: Fingerprint,
+    /// Where the caches keep its answer, as of when it came: see [`Clears`].
+    pub(super) at: Fingerprint,
     /// Its idempotency key, if answers are kept by it.
     pub(super) key: Option<Fingerprint>,
     /// Whether the cache may answer it.
@@ -49,15 +52,16 @@ impl Rules {
     }
 
     /// Reads a call.
-    pub(super) fn read(&self, scope: Scope, request: TextRequest) -> Asked {
+    pub(super) fn read(&self, scope: Scope, request: TextRequest, clears: &Clears) -> Asked {
         let of = fingerprint::call(&self.route, &scope, &request);
+        let at = clears.place(of, &scope);
         let key = request.idempotency_key.as_deref().filter(|_| self.idempotency.max_mb > 0);
         let key = key.map(|key| fingerprint::key(&scope, key));
         let (looks_up, keep) = self.caches(&scope, request.cache);
         // Who sets a temperature wants answers that differ. Who sets none may not care, or not know.
         let alike = request.temperature.is_none_or(|t| t == 0.0) || keep.is_some();
         let shares = self.single_flight && alike && request.cache != CacheMode::Off;
-        Asked { request, scope, of, key, looks_up, keep, shares }
+        Asked { request, scope, of, at, key, looks_up, keep, shares }
     }
 
     /// Whether a call is looked up, and for how long its answer is kept.

@@ -38,7 +38,7 @@ impl Digest {
         self.bytes(text.as_bytes())
     }
 
-    fn bytes(mut self, bytes: &[u8]) -> Self {
+    pub(super) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.update((bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
         self
@@ -174,6 +174,11 @@ pub(super) fn call(route: &str, scope: &Scope, request: &TextRequest) -> Fingerp
 /// given the same again.
 pub(super) fn key(scope: &Scope, key: &str) -> Fingerprint {
     Digest::of("callboard key 1").text(&scope.namespace).text(key).number(scope.failures).finish()
+}
+
+/// The place of an answer to a call in a cache from which something was cleared: what was is for the caller to add.
+pub(super) fn place(of: Fingerprint) -> Digest {
+    Digest::of("callboard place 1").bytes(&of.0)
 }
 
 pub(super) const fn speaker(role: Role) -> &'static str {

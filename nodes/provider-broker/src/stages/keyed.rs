@@ -81,7 +81,7 @@ impl<R: Route> Stages<R> {
             Some((_, false)) => return answer,
             None => (answer.clone(), answer),
         };
-        self.replays.put(key, Kept::new(asked.of, &asked.scope.kind, answer, ttl));
+        self.replays.put(key, Kept::new(asked.of, &asked.scope, answer, ttl));
         given
     }
 }

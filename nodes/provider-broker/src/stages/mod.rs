@@ -16,9 +16,11 @@
 
 mod asked;
 mod claim;
+mod clears;
 mod counts;
 mod fingerprint;
 mod flight;
+mod frequent;
 mod keyed;
 mod redact;
 mod second;
@@ -27,11 +29,14 @@ mod similar;
 mod streamed;
 
 pub(crate) use claim::Claims;
-pub use counts::StageCounts;
+pub use clears::Cleared;
+pub use counts::{CacheCounts, StageCounts};
+pub(crate) use frequent::Due;
 
 use crate::config::Config;
 use crate::route::PieceStream;
 use asked::{Asked, Rules};
+use callboard_domain::ProviderRecord;
 use callboard_domain::limits;
 use callboard_domain::llm::{
     CacheSource, EmbeddingRequest, Error, ErrorKind, ImageRequest, ProviderAttempt, Summary, TextRequest,
@@ -39,9 +44,11 @@ use callboard_domain::llm::{
 };
 use callboard_ports::answers::Answers;
 use callboard_runtime::mesh;
+use clears::Clears;
 use counts::Counters;
 use fingerprint::Fingerprint;
 use flight::{Answer, Flights, Part};
+use frequent::Frequent;
 use redact::Redactor;
 use second::{COPIED, Second};
 use shelf::{Kept, Room, Shelf};
@@ -96,6 +103,8 @@ pub(crate) struct Stages<R> {
     keyed: Flights<Fingerprint>,
     claims: Claims,
     second: Second,
+    clears: Clears,
+    frequent: Option<Frequent>,
     similar: Option<Similar>,
     counters: Counters,
 }
@@ -119,6 +128,8 @@ impl<R: Route> Stages<R> {
             keyed: Flights::default(),
             claims,
             second: Second::new(shared),
+            clears: Clears::default(),
+            frequent: Frequent::new(&config.cache),
             similar: Similar::new(&config.similar),
             counters: Counters::default(),
         })
@@ -146,7 +157,11 @@ impl<R: Route> Stages<R> {
     fn read(&self, request: &TextRequest) -> Asked {
         let mut request = request.clone();
         self.redactor.text(&mut request);
-        self.rules.read(Scope::current(), request)
+        let asked = self.rules.read(Scope::current(), request, &self.clears);
+        if let Some(frequent) = &self.frequent {
+            frequent.asked(&asked);
+        }
+        asked
     }
 
     /// Answers a call with an idempotency key: with what the first one with it got, or gets.
@@ -155,6 +170,7 @@ impl<R: Route> Stages<R> {
             return Ok(answer);
         }
         let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        let scope = asked.scope.clone();
         let work = async move {
             // Another one may have ended since, or on another node.
             if let Some(answer) = this.replay(key, &asked)? {
@@ -165,7 +181,7 @@ impl<R: Route> Stages<R> {
         match self.keyed.take_part(key, of, work) {
             Part::First(work) => work.await,
             Part::Joined(work) => {
-                self.counters.replayed.one();
+                self.counters.of(&scope).replayed.one();
                 self.joined(work, patience, CacheSource::Replayed).await
             }
             Part::Other => Err(self.refused()),
@@ -177,7 +193,7 @@ impl<R: Route> Stages<R> {
         match self.replays.get(&key) {
             None => Ok(None),
             Some(kept) if kept.of == asked.of => {
-                self.counters.replayed.one();
+                self.counters.of(&asked.scope).replayed.one();
                 Ok(Some(again(&kept.answer, CacheSource::Replayed)))
             }
             Some(_) => Err(self.refused()),
@@ -190,10 +206,10 @@ impl<R: Route> Stages<R> {
             None => Ok(None),
             Some((_, false)) => Err(self.refused()),
             Some((answer, true)) => {
-                self.counters.replayed.one();
+                self.counters.of(&asked.scope).replayed.one();
                 let again = again(&answer, CacheSource::Replayed);
                 let ttl = self.rules.replay_ttl().min(COPIED);
-                self.replays.put(key, Kept::new(asked.of, &asked.scope.kind, answer, ttl));
+                self.replays.put(key, Kept::new(asked.of, &asked.scope, answer, ttl));
                 Ok(Some(again))
             }
         }
@@ -215,12 +231,13 @@ impl<R: Route> Stages<R> {
         if !asked.shares {
             return self.routed(&asked).await;
         }
-        let flight = (asked.of, asked.keep.is_some(), asked.request.timeout);
+        let flight = (asked.at, asked.keep.is_some(), asked.request.timeout);
         let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        let scope = asked.scope.clone();
         match self.flights.take_part(flight, of, async move { this.routed(&asked).await }) {
             Part::First(work) => work.await,
             Part::Joined(work) => {
-                self.counters.shared.one();
+                self.counters.of(&scope).shared.one();
                 self.joined(work, patience, CacheSource::Shared).await
             }
             // What is asked is a part of the key.
@@ -251,8 +268,8 @@ impl<R: Route> Stages<R> {
         if !asked.looks_up {
             return None;
         }
-        let kept = self.cache.get(&asked.of)?;
-        self.counters.hits.one();
+        let kept = self.cache.get(&asked.at)?;
+        self.counters.of(&asked.scope).hits.one();
         Some(again(&kept.answer, CacheSource::Exact))
     }
 
@@ -265,15 +282,27 @@ impl<R: Route> Stages<R> {
         if let Some(answer) = self.known(asked) {
             return Some(answer);
         }
-        let Some((answer, true)) = self.second.get(asked.of, asked.of).await else {
-            self.counters.misses.one();
+        let Some(answer) = self.shared(asked).await else {
+            self.counters.of(&asked.scope).misses.one();
             return None;
         };
-        self.counters.hits.one();
+        self.counters.of(&asked.scope).hits_shared.one();
+        if let Some(frequent) = &self.frequent {
+            frequent.found(&asked.of);
+        }
         let again = again(&answer, CacheSource::Exact);
         let ttl = asked.keep.map_or(COPIED, |ttl| ttl.min(COPIED));
-        self.cache.put(asked.of, Kept::new(asked.of, &asked.scope.kind, answer, ttl));
+        self.cache.put(asked.at, Kept::new(asked.of, &asked.scope, answer, ttl));
         Some(again)
+    }
+
+    /// What another node was answered. Before this one knows what was cleared, nothing is.
+    async fn shared(&self, asked: &Asked) -> Option<TextResponse> {
+        if !self.clears.is_complete() {
+            return None;
+        }
+        let (answer, answers_this) = self.second.get(asked.at, asked.of).await?;
+        answers_this.then_some(answer)
     }
 
     /// Takes a call to the providers.
@@ -305,7 +334,7 @@ impl<R: Route> Stages<R> {
     /// The answer to a similar call, where no provider answered this one.
     fn instead(&self, asked: &Asked, why: &str, attempts: &[ProviderAttempt]) -> Option<TextResponse> {
         let (mut answer, percent) = self.similar.as_ref()?.find(&asked.scope, &asked.request)?;
-        self.counters.similar.one();
+        self.counters.of(&asked.scope).similar.one();
         let reason = format!("the answer to a similar call of before ({percent} per cent the same): {why}");
         answer.summary.degraded = Some(limits::cut_message(reason));
         answer.summary.from_cache = Some(CacheSource::Similar(percent));
@@ -318,10 +347,17 @@ impl<R: Route> Stages<R> {
             return;
         }
         if let Some(ttl) = asked.keep {
-            self.cache.put(asked.of, Kept::new(asked.of, &asked.scope.kind, answer.clone(), ttl));
-            self.second.put(asked.of, asked.of, answer, ttl).await;
+            self.cache.put(asked.at, Kept::new(asked.of, &asked.scope, answer.clone(), ttl));
+            if let Some(frequent) = &self.frequent {
+                frequent.kept(&asked.of, ttl);
+            }
+            if self.clears.is_complete() {
+                self.second.put(asked.at, asked.of, answer, ttl).await;
+            }
         }
-        if let Some(similar) = &self.similar {
+        // It is not known by its generation: what was asked before a clear is not kept after it.
+        let current = self.clears.place(asked.of, &asked.scope) == asked.at;
+        if let Some(similar) = self.similar.as_ref().filter(|_| current) {
             similar.keep(&asked.scope, &asked.request, answer);
         }
     }
@@ -338,13 +374,60 @@ impl<R: Route> Stages<R> {
         }
     }
 
-    /// Forgets what this node keeps of answers to one kind of task, or to everybody. Answers by key stay: they are no cache;
-    /// so does what nodes share, for its time.
-    pub(crate) fn clear_cache(&self, kind: Option<&str>) {
-        self.cache.clear(kind);
-        if let Some(similar) = &self.similar {
-            similar.clear(kind);
+    /// The same for each namespace and kind, and what the exact cache keeps of them. It looks at every answer that is kept.
+    pub(crate) fn counts_by_scope(&self) -> Vec<CacheCounts> {
+        self.counters.rows(|each| self.cache.each(each))
+    }
+
+    /// Forgets answers, as it is recorded: what this node keeps, and its part of what nodes share. Answers by key stay: they
+    /// are no cache.
+    pub(crate) fn clear(&self, cleared: &Cleared, record: &ProviderRecord) {
+        self.clears.note(cleared, record);
+        // They would not be found: this frees their memory.
+        self.cache.clear(cleared);
+        if let Some(frequent) = &self.frequent {
+            frequent.clear(cleared);
         }
+        if let Some(similar) = &self.similar {
+            similar.clear(cleared);
+        }
+    }
+
+    /// The prompts that are asked often and whose answers end soon.
+    pub(crate) fn due(&self) -> Vec<Due> {
+        self.frequent.as_ref().map(Frequent::due).unwrap_or_default()
+    }
+
+    /// What is due cannot be asked for now.
+    pub(crate) fn held(&self) {
+        self.counters.held.one();
+    }
+
+    /// Asks for what is due anew, of that provider alone if one is named, and keeps the answer. Answers whether there was a
+    /// place for it among the calls of this minute.
+    pub(crate) async fn warm(&self, due: Due, provider: Option<String>) -> bool {
+        let Due { of, request, scope } = due;
+        if !self.frequent.as_ref().is_some_and(|frequent| frequent.begin(&of)) {
+            return false;
+        }
+        let asked = self.rules.read(scope, request, &self.clears);
+        let Scope { namespace, kind, .. } = asked.scope.clone();
+        let context = mesh::Context { namespace, kind, ..mesh::Context::default() };
+        let request = TextRequest { provider, ..asked.request.clone() };
+        let answer = context.scope(self.route.text(&request)).await;
+        match answer {
+            Ok(answer) if is_whole(&answer) && !self.is_template(&asked, &answer.summary) => {
+                self.keep(&asked, &answer).await;
+                self.counters.warmed.one();
+            }
+            Ok(_) | Err(_) => self.counters.not_warmed.one(),
+        }
+        true
+    }
+
+    /// All that was cleared before is known: what nodes share may be used.
+    pub(crate) fn clears_are_known(&self) {
+        self.clears.complete();
     }
 }
 

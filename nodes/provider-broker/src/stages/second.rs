@@ -39,6 +39,10 @@ struct Record {
     input_tokens: u32,
     output_tokens: u32,
     #[serde(default)]
+    cached_input_tokens: u32,
+    #[serde(default)]
+    cache_write_tokens: u32,
+    #[serde(default)]
     degraded: Option<String>,
     #[serde(default)]
     tool_calls: Vec<Call>,
@@ -125,7 +129,12 @@ fn read(bytes: &[u8], of: Fingerprint) -> Option<(TextResponse, bool)> {
         provider: record.provider,
         model: record.model,
         finish_reason: record.finish_reason,
-        usage: Usage { input_tokens: record.input_tokens, output_tokens: record.output_tokens },
+        usage: Usage {
+            input_tokens: record.input_tokens,
+            output_tokens: record.output_tokens,
+            cached_input_tokens: record.cached_input_tokens,
+            cache_write_tokens: record.cache_write_tokens,
+        },
         degraded: record.degraded,
         dropped: record.dropped,
         ..Summary::default()
@@ -145,6 +154,8 @@ fn write(of: Fingerprint, answer: &TextResponse) -> Option<Bytes> {
         finish_reason: summary.finish_reason.clone(),
         input_tokens: summary.usage.input_tokens,
         output_tokens: summary.usage.output_tokens,
+        cached_input_tokens: summary.usage.cached_input_tokens,
+        cache_write_tokens: summary.usage.cache_write_tokens,
         degraded: summary.degraded.clone(),
         dropped: summary.dropped.clone(),
         tool_calls: answer.tool_calls.iter().cloned().map(Into::into).collect(),

@@ -3,7 +3,8 @@
 //! The bound is what an answer takes with all that is kept beside it, so that a shelf does not grow for days, whatever
 //! is asked. What does not fit makes room: of a cache, what is asked least; of answers by key, the oldest.
 
-use super::Fingerprint;
+use super::clears::Cleared;
+use super::{Fingerprint, Scope};
 use callboard_domain::llm::{TextResponse, ToolCall};
 use moka::policy::{EvictionPolicy, Expiry};
 use moka::sync::Cache;
@@ -22,6 +23,8 @@ pub(super) struct Kept {
     pub(super) of: Fingerprint,
     /// The kind of the task that asked; empty for a direct call.
     pub(super) kind: Arc<str>,
+    /// Its namespace; empty if it has none.
+    pub(super) namespace: Arc<str>,
     pub(super) answer: TextResponse,
     /// What else is kept with it.
     pub(super) sketch: Box<[u32]>,
@@ -31,9 +34,10 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(of: Fingerprint, kind: &str, answer: TextResponse, ttl: Duration) -> Self {
-        let (kind, sketch) = (kind.into(), Box::default());
-        Self { of, kind, answer, sketch, ttl, until: Instant::now() + ttl }
+    pub(super) fn new(of: Fingerprint, scope: &Scope, answer: TextResponse, ttl: Duration) -> Self {
+        let Scope { namespace, kind, .. } = scope;
+        let (namespace, kind, sketch) = (namespace.as_str().into(), kind.as_str().into(), Box::default());
+        Self { of, kind, namespace, answer, sketch, ttl, until: Instant::now() + ttl }
     }
 
     /// The same with a sketch of the question.
@@ -53,6 +57,7 @@ impl Kept {
             + texts
             + tool_calls.iter().map(call).sum::<usize>()
             + self.kind.len()
+            + self.namespace.len()
             + size_of_val(&*self.sketch);
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
@@ -122,12 +127,21 @@ impl Shelf {
         self.kept.insert(at, Arc::new(kept));
     }
 
-    /// Forgets what one kind has asked, or all.
-    pub(super) fn clear(&self, kind: Option<&str>) {
-        match kind.map(str::to_owned) {
-            None => self.kept.invalidate_all(),
-            // It fails only without the support for it, which is built in.
-            Some(kind) => drop(self.kept.invalidate_entries_if(move |_, kept| *kept.kind == *kind)),
+    /// Forgets what is cleared.
+    pub(super) fn clear(&self, cleared: &Cleared) {
+        if *cleared == Cleared::default() {
+            return self.kept.invalidate_all();
+        }
+        let cleared = cleared.clone();
+        // It fails only without the support for it, which is built in.
+        let takes = move |_: &_, kept: &Arc<Kept>| cleared.takes(&kept.namespace, &kept.kind);
+        drop(self.kept.invalidate_entries_if(takes));
+    }
+
+    /// Calls this with the namespace, the kind and the bytes of each answer that is kept.
+    pub(super) fn each(&self, each: &mut dyn FnMut(&str, &str, u64)) {
+        for (_, kept) in &self.kept {
+            each(&kept.namespace, &kept.kind, u64::from(kept.bytes()));
         }
     }
 

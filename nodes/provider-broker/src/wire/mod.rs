@@ -25,7 +25,7 @@ pub(crate) use hints::{Hint, dropped};
 pub(crate) use image::image;
 pub(crate) use lines::Lines;
 pub(crate) use model::TextModel;
-pub(crate) use read::{count, document, json_hint, some_text};
+pub(crate) use read::{cached, count, document, json_hint, some_text};
 pub(crate) use sse::Events;
 #[cfg(test)]
 pub(crate) use stream::read_all;

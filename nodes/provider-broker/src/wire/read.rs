@@ -29,6 +29,12 @@ pub(crate) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D
     Ok(value.as_u64().map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)))
 }
 
+/// The tokens that came from the provider's cache, in an object of details: `cached_tokens`. What is none counts as zero.
+pub(crate) fn cached<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(value["cached_tokens"].as_u64().map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)))
+}
+
 /// Whether a model that stopped has said anything. One that ran out of tokens may have said nothing: it thought.
 ///
 /// # Errors

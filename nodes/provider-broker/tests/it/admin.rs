@@ -7,8 +7,10 @@ use callboard_contracts::mesh::v1::administer_request::Action;
 use callboard_contracts::mesh::v1::provider_broker_service_server::ProviderBrokerService;
 use callboard_contracts::v1;
 use callboard_domain::llm::{ErrorKind, TextRequest};
+use callboard_domain::provider_record::Topic;
+use callboard_ports::ProviderRecords;
 use callboard_provider_broker::config::{Breaker, Retry};
-use callboard_provider_broker::{BreakerState, Broker, Config, Said, Service, SwitchState};
+use callboard_provider_broker::{BreakerState, Broker, Cleared, Config, Said, Service, SwitchState};
 use callboard_testkit::fake_provider::Fault;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -249,10 +251,46 @@ async fn a_cache_is_cleared_on_every_node() {
         two.broker.text(&cached).await.unwrap();
     }
     assert_eq!(calls(), 1);
-    one.broker.clear_caches(None);
+    assert_eq!(one.broker.clear_caches(&Cleared::default(), OPS).await, Ok(true));
     until(|| two.broker.stage_counts().cached.0 == 0).await;
     two.broker.text(&cached).await.unwrap();
     assert_eq!(calls(), 2);
+}
+
+#[tokio::test]
+async fn a_clear_is_in_force_while_the_store_is_away_and_is_written_later() {
+    let a = Scripted::new("a", Act::Answer);
+    let mut config = plain();
+    config.cache.enabled = true;
+    let nodes = Nodes::default();
+    let (one, two) = (nodes.start(&config, &[&a]).await, nodes.start(&config, &[&a]).await);
+    for node in [&one, &two] {
+        node.broker.text(&hello()).await.unwrap();
+    }
+    nodes.kept.set_away(true);
+    assert_eq!(one.broker.clear_caches(&Cleared::default(), OPS).await, Ok(false), "it is not written down");
+    assert_eq!(one.broker.stage_counts().cached.0, 0);
+    until(|| two.broker.stage_counts().cached.0 == 0).await;
+    assert_eq!(nodes.kept.len(), 0);
+    nodes.kept.set_away(false);
+    until(|| nodes.kept.len() == 1).await;
+    let record = &nodes.kept.provider_records().await.unwrap()[0];
+    assert_eq!((record.subject.topic, record.author.as_str()), (Topic::Cache, "ops"));
+}
+
+#[tokio::test]
+async fn clears_are_bounded_in_what_they_leave_behind() {
+    let (broker, _) = scripted(&[&Scripted::new("a", Act::Answer)], false);
+    let of = |kind: String| Cleared { namespace: Some("x".into()), kind: Some(kind) };
+    let long = broker.clear_caches(&of("k".repeat(512)), OPS).await.unwrap_err();
+    assert!(long.to_string().contains("512 bytes"), "{long}");
+    for i in 0..1_024 {
+        broker.clear_caches(&of(format!("k{i}")), OPS).await.unwrap();
+    }
+    let many = broker.clear_caches(&of("another".into()), OPS).await.unwrap_err();
+    assert!(many.to_string().contains("clear all"), "{many}");
+    assert_eq!(broker.clear_caches(&of("k1".into()), OPS).await, Ok(true), "once more is no more");
+    assert_eq!(broker.clear_caches(&Cleared::default(), OPS).await, Ok(true));
 }
 
 /// Waits for what another node is told.

@@ -23,5 +23,6 @@ mod shared;
 mod streams;
 mod support;
 mod waits;
+mod warm;
 mod weights;
 mod wire;

@@ -57,7 +57,7 @@ fn spent(broker: &Broker) -> String {
 async fn an_answer_says_what_it_cost_and_by_which_prices() {
     let (_fake, broker) = fake(plain()).await;
     let text = broker.text(&hello()).await.unwrap().summary;
-    assert_eq!(text.usage, Usage { input_tokens: 2, output_tokens: 3 });
+    assert_eq!(text.usage, Usage { cached_input_tokens: 1, ..Usage::of(2, 3) });
     assert_eq!(cost(&text), Some(("8.00".into(), "2026-11")));
     let image = broker.image(&picture()).await.unwrap().summary;
     let dollars = 40 + image.usage.input_tokens + 2 * image.usage.output_tokens;
@@ -65,6 +65,20 @@ async fn an_answer_says_what_it_cost_and_by_which_prices() {
     assert_eq!(spent(&broker), format!("{}.00", 8 + dollars));
     let costs = broker.counts()[0].costs.clone();
     assert_eq!(costs[1], ("fake-text".into(), usd("8")), "by model: {costs:?}");
+}
+
+#[tokio::test]
+async fn what_the_provider_had_in_its_cache_has_a_price_of_its_own() {
+    let fake = FakeProvider::start().await.unwrap();
+    let price = Price { cached_input_per_million: Some(usd("100000")), ..dear("fake-*") };
+    let config = Config { providers: vec![openai("a", &fake)], prices: vec![price], ..plain() };
+    let broker = Broker::new(&config, &deps().0).unwrap();
+    let text = broker.text(&hello()).await.unwrap().summary;
+    // One token of the prompt at a dollar, the other at a tenth; three of the answer at two.
+    assert_eq!(cost(&text), Some(("7.10".into(), "")));
+    let end = crate::streams::read(broker.text_stream(&hello()).await.unwrap()).await.1.unwrap();
+    assert_eq!((end.usage.cached_input_tokens, cost(&end)), (1, Some(("7.10".into(), ""))));
+    assert_eq!(spent(&broker), "14.20");
 }
 
 #[tokio::test]
@@ -91,7 +105,7 @@ async fn streamed_calls_billed_as_0_dollars() {
     fake.fault(Fault::Raw { status: 200, content_type: "text/event-stream".into(), body: body.into() });
     let end = crate::streams::read(broker.text_stream(&hello()).await.unwrap()).await.1.unwrap();
     // Nine bytes of prompt, eight of answer.
-    assert_eq!((end.usage, end.usage_estimated), (Usage { input_tokens: 3, output_tokens: 2 }, true));
+    assert_eq!((end.usage, end.usage_estimated), (Usage::of(3, 2), true));
     assert_eq!(cost(&end), Some(("7.00".into(), "2026-11")));
     assert_eq!(spent(&broker), "15.00");
     // Cut after the twelve bytes "fake: hello ".

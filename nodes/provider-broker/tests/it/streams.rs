@@ -46,7 +46,7 @@ async fn a_stream_has_text_then_a_summary() {
     assert_eq!(text, "fake: hello you");
     assert_eq!((summary.provider.as_str(), summary.model.as_str()), ("main", "fake-text"));
     assert_eq!((summary.finish_reason.as_str(), summary.degraded), ("stop", None));
-    assert_eq!(summary.usage, Usage { input_tokens: 2, output_tokens: 3 });
+    assert_eq!(summary.usage, Usage { cached_input_tokens: 1, ..Usage::of(2, 3) });
     assert_eq!(outline(&summary.attempts), ["main"]);
     assert_eq!(fake.requests()[0].body["stream_options"]["include_usage"], true);
     assert_eq!(broker.providers()[0].successes, 1);

@@ -15,7 +15,7 @@ async fn a_text_comes_with_its_model_and_usage() {
     let summary = &answer.summary;
     assert_eq!((summary.provider.as_str(), summary.model.as_str()), ("main", "fake-text"));
     assert_eq!((summary.finish_reason.as_str(), &summary.degraded), ("stop", &None));
-    assert_eq!(summary.usage, Usage { input_tokens: 2, output_tokens: 3 });
+    assert_eq!(summary.usage, Usage { cached_input_tokens: 1, ..Usage::of(2, 3) });
     assert_eq!(summary.attempts.len(), 1);
 
     let sent = &fake.requests()[0];
@@ -64,7 +64,7 @@ async fn an_image_is_decoded_and_asked_for_in_base64() {
     let image = broker.image(&picture()).await.unwrap();
     assert!(image.data.starts_with(b"\x89PNG"));
     assert_eq!((image.media_type.as_str(), image.summary.model.as_str()), ("image/png", "fake-image"));
-    assert_eq!(image.summary.usage, Usage { input_tokens: 12, output_tokens: 34 });
+    assert_eq!(image.summary.usage, Usage::of(12, 34));
     let body = &fake.requests()[0].body;
     assert_eq!((&body["size"], &body["response_format"]), (&"1024x1024".into(), &"b64_json".into()));
 }

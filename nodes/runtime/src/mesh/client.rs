@@ -240,6 +240,8 @@ client! {
     embed(v1::EmbedRequest) -> v1::EmbedResponse;
     /// Lists the providers.
     list_providers(v1::ListProvidersRequest) -> v1::ListProvidersResponse;
+    /// Tells what the caches of its node did.
+    get_cache_statistics(v1::GetCacheStatisticsRequest) -> v1::GetCacheStatisticsResponse;
     /// Does what an admin asks.
     administer(v1::AdministerRequest) -> v1::AdministerResponse;
     /// Tells what this node has learned of providers.

@@ -196,7 +196,7 @@ contextual! {
     ReportRequest,
     AdministerRequest, TellRecordsRequest,
     GenerateRequest fence, GenerateStreamRequest fence, GenerateImageRequest fence, EmbedRequest fence,
-    ListProvidersRequest,
+    ListProvidersRequest, GetCacheStatisticsRequest,
 }
 
 #[cfg(test)]

@@ -195,6 +195,13 @@ impl v1::provider_broker_service_server::ProviderBrokerService for Service {
         Ok(Response::new(v1::ListProvidersResponse::default()))
     }
 
+    async fn get_cache_statistics(
+        &self,
+        _: Request<v1::GetCacheStatisticsRequest>,
+    ) -> Result<Response<v1::GetCacheStatisticsResponse>, Status> {
+        Ok(Response::new(v1::GetCacheStatisticsResponse::default()))
+    }
+
     async fn administer(
         &self,
         _: Request<v1::AdministerRequest>,

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 const CREATED: u64 = 1_700_000_000;
+/// How many tokens of each prompt were in a cache.
+const CACHED: usize = 1;
 
 /// What is answered.
 struct Answer {
@@ -52,7 +54,7 @@ pub(super) fn answer(call: Call) -> Response {
             "prompt_tokens": input,
             "completion_tokens": output,
             "total_tokens": input + output,
-            "prompt_tokens_details": {"cached_tokens": 0},
+            "prompt_tokens_details": {"cached_tokens": CACHED.min(input)},
             "completion_tokens_details": {"reasoning_tokens": 0},
         }),
     };

@@ -23,12 +23,27 @@ pub(super) struct Usage {
     prompt_tokens: u64,
     completion_tokens: u64,
     total_tokens: u64,
+    /// Left out where nothing is to be said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+/// What is known of the prompt's tokens.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct PromptDetails {
+    cached_tokens: u32,
 }
 
 impl From<&GenerateSummary> for Usage {
     fn from(summary: &GenerateSummary) -> Self {
         let (prompt, completion) = (summary.input_tokens.into(), summary.output_tokens.into());
-        Self { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
+        let cached_tokens = summary.cached_input_tokens;
+        Self {
+            prompt_tokens: prompt,
+            completion_tokens: completion,
+            total_tokens: prompt + completion,
+            prompt_tokens_details: (cached_tokens > 0).then_some(PromptDetails { cached_tokens }),
+        }
     }
 }
 

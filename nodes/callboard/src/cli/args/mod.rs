@@ -1,11 +1,13 @@
 //! The arguments. Each command's help ends with examples.
 
+mod cache;
 mod cluster;
 mod local;
 mod models;
 mod providers;
 mod tasks;
 
+pub use cache::{CacheArgs, CacheClearArgs, CacheCommand};
 pub use cluster::{
     AlertsArgs, DoctorArgs, DrainArgs, ExperimentsArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs,
     NodesArgs, TopArgs,
@@ -16,8 +18,8 @@ pub use local::{
 };
 pub use models::{EmbedArgs, ImageArgs};
 pub use providers::{
-    ClearCacheArgs, DrainProviderArgs, NameArgs, ProvidersArgs, ProvidersCommand, ReloadArgs, SwitchArgs,
-    TestArgs, WeightArgs,
+    DrainProviderArgs, NameArgs, ProvidersArgs, ProvidersCommand, ReloadArgs, SwitchArgs, TestArgs,
+    WeightArgs,
 };
 pub use tasks::{
     ArtifactArgs, ArtifactCommand, ArtifactGetArgs, CancelArgs, EventsArgs, GetArgs, ListArgs, ResultArgs,
@@ -146,6 +148,8 @@ pub enum Remote {
     Health(HealthArgs),
     /// List the LLM providers in the order they are tried, or switch, test and reset one.
     Providers(ProvidersArgs),
+    /// Show what the caches of answers did, or clear them.
+    Cache(CacheArgs),
     /// Show experiments: what came of each arm, and whether they differ.
     Experiments(ExperimentsArgs),
     /// List the task kinds, or show one with its schemas.

@@ -66,11 +66,6 @@ pub enum ProvidersCommand {
         after_help = "Examples:\n  callboard providers reload\n  callboard providers reload --node node-b\n\nEach node has a file of its own, and says what changed. Where the file is wrong nothing changes, and what is wrong is\nsaid; the other nodes are reloaded, and the exit code is 1. SIGHUP does the same on one node."
     )]
     Reload(ReloadArgs),
-    /// Forget the cached answers of the nodes.
-    #[command(
-        after_help = "Examples:\n  callboard providers clear-cache\n  callboard providers clear-cache text.generate\n\nWhat nodes share in Redis stays for its time."
-    )]
-    ClearCache(ClearCacheArgs),
 }
 
 /// A provider, and why.
@@ -141,11 +136,4 @@ pub struct TestArgs {
     /// The model. [default: the provider's own]
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-}
-
-/// The arguments of `providers clear-cache`.
-#[derive(Clone, Debug, Args)]
-pub struct ClearCacheArgs {
-    /// Only answers to this kind of task. [default: all]
-    pub kind: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 mod artifact;
 mod batch;
+mod cache;
 mod cluster;
 mod doctor;
 mod embed;
@@ -42,6 +43,7 @@ pub(super) async fn run(context: &mut Context, command: Remote) -> Result<ExitCo
         Remote::LogLevel(args) => cluster::log_level(context, args).await,
         Remote::Health(_) => cluster::health(context).await,
         Remote::Providers(args) => providers::run(context, args).await,
+        Remote::Cache(args) => cache::run(context, args).await,
         Remote::Experiments(_) => cluster::experiments(context).await,
         Remote::Kinds(args) => cluster::kinds(context, args).await,
         Remote::Alerts(args) => cluster::alerts(context, args).await,

@@ -21,10 +21,6 @@ pub(super) async fn run(context: &mut Context, args: ProvidersArgs) -> Result<()
             let attempt = client.test_provider(request).await?;
             return tested(context, &attempt);
         }
-        Some(ProvidersCommand::ClearCache(args)) => {
-            client.clear_cache(args.kind.as_deref()).await?;
-            return context.out.line("forgotten");
-        }
         Some(ProvidersCommand::ResetQuota(args)) => {
             client.reset_quota(&args.name).await?;
             return context.out.line("reset");

@@ -267,8 +267,12 @@ pub fn generated(text: &str) -> String {
 #[must_use]
 pub fn summary(summary: &v1::GenerateSummary) -> String {
     let key = if summary.key.is_empty() { String::new() } else { format!(", {}", summary.key) };
+    let cached = match summary.cached_input_tokens {
+        0 => String::new(),
+        cached => format!(" ({cached} cached)"),
+    };
     let mut text = format!(
-        "answered by {} ({}{key}), {} tokens in and {} out",
+        "answered by {} ({}{key}), {} tokens in{cached} and {} out",
         summary.provider, summary.model, summary.input_tokens, summary.output_tokens
     );
     if summary.usage_estimated {
@@ -469,6 +473,7 @@ mod tests {
             provider: "openai".into(),
             model: "gpt-4o-mini".into(),
             input_tokens: 100,
+            cached_input_tokens: 60,
             output_tokens: 200,
             cost_picodollars: Some(135_000_000),
             usage_estimated: true,
@@ -476,7 +481,7 @@ mod tests {
         };
         assert_eq!(
             summary(&paid),
-            "answered by openai (gpt-4o-mini), 100 tokens in and 200 out (estimated), $0.000135"
+            "answered by openai (gpt-4o-mini), 100 tokens in (60 cached) and 200 out (estimated), $0.000135"
         );
         assert_eq!((generated("a").as_str(), generated("a\u{7}\n").as_str()), ("a\n", "a\n"));
     }

@@ -1,6 +1,7 @@
 //! Everything that reaches the terminal. What is shown is rendered by pure functions in the modules below.
 
 pub mod answers;
+pub mod cache;
 pub mod certs;
 pub mod cluster;
 pub mod doctor;

@@ -143,6 +143,9 @@ catalogue! {
          answered.";
     CACHE_LOOKUPS = Every Counter "callboard_cache_lookups_total" ["result"]
         "Calls for texts that the exact cache could answer, by whether it did.";
+    CACHE_WARMED = Every Counter "callboard_cache_warmed_total" ["result"]
+        "Frequent prompts that were due to be asked anew before their answers end. warmed: they were. failed: the call failed, or its \
+         answer was none to keep. held: not tried, as the provider was not well or had little left; counted at each look.";
     CACHE_ENTRIES = Every Gauge "callboard_cache_entries" ["cache"] "Answers in the memory of this node.";
     CACHE_BYTES = Every Gauge "callboard_cache_bytes" ["cache"] "The memory that answers take on this node.";
     KEY_CONFLICTS = Every Counter "callboard_idempotency_conflicts_total" []

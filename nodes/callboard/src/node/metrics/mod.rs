@@ -240,6 +240,8 @@ fn stages(page: &mut Page, counts: StageCounts) {
     let sources = [("exact", hits), ("shared", shared), ("replayed", replayed), ("similar", made_do)];
     page.by(m::REUSED, sources);
     page.by(m::CACHE_LOOKUPS, [("hit", hits), ("miss", misses)]);
+    let warmed = [("warmed", counts.warmed), ("failed", counts.not_warmed), ("held", counts.held)];
+    page.by(m::CACHE_WARMED, warmed);
     let caches = [("exact", counts.cached), ("idempotency", counts.by_key), ("similar", counts.similar)];
     for (cache, (entries, bytes)) in caches {
         page.add(m::CACHE_ENTRIES, &[cache], entries);

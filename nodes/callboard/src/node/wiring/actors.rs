@@ -172,6 +172,19 @@ pub(super) fn expire_alerts(alerts: Address<alert::Alert>) -> supervisor::Reconc
     supervisor::Reconciler { name: ALERTS, period: alert::EXPIRE_EVERY, run }
 }
 
+/// What one node does for the cache: see [`broker::Broker::warm`].
+pub(super) fn warm_cache(broker: Arc<broker::Broker>) -> supervisor::Reconciler {
+    let run: supervisor::Run = Arc::new(move |_| {
+        let broker = Arc::clone(&broker);
+        // Without a fence: done by two nodes it costs twice, and comes to the same.
+        Box::pin(async move {
+            broker.warm().await;
+            Ok(())
+        })
+    });
+    supervisor::Reconciler { name: "cache-warming", period: broker::WARMED_EVERY, run }
+}
+
 /// How long another node may take to be told something of providers. It reads it in the store if it was not.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 

@@ -18,7 +18,7 @@ use super::{DataDir, Deps, Parts, StartError};
 use crate::api::{self, Api, NodeInfo};
 use crate::config::{Config, Role};
 use crate::log::{self, Log};
-use actors::{BrokerParts, Shells, child, expire_alerts, start_alert, start_broker};
+use actors::{BrokerParts, Shells, child, expire_alerts, start_alert, start_broker, warm_cache};
 use callboard_alert as alert;
 use callboard_contracts::mesh::v1::{DrainNodeRequest, WorkerLoad};
 use callboard_domain::{Code, Error, SessionId, TaskId};
@@ -234,6 +234,7 @@ pub(super) async fn build(
         },
     };
     let expires = alerts.address.clone().filter(|_| cluster.is_some()).map(expire_alerts);
+    let warms = providers.clone().filter(|_| config.broker.cache.warm_top > 0).map(warm_cache);
     let state = supervisor::Node::with(
         supervisor::Options {
             name: info.name.clone(),
@@ -254,7 +255,12 @@ pub(super) async fn build(
         supervisor::Setup {
             cluster: cluster.as_ref().map(|cluster| cluster.membership(engine.as_ref())),
             status,
-            reconcilers: cluster.iter().flat_map(|cluster| cluster.reconcilers()).chain(expires).collect(),
+            reconcilers: cluster
+                .iter()
+                .flat_map(|cluster| cluster.reconcilers())
+                .chain(expires)
+                .chain(warms)
+                .collect(),
             runner: cluster.as_ref().map(|cluster| cluster.singletons.runner()),
         },
     );

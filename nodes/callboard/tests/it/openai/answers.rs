@@ -27,7 +27,8 @@ async fn an_answer_is_the_object_that_clients_expect() {
             "index": 0, "logprobs": null, "finish_reason": "stop",
             "message": {"role": "assistant", "content": "fake: hello you", "refusal": null},
         }],
-        "usage": {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5},
+        "usage": {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 1}},
     });
     assert_eq!(answer, expected);
     let asked = bench.fake.requests()[0].body.clone();

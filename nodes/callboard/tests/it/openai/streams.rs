@@ -68,7 +68,8 @@ async fn a_stream_has_the_role_the_pieces_the_end_and_done() {
             choice(json!({}), json!("stop")),
         ];
         if with_usage {
-            let usage = json!({"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5});
+            let usage = json!({"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 1}});
             expected.push(json!({"choices": [], "usage": usage}));
         }
         assert_eq!(chunks, expected);

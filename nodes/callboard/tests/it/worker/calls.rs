@@ -94,6 +94,13 @@ impl ProviderBrokerService for Broker {
         Err(Status::unimplemented("not in this test"))
     }
 
+    async fn get_cache_statistics(
+        &self,
+        _: Request<v1::GetCacheStatisticsRequest>,
+    ) -> Result<Response<v1::GetCacheStatisticsResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
     async fn administer(
         &self,
         _: Request<v1::AdministerRequest>,

@@ -9,6 +9,7 @@ mod minhash;
 mod words;
 
 use super::Scope;
+use super::clears::Cleared;
 use super::fingerprint::{self, Digest, Fingerprint};
 use super::shelf::{Kept, Room, Shelf};
 use crate::config;
@@ -42,7 +43,7 @@ impl Similar {
     /// Keeps an answer.
     pub(super) fn keep(&self, scope: &Scope, request: &TextRequest, answer: &TextResponse) {
         let Question { at, sketch } = read(scope, request);
-        let kept = Kept::new(at, &scope.kind, answer.clone(), self.ttl);
+        let kept = Kept::new(at, scope, answer.clone(), self.ttl);
         self.shelf.put(at, kept.with(sketch));
     }
 
@@ -54,8 +55,8 @@ impl Similar {
         (percent >= self.threshold).then(|| (kept.answer.clone(), percent))
     }
 
-    pub(super) fn clear(&self, kind: Option<&str>) {
-        self.shelf.clear(kind);
+    pub(super) fn clear(&self, cleared: &Cleared) {
+        self.shelf.clear(cleared);
     }
 
     pub(super) fn size(&self) -> (u64, u64) {

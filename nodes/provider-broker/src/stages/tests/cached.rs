@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::config::{Cache, Config, Idempotency, KindCache};
+use crate::stages::Cleared;
 use callboard_domain::llm::{CacheMode, CacheSource};
+use callboard_domain::provider_record::{Subject, Topic};
+use callboard_domain::{ProviderRecord, Timestamp};
 use std::time::Duration;
 
 fn with(cache: CacheMode) -> TextRequest {
@@ -105,17 +108,64 @@ async fn no_namespace_gets_what_another_has_asked() {
     assert_eq!(of("x", "", text(&stages, &ask("a"))).await, "answer 1");
 }
 
+fn clear(stages: &Stages<Fake>, namespace: &str, kind: &str, epoch: u64) {
+    let name = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
+    let cleared = Cleared { namespace: name(namespace), kind: name(kind) };
+    let record = ProviderRecord::new(Subject::of(Topic::Cache, ""), Timestamp::default());
+    stages.clear(&cleared, &ProviderRecord { epoch, ..record });
+}
+
 #[tokio::test]
 async fn it_is_cleared_by_kind_or_as_a_whole() {
     let (_fake, stages) = stages(&caching());
     for kind in ["one", "two"] {
         of("", kind, text(&stages, &ask(kind))).await;
     }
-    stages.clear_cache(Some("one"));
+    clear(&stages, "", "one", 1);
     assert_eq!(text(&stages, &ask("two")).await, "answer 2");
     assert_eq!(text(&stages, &ask("one")).await, "answer 3");
-    stages.clear_cache(None);
+    clear(&stages, "", "", 1);
     assert_eq!(text(&stages, &ask("two")).await, "answer 4");
+}
+
+#[tokio::test]
+async fn it_is_cleared_by_namespace_and_by_kind_in_it() {
+    let (fake, stages) = stages(&caching());
+    for (namespace, kind) in [("", "k"), ("x", "k"), ("x", "l")] {
+        of(namespace, kind, text(&stages, &ask(kind))).await;
+    }
+    let calls = async || {
+        let before = fake.calls();
+        for (namespace, kind) in [("", "k"), ("x", "k"), ("x", "l")] {
+            of(namespace, kind, text(&stages, &ask(kind))).await;
+        }
+        fake.calls() - before
+    };
+    assert_eq!(calls().await, 0);
+    clear(&stages, "default", "", 1);
+    assert_eq!(stages.counts().cached.0, 2, "its memory is free");
+    assert_eq!(calls().await, 1);
+    clear(&stages, "x", "l", 1);
+    assert_eq!(calls().await, 1);
+    clear(&stages, "x", "", 1);
+    assert_eq!(calls().await, 2);
+    clear(&stages, "y", "", 1);
+    assert_eq!(calls().await, 0);
+}
+
+/// Whoever asks after a clear gets nothing that was asked for before it: neither by sharing a call, nor from the cache.
+#[tokio::test]
+async fn what_was_under_way_at_a_clear_is_not_kept_for_those_after_it() {
+    let (fake, stages) = gated(&caching());
+    let mut calls = begin(&stages, [ask("a")]).await;
+    clear(&stages, "", "", 1);
+    let mut after = begin(&stages, [ask("a")]).await;
+    assert_eq!(fake.open(), 2, "they are two calls");
+    fake.gate.add_permits(10);
+    let [before, after] = [&mut calls, &mut after].map(|set| set.join_next());
+    let (before, after) = (before.await.unwrap().unwrap().unwrap(), after.await.unwrap().unwrap().unwrap());
+    assert_ne!(before.text, after.text);
+    assert_eq!(text(&stages, &ask("a")).await, after.text);
 }
 
 #[tokio::test]

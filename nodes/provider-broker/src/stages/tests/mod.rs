@@ -7,6 +7,7 @@ mod second;
 mod shared;
 mod similar;
 mod streams;
+mod warm;
 
 use super::{Answer, Claims, Route, Stages};
 use crate::config::{Cache, Config};

@@ -1,9 +1,12 @@
 //! Answers that nodes share.
 
 use super::*;
+use crate::stages::Cleared;
 use async_trait::async_trait;
 use bytes::Bytes;
 use callboard_domain::llm::CacheSource;
+use callboard_domain::provider_record::{Subject, Topic};
+use callboard_domain::{ProviderRecord, Timestamp};
 use callboard_ports::answers::{self, Answers};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -57,6 +60,7 @@ impl Answers for Shared {
 fn node(config: &Config, shared: &Arc<Shared>) -> (Arc<Fake>, Arc<Stages<Fake>>) {
     let (fake, _) = stages(config);
     let stages = Stages::new(Arc::clone(&fake), config, Some(shared.clone()), alone());
+    stages.clears_are_known();
     (fake, stages)
 }
 
@@ -124,4 +128,43 @@ async fn what_another_version_has_written_is_as_good_as_nothing() {
     let (fake, two) = node(&caching(), &shared);
     two.text(&ask("a")).await.unwrap();
     assert_eq!(fake.calls(), 1);
+}
+
+fn cleared(stages: &Stages<Fake>, epoch: u64) {
+    let record = ProviderRecord::new(Subject::of(Topic::Cache, ""), Timestamp::default());
+    stages.clear(&Cleared::default(), &ProviderRecord { epoch, ..record });
+}
+
+#[tokio::test]
+async fn a_clear_reaches_what_nodes_share_without_asking_for_it() {
+    let shared: Arc<Shared> = Arc::default();
+    let ((_, one), (other, two)) = (node(&caching(), &shared), node(&caching(), &shared));
+    one.text(&ask("a")).await.unwrap();
+    one.text(&keyed("k")).await.unwrap();
+    let calls = shared.calls.load(Ordering::SeqCst);
+    cleared(&one, 1);
+    assert_eq!(shared.calls.load(Ordering::SeqCst), calls, "it may be away");
+    // The other one has not heard of it yet: what it keeps is not found by those who have.
+    two.text(&ask("a")).await.unwrap();
+    assert_eq!(other.calls(), 0);
+    assert_eq!(one.text(&ask("a")).await.unwrap().text, "answer 3");
+    cleared(&two, 1);
+    assert_eq!(two.text(&ask("a")).await.unwrap().text, "answer 3", "they share again");
+    assert_eq!(two.text(&keyed("k")).await.unwrap().text, "answer 2", "answers by key stay");
+    assert_eq!(other.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_node_asks_nothing_of_others_before_it_knows_what_was_cleared() {
+    let shared: Arc<Shared> = Arc::default();
+    let (_, one) = node(&caching(), &shared);
+    one.text(&ask("a")).await.unwrap();
+    let (fake, _) = stages(&caching());
+    let late = Stages::new(Arc::clone(&fake), &caching(), Some(shared.clone()));
+    late.text(&ask("a")).await.unwrap();
+    assert_eq!(fake.calls(), 1);
+    cleared(&late, 1);
+    late.clears_are_known();
+    late.text(&ask("a")).await.unwrap();
+    assert_eq!((fake.calls(), one.text(&ask("a")).await.unwrap().text.as_str()), (2, "answer 1"));
 }

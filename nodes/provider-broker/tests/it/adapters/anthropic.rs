@@ -14,7 +14,7 @@ async fn texts_and_streams_come_with_exact_usage() {
         assert_eq!(text, "fake: hello you", "{way:?}");
         assert_eq!((summary.model.as_str(), summary.finish_reason.as_str()), ("fake-text", "stop"));
         // A part of the input is cached, and the output of a stream is counted twice on the way.
-        assert_eq!(summary.usage, Usage { input_tokens: 2, output_tokens: 3 }, "{way:?}");
+        assert_eq!(summary.usage, Usage { cached_input_tokens: 1, ..Usage::of(2, 3) }, "{way:?}");
     }
     let sent = &fake.requests()[0];
     assert_eq!((sent.endpoint, sent.path.as_str()), (Endpoint::Messages, "/v1/messages"));

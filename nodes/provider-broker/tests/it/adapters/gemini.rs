@@ -15,7 +15,7 @@ async fn texts_and_streams_come_with_exact_usage() {
         assert_eq!(text, "fake: hello you", "{way:?}");
         assert_eq!((summary.model.as_str(), summary.finish_reason.as_str()), ("fake-text", "stop"));
         // A part of the input is cached, a part of the output thought, and each piece counts again.
-        assert_eq!(summary.usage, Usage { input_tokens: 2, output_tokens: 3 }, "{way:?}");
+        assert_eq!(summary.usage, Usage { cached_input_tokens: 1, ..Usage::of(2, 3) }, "{way:?}");
     }
     let paths: Vec<_> = fake.requests().iter().map(|sent| sent.path.clone()).collect();
     let expected = [

@@ -16,7 +16,7 @@ async fn texts_and_streams_come_with_exact_usage() {
         let (text, summary) = call(&broker, way).await.unwrap();
         assert_eq!(text, "fake: hello you", "{way:?}");
         assert_eq!((summary.model.as_str(), summary.finish_reason.as_str()), ("fake-text", "stop"));
-        assert_eq!(summary.usage, Usage { input_tokens: 2, output_tokens: 3 }, "{way:?}");
+        assert_eq!(summary.usage, Usage::of(2, 3), "{way:?}");
     }
     let sent = &fake.requests()[0];
     assert_eq!((sent.endpoint, sent.path.as_str()), (Endpoint::OllamaChat, "/api/chat"));

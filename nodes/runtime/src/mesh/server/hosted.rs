@@ -77,6 +77,7 @@ hosted! {
     generate_image(v1::GenerateImageRequest) -> v1::GenerateImageResponse;
     embed(v1::EmbedRequest) -> v1::EmbedResponse;
     list_providers(v1::ListProvidersRequest) -> v1::ListProvidersResponse;
+    get_cache_statistics(v1::GetCacheStatisticsRequest) -> v1::GetCacheStatisticsResponse;
     administer(v1::AdministerRequest) -> v1::AdministerResponse;
     tell_records(v1::TellRecordsRequest) -> v1::TellRecordsResponse;
 }

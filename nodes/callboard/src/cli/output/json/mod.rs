@@ -3,6 +3,7 @@
 //!
 //! Inputs and results pass through as they came, so that no number loses a digit.
 
+mod cache;
 mod cluster;
 mod experiments;
 mod models;
@@ -10,6 +11,7 @@ mod pretty;
 mod providers;
 mod tasks;
 
+pub use cache::{CacheStatistics, Cleared};
 pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers};
 pub use experiments::Experiments;
 pub use models::{Image, Vectors};
