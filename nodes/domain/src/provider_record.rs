@@ -18,11 +18,13 @@ pub enum Topic {
     Primary,
     /// That the exact cache was cleared: of the kind of task in `model`, or wholly.
     Cache,
+    /// Which shares the arms of an experiment have, above the configuration: of the one in `model`. An empty value: none.
+    Experiment,
 }
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Breaker, Self::Switch, Self::Primary, Self::Cache];
+    pub const ALL: [Self; 5] = [Self::Breaker, Self::Switch, Self::Primary, Self::Cache, Self::Experiment];
 
     /// Its number where it is stored and sent. It never changes.
     #[must_use]
@@ -32,6 +34,7 @@ impl Topic {
             Self::Switch => 2,
             Self::Primary => 3,
             Self::Cache => 4,
+            Self::Experiment => 5,
         }
     }
 

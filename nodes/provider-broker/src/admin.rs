@@ -158,6 +158,7 @@ impl Broker {
                 );
             }
         }
+        self.say_shares();
     }
 
     /// Tells other nodes what this one learns, saves it, and reads what they saved; for ever.
@@ -174,6 +175,7 @@ impl Broker {
                 Topic::Cache => {
                     self.clear_cache(Some(subject.model.as_str()).filter(|kind| !kind.is_empty()))
                 }
+                Topic::Experiment => self.adopt_shares(),
                 Topic::Breaker | Topic::Switch | Topic::Primary => self.live.now().adopt(&subject),
             }
         }
@@ -189,7 +191,7 @@ impl Broker {
     }
 
     /// What the store holds is known.
-    async fn refresh(&self) -> Result<(), Error> {
+    pub(crate) async fn refresh(&self) -> Result<(), Error> {
         if let Some(sharing) = &self.deps.sharing {
             self.hear(shared::recall(sharing).await.map_err(not_kept)?);
         }
@@ -197,7 +199,7 @@ impl Broker {
     }
 
     /// Writes values down, and then does them.
-    async fn change(&self, said: Said<'_>, values: &[(Subject, &str)]) -> Result<(), Error> {
+    pub(crate) async fn change(&self, said: Said<'_>, values: &[(Subject, &str)]) -> Result<(), Error> {
         let _one = self.changing.lock().await;
         // It has to outdo what another node has written.
         self.refresh().await?;
@@ -214,13 +216,16 @@ impl Broker {
         for record in records {
             let subject = record.subject.clone();
             self.records.learn(record);
-            self.live.now().adopt(&subject);
+            match subject.topic {
+                Topic::Experiment => self.adopt_shares(),
+                _ => self.live.now().adopt(&subject),
+            }
         }
         Ok(())
     }
 }
 
-fn check_reason(reason: &str) -> Result<(), Error> {
+pub(crate) fn check_reason(reason: &str) -> Result<(), Error> {
     if reason.len() > REASON_BYTES {
         let text = format!("must be at most {REASON_BYTES} bytes");
         return Err(Error::field(Code::InvalidArgument, "reason", text));

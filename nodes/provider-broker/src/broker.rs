@@ -2,7 +2,7 @@ use crate::accounts::Accounts;
 use crate::accounts::BudgetStatus;
 use crate::anthropic::Anthropic;
 use crate::config::{self, Adapter, Config, ProviderConfig};
-use crate::experiment::{ExperimentStatus, Experiments, Part};
+use crate::experiment::{Book, Experiments, Part};
 use crate::gemini::Gemini;
 use crate::health::{ProviderCounts, ProviderStatus};
 use crate::keys::Ring;
@@ -71,6 +71,8 @@ pub struct Broker {
     stages: Arc<Stages<Live>>,
     /// The experiments of now.
     pub(crate) experiments: RwLock<Arc<Experiments>>,
+    /// What came of their arms.
+    pub(crate) book: Book,
     pub(crate) records: Arc<Records>,
     pub(crate) deps: Deps,
     /// The configuration that the stages are made with.
@@ -110,10 +112,12 @@ impl Broker {
         let records = Records::new(Arc::clone(&deps.clock));
         let live = Live::new(Router::new(rings, config, &records, deps));
         let stages = Stages::new(Arc::clone(&live), config, deps.answers.clone());
+        let book = Book::new(Arc::clone(&deps.ledger), Arc::clone(&deps.clock), (deps.jitter)());
         Arc::new(Self {
             live,
             stages,
-            experiments: RwLock::new(Experiments::new(config)),
+            experiments: RwLock::new(Experiments::new(config, &book, &records)),
+            book,
             records,
             deps: deps.clone(),
             started_with: config.clone(),
@@ -172,17 +176,6 @@ impl Broker {
         Arc::clone(&self.experiments.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The experiments, and what came of their arms on this node.
-    #[must_use]
-    pub fn experiments(&self) -> Vec<ExperimentStatus> {
-        self.experiments_of_now().status()
-    }
-
-    /// Says how good an answer of an arm was, in whatever unit; higher is better. Returns whether there is such an arm.
-    pub fn score(&self, experiment: &str, arm: &str, score: f64) -> bool {
-        self.experiments_of_now().score(experiment, arm, score)
-    }
-
     /// What was counted of each provider, in the order they are tried.
     #[must_use]
     pub fn counts(&self) -> Vec<ProviderCounts> {
@@ -218,12 +211,17 @@ impl Broker {
     /// # Errors
     /// If the ledger does not answer; what was counted is kept for the next time.
     pub async fn exchange(&self) -> Result<(), ledger::Error> {
-        self.live.now().accounts().exchange().await
+        self.live.now().accounts().exchange().await?;
+        self.book.exchange(false).await
     }
 
     /// The same over and over, and tells what becomes of quotas and budgets. Never ends: whoever starts the broker runs it
     /// for as long as it is used.
     pub async fn keep_accounts(&self) {
+        futures::join!(self.keep_accounts_of_now(), self.book.run());
+    }
+
+    async fn keep_accounts_of_now(&self) {
         let mut running = FuturesUnordered::new();
         let mut now: Option<Arc<Accounts>> = None;
         loop {

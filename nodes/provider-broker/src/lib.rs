@@ -53,7 +53,7 @@ pub use breaker::{BreakerState, BreakerStatus};
 pub use broker::{Broker, Deps, Env, Jitter, Observe};
 pub use config::Config;
 pub use cost::Price;
-pub use experiment::{ArmStatus, ExperimentStatus, Moments, Tally};
+pub use experiment::{ArmStatus, ExperimentStatus, Moments, Scored, SharesSet, Tally};
 pub use health::{KeyStatus, ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};
 pub use provider::Provider;

@@ -284,7 +284,7 @@ impl Router {
         match subject.topic {
             Topic::Breaker => self.breakers.adopt(subject),
             Topic::Switch | Topic::Primary => self.switches.refresh(),
-            Topic::Cache => {}
+            Topic::Cache | Topic::Experiment => {}
         }
     }
 

@@ -68,10 +68,12 @@ impl Work for Forget {
     }
 }
 
-fn record(sql: &PgRow) -> Result<ProviderRecord, Fault> {
-    Ok(ProviderRecord {
+/// A record; none of a topic that a later version knows.
+fn record(sql: &PgRow) -> Result<Option<ProviderRecord>, Fault> {
+    let Some(topic) = Topic::from_code(rows::byte(sql, 0)?) else { return Ok(None) };
+    Ok(Some(ProviderRecord {
         subject: Subject {
-            topic: Topic::from_code(rows::byte(sql, 0)?).ok_or_else(|| rows::wrong("a topic"))?,
+            topic,
             provider: rows::get(sql, 1)?,
             key: rows::get(sql, 2)?,
             model: rows::get(sql, 3)?,
@@ -83,7 +85,7 @@ fn record(sql: &PgRow) -> Result<ProviderRecord, Fault> {
         value: rows::get(sql, 8)?,
         note: rows::get(sql, 9)?,
         author: rows::get(sql, 10)?,
-    })
+    }))
 }
 
 #[async_trait]
@@ -93,7 +95,10 @@ impl ProviderRecords for Store {
     }
 
     async fn provider_records(&self) -> Result<Vec<ProviderRecord>, Error> {
-        self.read(async { self.pool.all(sqlx::query(ALL)).await?.iter().map(record).collect() }).await
+        self.read(async {
+            self.pool.all(sqlx::query(ALL)).await?.iter().filter_map(|sql| record(sql).transpose()).collect()
+        })
+        .await
     }
 
     async fn forget_breakers(&self, before: Timestamp) -> Result<(), Error> {

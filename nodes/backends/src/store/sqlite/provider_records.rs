@@ -10,7 +10,7 @@ use callboard_domain::provider_record::{Subject, Topic};
 use callboard_domain::{ProviderRecord, Timestamp};
 use callboard_ports::ProviderRecords;
 use callboard_ports::store::Error;
-use rusqlite::{params, types::Type};
+use rusqlite::params;
 
 const SAVE: &str = "INSERT INTO provider_records (topic, provider, key_id, model, epoch, until_at, at, \
     cool_down_us, value, note, author) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
@@ -48,13 +48,10 @@ fn save(tx: &mut Tx<'_>, records: &[ProviderRecord]) -> Result<(), Fault> {
 fn all(reader: &mut Reader) -> Result<Vec<ProviderRecord>, Fault> {
     let mut statement = reader.conn.prepare_cached(ALL)?;
     let records = statement.query_map([], |sql| {
-        Ok(ProviderRecord {
-            subject: Subject {
-                topic: Topic::from_code(sql.get(0)?).ok_or_else(|| rows::wrong(0, Type::Integer))?,
-                provider: sql.get(1)?,
-                key: sql.get(2)?,
-                model: sql.get(3)?,
-            },
+        // None of a topic that a later version knows.
+        let Some(topic) = Topic::from_code(sql.get(0)?) else { return Ok(None) };
+        Ok(Some(ProviderRecord {
+            subject: Subject { topic, provider: sql.get(1)?, key: sql.get(2)?, model: sql.get(3)? },
             epoch: rows::count(sql, 4)?,
             until: rows::time(sql, 5)?,
             at: rows::time(sql, 6)?,
@@ -62,9 +59,9 @@ fn all(reader: &mut Reader) -> Result<Vec<ProviderRecord>, Fault> {
             value: sql.get(8)?,
             note: sql.get(9)?,
             author: sql.get(10)?,
-        })
+        }))
     })?;
-    Ok(records.collect::<Result<_, _>>()?)
+    Ok(records.filter_map(Result::transpose).collect::<Result<_, _>>()?)
 }
 
 #[async_trait]

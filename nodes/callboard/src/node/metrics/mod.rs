@@ -223,7 +223,7 @@ impl Metrics {
 /// What came of the arms of experiments.
 fn experiments(page: &mut Page, list: &[ExperimentStatus]) {
     for experiment in list {
-        for ArmStatus { name, tally, .. } in &experiment.arms {
+        for ArmStatus { name, own: tally, .. } in &experiment.arms {
             let experiment = &*experiment.name;
             page.add(m::EXPERIMENT_CALLS, &[experiment, name, "answered"], tally.successes);
             page.add(m::EXPERIMENT_CALLS, &[experiment, name, "failed"], tally.failures);
