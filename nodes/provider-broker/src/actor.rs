@@ -84,4 +84,6 @@ calls! {
     list_providers(v1::ListProvidersRequest) -> v1::ListProvidersResponse;
     administer(v1::AdministerRequest) -> v1::AdministerResponse;
     tell_records(v1::TellRecordsRequest) -> v1::TellRecordsResponse;
+    list_experiments(v1::ListExperimentsRequest) -> v1::ListExperimentsResponse;
+    score_answer(v1::ScoreAnswerRequest) -> v1::ScoreAnswerResponse;
 }

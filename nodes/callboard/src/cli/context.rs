@@ -47,9 +47,11 @@ impl Context {
             addresses: global.addr.clone(),
             patience,
             key: match command {
-                Remote::Providers(args) => args.key.clone().filter(|key| !key.is_empty()),
+                Remote::Providers(args) => args.key.clone(),
+                Remote::Experiments(args) => args.key.clone(),
                 _ => None,
-            },
+            }
+            .filter(|key| !key.is_empty()),
             timeout: defaults.timeout.max(patience + Duration::from_secs(30)),
             ..defaults
         };

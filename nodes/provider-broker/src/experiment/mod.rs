@@ -12,10 +12,12 @@ mod shares;
 mod stats;
 mod sums;
 mod verdict;
+mod wire;
 
 pub use admin::Scored;
 pub(crate) use book::Book;
 pub use stats::Moments;
+pub(crate) use wire::{experiment_to_proto, scored_from_proto};
 
 use crate::config::{ArmConfig, Config, Experiment, Subject};
 use crate::route::{Piece, PieceStream, arm_score};

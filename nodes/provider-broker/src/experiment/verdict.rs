@@ -112,3 +112,75 @@ fn said(list: &[&Difference]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::sums::Sums;
+    use crate::experiment::{Moments, stats};
+    use std::time::Duration;
+
+    /// An arm with so many calls, of which some failed, of these times in milliseconds and scores by turns.
+    fn arm(name: &str, calls: u64, failed: u64, ms: [u64; 2], scores: [f64; 2]) -> ArmStatus {
+        let mut sums = Sums::default();
+        for (call, half) in (0..calls).zip([0, 1].into_iter().cycle()) {
+            match call < failed {
+                true => sums.failed(),
+                false => sums.answered(Duration::from_millis(ms[half]), 1, None),
+            }
+            sums.scored(scores[half]);
+        }
+        ArmStatus { name: name.into(), tally: sums.tally(), ..ArmStatus::default() }
+    }
+
+    fn says(first: ArmStatus, mut arm: ArmStatus) -> String {
+        let (a, b) = (&first.tally, &arm.tally);
+        let means = |of: fn(&Tally) -> &Moments| stats::means_differ(of(a), of(b));
+        let chances = (means(|t| &t.seconds), means(|t| &t.dollars), means(|t| &t.score));
+        arm.success_chance = stats::proportions_differ((a.successes, calls(a)), (b.successes, calls(b)));
+        (arm.seconds_chance, arm.cost_chance, arm.score_chance) = chances;
+        let mut arms = [first, arm];
+        judge(&mut arms);
+        assert_eq!(arms[0].verdict, "");
+        arms[1].verdict.clone()
+    }
+
+    #[test]
+    fn it_says_in_which_measures_an_arm_is_better_or_worse() {
+        let first = || arm("now", 400, 20, [900, 1_100], [0.4, 0.6]);
+        assert_eq!(
+            says(first(), arm("new", 400, 20, [400, 600], [0.4, 0.6])),
+            "`new` is better than `now`: it is faster (0.500 s against 1.000 s, p < 0.0001)"
+        );
+        assert_eq!(
+            says(first(), arm("new", 400, 80, [900, 1_100], [0.4, 0.6])),
+            "`new` is worse than `now`: fewer succeed (80.0 % against 95.0 %, p < 0.0001)"
+        );
+        assert_eq!(
+            says(first(), arm("new", 400, 20, [400, 600], [0.2, 0.4])),
+            "`new` is better and worse than `now`: it is faster (0.500 s against 1.000 s, p < 0.0001); but it scores \
+             lower (0.300 against 0.500, p < 0.0001)"
+        );
+        assert_eq!(
+            says(first(), arm("new", 400, 20, [900, 1_100], [0.4, 0.6])),
+            "no difference between `new` and `now` that could not be chance, after 400 and 400 calls"
+        );
+        assert_eq!(
+            says(first(), arm("new", 12, 0, [1, 2], [0.0, 1.0])),
+            "too early to say: `new` has 12 calls, at least 30 are needed"
+        );
+    }
+
+    #[test]
+    fn the_more_is_compared_the_less_is_said() {
+        let with =
+            |chance| ArmStatus { success_chance: Some(chance), ..arm("b", 400, 50, [1, 2], [0.0, 1.0]) };
+        let first = || arm("a", 400, 20, [1, 2], [0.0, 1.0]);
+        let mut two = [first(), with(0.02)];
+        judge(&mut two);
+        assert!(two[1].verdict.contains("worse"), "{}", two[1].verdict);
+        let mut four = [first(), with(0.02), with(0.02), with(0.02)];
+        judge(&mut four);
+        assert!(four[1].verdict.contains("no difference"), "{}", four[1].verdict);
+    }
+}

@@ -254,7 +254,12 @@ impl Router {
         let counts = |(i, p): (usize, &Arc<dyn Provider>)| {
             let counts =
                 self.health.counts(i, p.name(), self.breakers.standing(i), self.retries.counts(i))?;
-            Some(ProviderCounts { quotas: self.accounts.quotas(i), costs: self.accounts.costs(i), ..counts })
+            Some(ProviderCounts {
+                telemetry_name: p.describe().adapter.telemetry_name(),
+                quotas: self.accounts.quotas(i),
+                costs: self.accounts.costs(i),
+                ..counts
+            })
         };
         self.providers.iter().enumerate().filter_map(counts).collect()
     }

@@ -1,13 +1,16 @@
 //! The arguments. Each command's help ends with examples.
 
 mod cluster;
+mod experiments;
 mod local;
 mod providers;
 mod tasks;
 
 pub use cluster::{
-    AlertsArgs, DoctorArgs, DrainArgs, ExperimentsArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs,
-    NodesArgs, TopArgs,
+    AlertsArgs, DoctorArgs, DrainArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs, NodesArgs, TopArgs,
+};
+pub use experiments::{
+    ExperimentArgs, ExperimentsArgs, ExperimentsCommand, RollbackArgs, ScoreArgs, ShareArgs,
 };
 pub use local::{
     CertsArgs, CertsCommand, CertsInitArgs, CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, KeysArgs,
@@ -137,7 +140,7 @@ pub enum Remote {
     Health(HealthArgs),
     /// List the LLM providers in the order they are tried, or switch, test and reset one.
     Providers(ProvidersArgs),
-    /// Show experiments: what came of each arm, and whether they differ.
+    /// Show experiments and whether their arms differ, score answers, change shares, or roll back.
     Experiments(ExperimentsArgs),
     /// List the task kinds, or show one with its schemas.
     Kinds(KindsArgs),

@@ -4,6 +4,7 @@ mod artifact;
 mod batch;
 mod cluster;
 mod doctor;
+mod experiments;
 mod follow;
 mod generate;
 mod input;
@@ -38,7 +39,7 @@ pub(super) async fn run(context: &mut Context, command: Remote) -> Result<ExitCo
         Remote::LogLevel(args) => cluster::log_level(context, args).await,
         Remote::Health(_) => cluster::health(context).await,
         Remote::Providers(args) => providers::run(context, args).await,
-        Remote::Experiments(_) => cluster::experiments(context).await,
+        Remote::Experiments(args) => experiments::run(context, args).await,
         Remote::Kinds(args) => cluster::kinds(context, args).await,
         Remote::Alerts(args) => cluster::alerts(context, args).await,
         Remote::Doctor(args) => doctor::run(context, args).await,

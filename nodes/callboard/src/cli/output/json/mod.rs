@@ -10,7 +10,7 @@ mod providers;
 mod tasks;
 
 pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers};
-pub use experiments::Experiments;
+pub use experiments::{Experiment, Experiments, Scored};
 pub use pretty::pretty;
 pub use providers::{Attempt, Reloaded};
 pub use tasks::{Event, Events, Line, Refusal, Task, Tasks, Update, unreadable};
