@@ -199,6 +199,13 @@ impl Broker {
         self.live.now().accounts().budgets()
     }
 
+    /// The share of each limit of calls that is left, from 0 to 1, as this node saw it last; of those it knows of. By what a
+    /// limit counts and covers: `requests`, `tokens:openai`.
+    #[must_use]
+    pub fn limits_left(&self) -> Vec<(String, f64)> {
+        self.live.now().limits_left()
+    }
+
     /// Makes a provider's quotas as if nothing of them had been used, on every node once it has heard of it. Answers
     /// whether there is such a provider.
     pub fn reset_quota(&self, provider: &str) -> bool {

@@ -62,10 +62,11 @@ async fn every_metric_of_a_node_by_itself_is_on_its_page_once() {
             let rest = line.strip_prefix(metric.name).unwrap_or_default();
             rest.starts_with([' ', '{']) || rest.starts_with("_count")
         });
-        // No task waits; no price, quota, budget or experiment is configured.
-        let may_be_empty = ["queue_", "provider_cost_", "provider_quota_", "budget_", "experiment_"]
-            .iter()
-            .any(|of| metric.name.strip_prefix("callboard_").is_some_and(|name| name.starts_with(of)));
+        // No task waits; no price, quota, budget, limit or experiment is configured.
+        let may_be_empty =
+            ["queue_", "provider_cost_", "provider_quota_", "budget_", "experiment_", "limit_"]
+                .iter()
+                .any(|of| metric.name.strip_prefix("callboard_").is_some_and(|name| name.starts_with(of)));
         // Nor was a model called.
         let may_be_empty = may_be_empty || metric.name.starts_with("gen_ai_");
         assert!(has_value || may_be_empty, "{} has no value in\n{page}", metric.name);
@@ -235,11 +236,10 @@ async fn calls_to_models_are_measured_by_the_names_of_the_conventions() {
     let page = samples(&node).await;
     let of =
         "gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"openai\",gen_ai_request_model=\"fake-text\"";
-    let count = |name: &str, rest: &str| {
-        page[&format!("gen_ai_client_{name}_count{{{of},{rest}callboard_provider=\"main\"}}")]
-    };
+    let count =
+        |name: &str, rest: &str| page[&format!("gen_ai_client_{name}_count{{{of},{rest}provider=\"main\"}}")];
     assert_eq!(count("operation_duration_seconds", "error_type=\"\","), 2.0);
-    assert_eq!(count("operation_duration_seconds", "error_type=\"SERVER_FAULT\","), 1.0);
+    assert_eq!(count("operation_duration_seconds", "error_type=\"PROVIDER_SERVER_FAULT\","), 1.0);
     assert_eq!(count("operation_time_to_first_chunk_seconds", ""), 1.0);
     assert_eq!(count("token_usage", "gen_ai_token_type=\"input\","), 2.0);
     node.stop().await;
@@ -255,7 +255,7 @@ async fn calls_to_models_are_measured_by_the_names_of_the_conventions() {
         ("gen_ai.request.model", "fake-text"),
         ("callboard.provider", "main"),
     ];
-    let failed = both.into_iter().chain([("error.type", "SERVER_FAULT")]).collect();
+    let failed = both.into_iter().chain([("error.type", "PROVIDER_SERVER_FAULT")]).collect();
     assert_eq!(points, [both.into_iter().collect(), failed], "no error, no type of one");
     assert_eq!(histogram.data_points[0].explicit_bounds[..2], [0.01, 0.02]);
     let (_, tokens) = exported(&collector, "gen_ai.client.token.usage");

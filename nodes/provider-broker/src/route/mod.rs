@@ -250,6 +250,10 @@ impl Router {
         &self.accounts
     }
 
+    pub(crate) fn limits_left(&self) -> Vec<(String, f64)> {
+        self.admission.left()
+    }
+
     pub(crate) fn counts(&self) -> Vec<ProviderCounts> {
         let counts = |(i, p): (usize, &Arc<dyn Provider>)| {
             let counts =

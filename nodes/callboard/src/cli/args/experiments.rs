@@ -68,12 +68,11 @@ pub struct ExperimentArgs {
 
 /// The arguments of `experiments score`.
 #[derive(Clone, Debug, Args)]
-#[group(id = "whose", required = true, multiple = false, args = ["arm", "subject"])]
 pub struct ScoreArgs {
     /// The experiment's name.
     pub name: String,
     /// The arm that the answer names.
-    #[arg(long, value_name = "ARM")]
+    #[arg(long, value_name = "ARM", required_unless_present = "subject", conflicts_with = "subject")]
     pub arm: Option<String>,
     /// Whom it was for: the user, the task or the namespace, as the experiment goes by.
     #[arg(long, value_name = "TEXT")]

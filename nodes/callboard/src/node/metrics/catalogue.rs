@@ -125,14 +125,14 @@ catalogue! {
     PROVIDER_REQUESTS = Every Counter "callboard_provider_requests_total" ["provider", "result"]
         "Calls to each provider, by result: OK, or the kind of its error.";
     GEN_AI_DURATION = Every Seconds "gen_ai_client_operation_duration_seconds"
-        ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type", "callboard_provider"]
+        ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type", "provider"]
         "How long calls to each provider took, by model; of a stream, until its end. error_type: of those that failed; empty \
          of those that were answered.";
     GEN_AI_FIRST_CHUNK = Every Seconds "gen_ai_client_operation_time_to_first_chunk_seconds"
-        ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "callboard_provider"]
+        ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "provider"]
         "How long it took until the first piece of a stream came.";
     GEN_AI_TOKENS = Every Items "gen_ai_client_token_usage"
-        ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type", "callboard_provider"]
+        ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type", "provider"]
         "How many tokens answered calls took, as providers counted them: input of the prompt, output of the answer.";
     PROVIDER_BREAKER = Every Gauge "callboard_provider_breaker" ["provider", "state"]
         "How the circuit breaker of each provider stands on this node, the worst of its models', each with the best of its \
@@ -160,6 +160,8 @@ catalogue! {
         "How much of each quota is used, over all nodes: 1 is all of it, and the provider is left out.";
     BUDGET_USED = Every Gauge "callboard_budget_used_ratio" ["namespace"]
         "How much of the budget of each namespace is used today, over all nodes: 1 is all of it, and its calls are refused.";
+    LIMIT_LEFT = Every Gauge "callboard_limit_left_ratio" ["limit"]
+        "The share of each limit of calls to models that is left, as this node saw it last: 0, and its calls wait or go elsewhere.";
     EXPERIMENT_CALLS = Every Counter "callboard_experiment_calls_total" ["experiment", "arm", "result"]
         "Calls in each arm of an experiment that a provider answered, and those that failed.";
     EXPERIMENT_SHARE = Every Gauge "callboard_experiment_share_ratio" ["experiment", "arm"]

@@ -216,6 +216,7 @@ impl Metrics {
             let used = budget.spent.dollars() / budget.limit.dollars();
             page.add(m::BUDGET_USED, &[&budget.namespace], used);
         }
+        page.by(m::LIMIT_LEFT, broker.limits_left());
         stages(page, broker.stage_counts());
         experiments(page, &broker.experiments());
     }

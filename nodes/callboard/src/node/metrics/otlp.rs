@@ -79,8 +79,15 @@ fn conventional(name: &str) -> &str {
         "gen_ai_request_model" => "gen_ai.request.model",
         "gen_ai_token_type" => "gen_ai.token.type",
         "error_type" => "error.type",
-        "callboard_provider" => "callboard.provider",
         name => name,
+    }
+}
+
+/// A label of ours beside those of a convention is named as in spans.
+fn name_of_label<'a>(of: &super::Metric, label: &'a str) -> &'a str {
+    match label {
+        "provider" if of.name.starts_with("gen_ai_") => "callboard.provider",
+        label => conventional(label),
     }
 }
 
@@ -102,7 +109,7 @@ fn attributes(family: &Family, sample: &Sample) -> Vec<KeyValue> {
     let labels = family.metric.labels.iter().zip(&sample.labels);
     // An answered call has no type of an error.
     let labels = labels.filter(|(key, value)| **key != "error_type" || !value.is_empty());
-    labels.map(|(key, value)| attribute(conventional(key), value)).collect()
+    labels.map(|(key, value)| attribute(name_of_label(family.metric, key), value)).collect()
 }
 
 fn number(family: &Family, sample: &Sample, span: Span) -> Option<NumberDataPoint> {
