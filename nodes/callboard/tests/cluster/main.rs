@@ -10,6 +10,7 @@ mod cable;
 mod cancel;
 mod drain;
 mod events;
+mod experiments;
 mod fair;
 mod kill;
 mod limits;

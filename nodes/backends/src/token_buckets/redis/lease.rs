@@ -172,10 +172,11 @@ impl Leases {
 
     fn saw(&self, bucket: &Bucket, tokens: i64, at: Instant) {
         let mut seen = self.seen();
-        match seen.get_mut(&bucket.key) {
-            Some(known) => *known = Seen { tokens, at },
-            None if seen.len() < POOLS => drop(seen.insert(bucket.key.clone(), Seen { tokens, at })),
-            None => {}
+        let now = Seen { tokens, at };
+        if let Some(known) = seen.get_mut(&bucket.key) {
+            *known = now;
+        } else if seen.len() < POOLS {
+            seen.insert(bucket.key.clone(), now);
         }
     }
 
