@@ -1,6 +1,7 @@
 //! Experiments by the command line: what came of them, scores, shares and the way back, also over a restart.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use crate::node::{InProcess, callboard};
+use crate::node::{Builder, InProcess, callboard};
 use callboard::config::{Key, KeyHash, KeyRole};
 use callboard_client::v1;
 use callboard_provider_broker::config::{ArmConfig, Experiment, Subject};
@@ -28,6 +29,16 @@ fn ask(user: usize) -> v1::GenerateRequest {
     }
 }
 
+/// With the experiment, and a key of an admin.
+fn configured(builder: Builder) -> Builder {
+    let key =
+        Key { name: "ops".into(), hash: KeyHash::of("ops"), namespace: String::new(), role: KeyRole::Admin };
+    builder.config(|config| {
+        config.broker.experiments.push(experiment());
+        config.openai.keys = vec![key];
+    })
+}
+
 /// The arm of an answer.
 async fn arm_of(node: &InProcess, user: usize) -> String {
     node.client.generate(ask(user)).await.unwrap().summary.unwrap().arm
@@ -43,15 +54,7 @@ async fn report(node: &InProcess) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_experiment_is_scored_rolled_out_and_rolled_back_by_the_command_line() {
-    let key =
-        Key { name: "ops".into(), hash: KeyHash::of("ops"), namespace: String::new(), role: KeyRole::Admin };
-    let node = InProcess::builder()
-        .config(|config| {
-            config.broker.experiments.push(experiment());
-            config.openai.keys = vec![key];
-        })
-        .start()
-        .await;
+    let node = configured(InProcess::builder()).start().await;
     let address = node.running.public.to_string();
     let run = async |args: &[&str], key: &str| {
         callboard(args, &[("CALLBOARD_ADDR", address.as_str()), ("CALLBOARD_KEY", key)]).await
@@ -81,7 +84,7 @@ async fn an_experiment_is_scored_rolled_out_and_rolled_back_by_the_command_line(
     assert_eq!(arm_of(&node, 3).await, "now");
 
     // Both outlive the node.
-    let node = node.stop().await.start().await;
+    let node = configured(node.stop().await).start().await;
     let shown = report(&node).await;
     assert_eq!(shown["shares"]["author"], "ops");
     assert_eq!((&shown["arms"][0]["fraction"], &shown["arms"][1]["fraction"]), (&1.0.into(), &0.0.into()));

@@ -1,4 +1,5 @@
 //! Experiments over several nodes, and over their lives: what came of them, and shares that an admin sets.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use crate::cluster::Nodes;
 use crate::experiments::{half as scripted_half, of};
