@@ -1,5 +1,4 @@
 //! Experiments by the command line: what came of them, scores, shares and the way back, also over a restart.
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use crate::node::{Builder, InProcess, callboard};
 use callboard::config::{Key, KeyHash, KeyRole};
