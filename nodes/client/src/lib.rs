@@ -14,6 +14,7 @@ mod call;
 mod client;
 mod cluster;
 mod error;
+mod experiments;
 mod llm;
 mod options;
 mod route;

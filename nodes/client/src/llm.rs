@@ -200,7 +200,7 @@ impl Client {
     }
 
     /// The same request with the key of this client, if it has one.
-    fn signed<M>(&self, mut request: Request<M>) -> Result<Request<M>, Status> {
+    pub(crate) fn signed<M>(&self, mut request: Request<M>) -> Result<Request<M>, Status> {
         if let Some(key) = &self.options().key {
             let value = format!("Bearer {key}").parse();
             // What it was is not repeated.

@@ -20,11 +20,14 @@ pub enum Topic {
     Cache,
     /// The weight of a provider, or of one of its keys.
     Weight,
+    /// Which shares the arms of an experiment have, above the configuration: of the one in `model`. An empty value: none.
+    Experiment,
 }
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Breaker, Self::Switch, Self::Primary, Self::Cache, Self::Weight];
+    pub const ALL: [Self; 6] =
+        [Self::Breaker, Self::Switch, Self::Primary, Self::Cache, Self::Weight, Self::Experiment];
 
     /// Its number where it is stored and sent. It never changes.
     #[must_use]
@@ -35,6 +38,7 @@ impl Topic {
             Self::Primary => 3,
             Self::Cache => 4,
             Self::Weight => 5,
+            Self::Experiment => 6,
         }
     }
 

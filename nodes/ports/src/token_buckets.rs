@@ -58,4 +58,11 @@ pub trait TokenBuckets: Send + Sync + 'static {
         let _ = (levels, cost);
         None
     }
+
+    /// How many tokens a bucket has, as this node knows without asking anybody: what it saw last, with what came back since. Below
+    /// zero it is in debt. `None`: it knows nothing of it.
+    fn left(&self, level: &Level) -> Option<f64> {
+        let _ = level;
+        None
+    }
 }

@@ -197,6 +197,7 @@ impl Broker {
                 );
             }
         }
+        self.say_shares();
     }
 
     /// Tells other nodes what this one learns, saves it, and reads what they saved; for ever.
@@ -218,6 +219,7 @@ impl Broker {
                 Topic::Breaker | Topic::Switch | Topic::Primary | Topic::Weight => {
                     self.live.now().adopt(&subject);
                 }
+                Topic::Experiment => self.adopt_shares(),
             }
         }
     }
@@ -246,7 +248,7 @@ impl Broker {
     }
 
     /// Writes values down, and then does them.
-    async fn change(&self, said: Said<'_>, values: &[(Subject, &str)]) -> Result<(), Error> {
+    pub(crate) async fn change(&self, said: Said<'_>, values: &[(Subject, &str)]) -> Result<(), Error> {
         let _one = self.changing.lock().await;
         // It has to outdo what another node has written.
         self.refresh().await?;
@@ -263,13 +265,16 @@ impl Broker {
         for record in records {
             let subject = record.subject.clone();
             self.records.learn(record);
-            self.live.now().adopt(&subject);
+            match subject.topic {
+                Topic::Experiment => self.adopt_shares(),
+                _ => self.live.now().adopt(&subject),
+            }
         }
         Ok(())
     }
 }
 
-fn check_reason(reason: &str) -> Result<(), Error> {
+pub(crate) fn check_reason(reason: &str) -> Result<(), Error> {
     if reason.len() > REASON_BYTES {
         let text = format!("must be at most {REASON_BYTES} bytes");
         return Err(Error::field(Code::InvalidArgument, "reason", text));

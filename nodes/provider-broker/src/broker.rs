@@ -2,7 +2,7 @@ use crate::accounts::Accounts;
 use crate::accounts::BudgetStatus;
 use crate::anthropic::Anthropic;
 use crate::config::{self, Adapter, Config, ProviderConfig};
-use crate::experiment::{ExperimentStatus, Experiments, Part};
+use crate::experiment::{Book, Experiments, Part};
 use crate::gemini::Gemini;
 use crate::health::{ProviderCounts, ProviderStatus};
 use crate::keys::Ring;
@@ -73,6 +73,8 @@ pub struct Broker {
     pub(crate) stages: Arc<Stages<Live>>,
     /// The experiments of now.
     pub(crate) experiments: RwLock<Arc<Experiments>>,
+    /// What came of their arms.
+    pub(crate) book: Book,
     pub(crate) records: Arc<Records>,
     pub(crate) deps: Deps,
     /// The configuration that the stages are made with.
@@ -116,10 +118,12 @@ impl Broker {
         if deps.sharing.is_none() {
             stages.clears_are_known();
         }
+        let book = Book::new(Arc::clone(&deps.ledger), Arc::clone(&deps.clock), (deps.jitter)());
         Arc::new(Self {
             live,
             stages,
-            experiments: RwLock::new(Experiments::new(config)),
+            experiments: RwLock::new(Experiments::new(config, &book, &records)),
+            book,
             records,
             deps: deps.clone(),
             started_with: config.clone(),
@@ -178,17 +182,6 @@ impl Broker {
         Arc::clone(&self.experiments.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The experiments, and what came of their arms on this node.
-    #[must_use]
-    pub fn experiments(&self) -> Vec<ExperimentStatus> {
-        self.experiments_of_now().status()
-    }
-
-    /// Says how good an answer of an arm was, in whatever unit; higher is better. Returns whether there is such an arm.
-    pub fn score(&self, experiment: &str, arm: &str, score: f64) -> bool {
-        self.experiments_of_now().score(experiment, arm, score)
-    }
-
     /// What was counted of each provider, in the order they are tried.
     #[must_use]
     pub fn counts(&self) -> Vec<ProviderCounts> {
@@ -214,6 +207,13 @@ impl Broker {
         self.live.now().accounts().budgets()
     }
 
+    /// The share of each limit of calls that is left, from 0 to 1, as this node saw it last; of those it knows of. By what a
+    /// limit counts and covers: `requests`, `tokens:openai`.
+    #[must_use]
+    pub fn limits_left(&self) -> Vec<(String, f64)> {
+        self.live.now().limits_left()
+    }
+
     /// Makes a provider's quotas as if nothing of them had been used, on every node once it has heard of it. Answers
     /// whether there is such a provider.
     pub fn reset_quota(&self, provider: &str) -> bool {
@@ -226,12 +226,17 @@ impl Broker {
     /// # Errors
     /// If the ledger does not answer; what was counted is kept for the next time.
     pub async fn exchange(&self) -> Result<(), ledger::Error> {
-        self.live.now().accounts().exchange().await
+        self.live.now().accounts().exchange().await?;
+        self.book.exchange(false).await
     }
 
     /// The same over and over, and tells what becomes of quotas and budgets. Never ends: whoever starts the broker runs it
     /// for as long as it is used.
     pub async fn keep_accounts(&self) {
+        futures::join!(self.keep_accounts_of_now(), self.book.run());
+    }
+
+    async fn keep_accounts_of_now(&self) {
         let mut running = FuturesUnordered::new();
         let mut now: Option<Arc<Accounts>> = None;
         loop {

@@ -3,14 +3,14 @@
 use crate::accounts::QuotaStatus;
 use crate::breaker::{BreakerState, BreakerStatus, Standing};
 use crate::broker::Observe;
+use crate::gen_ai::{Call, GenAi, Measured};
 use crate::keys::Key;
 use crate::provider::{Description, Provider};
 use crate::route::{RetryCounts, Switched, WeightStatus};
 use callboard_domain::alert::Observation;
-use callboard_domain::llm::ErrorKind;
+use callboard_domain::llm::{ErrorKind, Usage};
 use callboard_domain::{Money, Timestamp};
 use callboard_ports::Clock;
-use callboard_ports::metrics::{Distribution, Histogram, SLOW};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -104,8 +104,10 @@ pub struct ProviderCounts {
     pub successes: u64,
     /// How many calls failed, by the kind of their error.
     pub failures: Vec<(ErrorKind, u64)>,
-    /// How long the answered ones took, in nanoseconds; a stream, until its end.
-    pub took: Distribution,
+    /// As OpenTelemetry calls what it is.
+    pub telemetry_name: &'static str,
+    /// How they went, by model and operation: at most 65 models, those past the first 64 together as `other`.
+    pub measured: Vec<Measured>,
     /// How its breaker stands: of those of its models, the worst, each with the best of its keys.
     pub breaker: BreakerState,
     /// How often a breaker of it opened.
@@ -146,7 +148,7 @@ pub(crate) struct Health {
     observe: Observe,
     /// One for each provider, in their order.
     counters: Vec<Arc<Mutex<Counters>>>,
-    took: Vec<Arc<Histogram>>,
+    calls: Vec<Arc<GenAi>>,
     outage: Arc<Mutex<Outage>>,
     /// Of routes that calls have gone, by name.
     routes: Arc<Mutex<HashMap<String, Outage>>>,
@@ -159,28 +161,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Health {
     pub(crate) fn new(providers: usize, clock: Arc<dyn Clock>, observe: Observe) -> Self {
         let counters = (0..providers).map(|_| Arc::default()).collect();
-        let took = (0..providers).map(|_| Arc::new(Histogram::new(SLOW))).collect();
-        Self { clock, observe, counters, took, outage: Arc::default(), routes: Arc::default() }
+        let calls = (0..providers).map(|_| Arc::default()).collect();
+        Self { clock, observe, counters, calls, outage: Arc::default(), routes: Arc::default() }
     }
 
     /// The same after a reload: of each provider where it was before, if it was there.
     pub(crate) fn after(&self, places: &[Option<usize>]) -> Self {
         let counters = places.iter().map(|place| place.and_then(|place| self.counters.get(place)).cloned());
-        let took = places.iter().map(|place| place.and_then(|place| self.took.get(place)).cloned());
+        let calls = places.iter().map(|place| place.and_then(|place| self.calls.get(place)).cloned());
         Self {
             clock: Arc::clone(&self.clock),
             observe: Arc::clone(&self.observe),
             counters: counters.map(Option::unwrap_or_default).collect(),
-            took: took.map(|took| took.unwrap_or_else(|| Arc::new(Histogram::new(SLOW)))).collect(),
+            calls: calls.map(Option::unwrap_or_default).collect(),
             outage: Arc::clone(&self.outage),
             routes: Arc::clone(&self.routes),
         }
     }
 
-    /// A provider answered a call, after so long.
-    pub(crate) fn success(&self, provider: usize, took: Duration) {
-        if let Some(histogram) = self.took.get(provider) {
-            histogram.took(took);
+    /// A provider answered a call, and counted so many tokens, if it did.
+    pub(crate) fn success(&self, provider: usize, call: Call<'_>, usage: Option<Usage>) {
+        if let Some(calls) = self.calls.get(provider) {
+            calls.answered(call, usage);
         }
         if let Some(counters) = self.counters.get(provider) {
             lock(counters).successes += 1;
@@ -188,8 +190,18 @@ impl Health {
         self.report(false, String::new);
     }
 
+    /// A provider has begun a stream.
+    pub(crate) fn began(&self, provider: usize, call: Call<'_>) {
+        if let Some(calls) = self.calls.get(provider) {
+            calls.began(call);
+        }
+    }
+
     /// A provider failed a call.
-    pub(crate) fn failure(&self, provider: usize, kind: ErrorKind) {
+    pub(crate) fn failure(&self, provider: usize, call: Call<'_>, kind: ErrorKind) {
+        if let Some(calls) = self.calls.get(provider) {
+            calls.failed(call, kind);
+        }
         if let Some(counters) = self.counters.get(provider) {
             let mut counters = lock(counters);
             counters.failures += 1;
@@ -244,13 +256,14 @@ impl Health {
     ) -> Option<ProviderCounts> {
         let counters = *lock(self.counters.get(index)?);
         let failures = ErrorKind::ALL.iter().copied().zip(counters.by_kind).collect();
-        let took = self.took.get(index)?.read();
+        let measured = self.calls.get(index)?.read();
         let Standing { state: breaker, trips } = standing;
         Some(ProviderCounts {
             name: name.to_owned(),
             successes: counters.successes,
             failures,
-            took,
+            telemetry_name: "",
+            measured,
             breaker,
             trips,
             retries: retries.made,

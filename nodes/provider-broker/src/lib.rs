@@ -29,6 +29,7 @@ mod experiment;
 #[doc(hidden)]
 pub mod fuzz;
 mod gemini;
+mod gen_ai;
 mod health;
 mod keys;
 mod offline;
@@ -55,7 +56,8 @@ pub use breaker::{BreakerState, BreakerStatus};
 pub use broker::{Broker, Deps, Env, Jitter, Observe};
 pub use config::Config;
 pub use cost::Price;
-pub use experiment::{ArmStatus, ExperimentStatus, Moments, Tally};
+pub use experiment::{ArmStatus, ExperimentStatus, Moments, Scored, SharesSet, Tally};
+pub use gen_ai::Measured;
 pub use health::{KeyStatus, ProviderCounts, ProviderStatus};
 pub use offline::{Offline, SKELETON_PREFIX};
 pub use provider::Provider;

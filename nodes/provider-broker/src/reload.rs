@@ -8,6 +8,7 @@
 
 use crate::broker::{Broker, read_rings};
 use crate::config::{self, Config};
+use crate::experiment::Experiments;
 use crate::route::Router;
 use callboard_domain::{Code, Error};
 use std::collections::BTreeSet;
@@ -73,8 +74,7 @@ impl Broker {
         let router = self.live.replace(router);
         // What was heard meanwhile.
         router.adopt_all();
-        let experiments = self.experiments_of_now().after(config);
-        *self.experiments.write().unwrap_or_else(PoisonError::into_inner) = experiments;
+        self.set_experiments(|_| Experiments::new(config, &self.book, &self.records));
         self.reloaded.notify_one();
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();
         let providers = config.providers.iter().map(|provider| provider.name.clone()).collect();

@@ -2,7 +2,7 @@ use crate::accounts::{BudgetStatus, QuotaStatus};
 use crate::admin::Said;
 use crate::breaker::{BreakerState, BreakerStatus};
 use crate::broker::Broker;
-use crate::experiment::{ArmStatus, ExperimentStatus};
+use crate::experiment::{experiment_to_proto, scored_from_proto};
 use crate::health::{KeyStatus, ProviderStatus};
 use crate::route::{Piece, RouteStatus, SwitchState, Switched, TargetStatus, WeightStatus};
 use crate::shared::{from_wire, heard_waits};
@@ -134,24 +134,6 @@ fn route_to_proto(status: RouteStatus) -> v1::ProviderRoute {
         policy: status.policy.as_str().into(),
         targets: status.targets.into_iter().map(target).collect(),
     }
-}
-
-fn experiment_to_proto(status: ExperimentStatus) -> v1::Experiment {
-    let arm = |arm: ArmStatus| v1::ExperimentArm {
-        name: arm.name,
-        share: arm.share,
-        successes: arm.tally.successes,
-        failures: arm.tally.failures,
-        mean_seconds: arm.tally.seconds.mean,
-        tokens: arm.tally.tokens,
-        cost_picodollars: arm.tally.cost.picodollars(),
-        scores: arm.tally.score.count,
-        mean_score: arm.tally.score.mean,
-        success_chance: arm.success_chance,
-        seconds_chance: arm.seconds_chance,
-        score_chance: arm.score_chance,
-    };
-    v1::Experiment { name: status.name, arms: status.arms.into_iter().map(arm).collect() }
 }
 
 fn switch_to_proto(switched: Switched) -> v1::ProviderSwitch {
@@ -387,6 +369,24 @@ impl ProviderBrokerService for Service {
                 answer.after_restart = done.after_restart.into_iter().map(str::to_owned).collect();
                 None
             }
+            Action::SetExperimentShare(asked) => {
+                let said = Said { author, reason: &asked.reason };
+                let arm = named(asked.arm);
+                answer.experiment = Some(experiment_to_proto(
+                    broker.set_share(&asked.name, arm.as_deref(), asked.share, said).await?,
+                ));
+                None
+            }
+            Action::RollBackExperiment(asked) => {
+                let said = Said { author, reason: &asked.reason };
+                answer.experiment = Some(experiment_to_proto(broker.roll_back(&asked.name, said).await?));
+                None
+            }
+            Action::ResetExperiment(asked) => {
+                let said = Said { author, reason: "" };
+                answer.experiment = Some(experiment_to_proto(broker.reset_shares(&asked.name, said).await?));
+                None
+            }
             Action::ClearCache(asked) => {
                 let cleared = Cleared { namespace: named(asked.namespace), kind: named(asked.kind) };
                 answer.unsaved = !broker.clear_caches(&cleared, Said { author, reason: "" }).await?;
@@ -405,5 +405,26 @@ impl ProviderBrokerService for Service {
         self.0.hear(records.into_iter().filter_map(from_wire).collect());
         heard_waits(waits).for_each(|wait| self.0.hear_wait(&wait));
         Ok(Response::new(mesh::TellRecordsResponse {}))
+    }
+
+    async fn list_experiments(
+        &self,
+        _request: Request<mesh::ListExperimentsRequest>,
+    ) -> Result<Response<mesh::ListExperimentsResponse>, Status> {
+        let (list, whole) = self.0.experiments_of_all().await;
+        let experiments = list.into_iter().map(experiment_to_proto).collect();
+        let response = Some(v1::ListExperimentsResponse { experiments, partial: !whole });
+        Ok(Response::new(mesh::ListExperimentsResponse { response }))
+    }
+
+    async fn score_answer(
+        &self,
+        request: Request<mesh::ScoreAnswerRequest>,
+    ) -> Result<Response<mesh::ScoreAnswerResponse>, Status> {
+        let asked = request.into_inner().request.unwrap_or_default();
+        let scored = scored_from_proto(asked.answer.as_ref())?;
+        let arm = self.0.score(&asked.experiment, scored, asked.score)?;
+        let response = Some(v1::ScoreAnswerResponse { arm });
+        Ok(Response::new(mesh::ScoreAnswerResponse { response }))
     }
 }

@@ -62,6 +62,10 @@ impl token_buckets::TokenBuckets for TokenBuckets {
     fn settle_now(&self, levels: &[Level], cost: f64) -> Option<Result<(), Error>> {
         Some(self.buckets().settle(levels, cost, Instant::now()))
     }
+
+    fn left(&self, level: &Level) -> Option<f64> {
+        Some(self.buckets().tokens(level, Instant::now()))
+    }
 }
 
 /// When a level will have enough. Rounded up to a microsecond: who waits so long finds them.

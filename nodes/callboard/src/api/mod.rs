@@ -8,6 +8,7 @@ mod catalog;
 mod cause;
 mod cluster;
 mod errors;
+mod experiments;
 mod openai;
 mod page;
 mod provider_nodes;

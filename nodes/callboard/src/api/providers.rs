@@ -22,7 +22,7 @@ fn deadline(timeout: Option<&prost_types::Duration>) -> Duration {
 
 impl Api {
     /// Has the ProviderBroker do what an admin asks, if it is one who asks.
-    async fn administer<M>(
+    pub(super) async fn administer<M>(
         &self,
         request: Request<M>,
         action: impl FnOnce(M) -> Action,
@@ -45,9 +45,9 @@ impl ProviderService for Api {
     ) -> Result<Response<v1::ListProvidersResponse>, Status> {
         let request = mesh::ListProvidersRequest { context: None };
         let answer = self.deps.broker.list_providers(request, Duration::from_secs(5)).await;
-        let mesh::ListProvidersResponse { providers, budgets, policy, routes, experiments } =
+        let mesh::ListProvidersResponse { providers, budgets, policy, routes, .. } =
             answer.map_err(callboard_runtime::mesh::Error::into_status)?;
-        Ok(Response::new(v1::ListProvidersResponse { providers, budgets, policy, routes, experiments }))
+        Ok(Response::new(v1::ListProvidersResponse { providers, budgets, policy, routes }))
     }
 
     async fn generate(

@@ -1,6 +1,6 @@
 //! What every command that talks to a node is given.
 
-use super::args::{CacheArgs, Global, ProvidersArgs, Remote};
+use super::args::{Global, Remote};
 use super::failure::Failure;
 use super::output::Out;
 use callboard_client::{Client, Options};
@@ -47,11 +47,12 @@ impl Context {
             addresses: global.addr.clone(),
             patience,
             key: match command {
-                Remote::Providers(ProvidersArgs { key, .. }) | Remote::Cache(CacheArgs { key, .. }) => {
-                    key.clone().filter(|key| !key.is_empty())
-                }
+                Remote::Providers(args) => args.key.clone(),
+                Remote::Cache(args) => args.key.clone(),
+                Remote::Experiments(args) => args.key.clone(),
                 _ => None,
-            },
+            }
+            .filter(|key| !key.is_empty()),
             timeout: defaults.timeout.max(patience + Duration::from_secs(30)),
             ..defaults
         };

@@ -49,12 +49,13 @@ const PROMPT_BYTES: usize = callboard_domain::limits::PROMPT_IMAGE_BYTES + (4 <<
 const STREAMS: u32 = 4_096;
 
 /// Whose health is told. The empty name stands for the node as a whole.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "",
     "callboard.v1.TaskService",
     "callboard.v1.ClusterService",
     "callboard.v1.ProviderService",
     "callboard.v1.ArtifactService",
+    "callboard.v1.ExperimentService",
 ];
 
 /// What is injected into a node.
@@ -294,6 +295,7 @@ async fn routes(
 ) -> Result<(tonic_health::server::HealthReporter, axum::Router), StartError> {
     use v1::artifact_service_server::ArtifactServiceServer;
     use v1::cluster_service_server::ClusterServiceServer;
+    use v1::experiment_service_server::ExperimentServiceServer;
     use v1::provider_service_server::ProviderServiceServer;
     use v1::task_service_server::TaskServiceServer;
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -316,6 +318,7 @@ async fn routes(
         .add_service(ClusterServiceServer::new(api.clone()))
         .add_service(ProviderServiceServer::new(api.clone()).max_decoding_message_size(PROMPT_BYTES))
         .add_service(ArtifactServiceServer::new(api.clone()))
+        .add_service(ExperimentServiceServer::new(api.clone()))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)
         .add_service(reflection().build_v1alpha().map_err(failed)?);

@@ -11,6 +11,7 @@ mod cache;
 mod cancel;
 mod drain;
 mod events;
+mod experiments;
 mod fair;
 mod kill;
 mod limits;

@@ -69,7 +69,8 @@ fn the_cluster_file_needs_only_the_addresses() {
 fn named(text: &str) -> Vec<(String, Vec<String>)> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let mut found = Vec::new();
-    for (at, _) in text.match_indices("callboard_").chain(text.match_indices("process_")) {
+    let begins = ["callboard_", "process_", "gen_ai_client_"];
+    for (at, _) in begins.into_iter().flat_map(|begin| text.match_indices(begin)) {
         // In the middle of a word, or of a text.
         if text[..at].ends_with(|c: char| is_part(c) || c == '-') {
             continue;
@@ -144,7 +145,9 @@ fn the_page_about_metrics_has_a_row_for_each() {
     let page = read("docs/operations/metrics.md");
     let rows: Vec<_> = page
         .lines()
-        .filter(|line| line.starts_with("| `callboard_") || line.starts_with("| `process_"))
+        .filter(|line| {
+            ["callboard_", "process_", "gen_ai_"].iter().any(|of| line.starts_with(&format!("| `{of}")))
+        })
         .collect();
     for metric in METRICS {
         let labels = metric.labels.join(", ");

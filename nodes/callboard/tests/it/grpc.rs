@@ -11,9 +11,10 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_reflection::pb;
 
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "callboard.v1.ArtifactService",
     "callboard.v1.ClusterService",
+    "callboard.v1.ExperimentService",
     "callboard.v1.ProviderService",
     "callboard.v1.TaskService",
     "grpc.health.v1.Health",

@@ -9,6 +9,7 @@ mod cli_help;
 mod cli_run;
 mod deploy;
 mod direct;
+mod experiments;
 mod folder;
 mod grpc;
 mod handlers;

@@ -62,10 +62,13 @@ async fn every_metric_of_a_node_by_itself_is_on_its_page_once() {
             let rest = line.strip_prefix(metric.name).unwrap_or_default();
             rest.starts_with([' ', '{']) || rest.starts_with("_count")
         });
-        // No task waits; no price, quota, budget or experiment is configured.
-        let may_be_empty = ["queue_", "provider_cost_", "provider_quota_", "budget_", "experiment_"]
-            .iter()
-            .any(|of| metric.name.strip_prefix("callboard_").is_some_and(|name| name.starts_with(of)));
+        // No task waits; no price, quota, budget, limit or experiment is configured.
+        let may_be_empty =
+            ["queue_", "provider_cost_", "provider_quota_", "budget_", "experiment_", "limit_"]
+                .iter()
+                .any(|of| metric.name.strip_prefix("callboard_").is_some_and(|name| name.starts_with(of)));
+        // Nor was a model called.
+        let may_be_empty = may_be_empty || metric.name.starts_with("gen_ai_");
         assert!(has_value || may_be_empty, "{} has no value in\n{page}", metric.name);
     }
 }
@@ -190,6 +193,74 @@ async fn the_same_values_go_to_a_collector_and_the_last_when_the_node_stops() {
     let export = collector.exports().pop().unwrap();
     let resource = format!("{:?}", export.resource_metrics[0].resource);
     assert!(resource.contains("service.name") && resource.contains("service.instance.id"), "{resource}");
+}
+
+/// The attributes of a point, those that are texts.
+fn attributes(of: &[opentelemetry_proto::tonic::common::v1::KeyValue]) -> HashMap<&str, &str> {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    of.iter()
+        .filter_map(|attribute| match attribute.value.as_ref()?.value.as_ref()? {
+            Value::StringValue(text) => Some((attribute.key.as_str(), text.as_str())),
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn calls_to_models_are_measured_by_the_names_of_the_conventions() {
+    let collector = Collector::start().await.unwrap();
+    let endpoint = collector.endpoint();
+    let fake = callboard_testkit::FakeProvider::start().await.unwrap();
+    let url = fake.base_url().to_owned();
+    let node = InProcess::builder()
+        .env(move |name| match name {
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" => Some(endpoint.clone()),
+            "OTEL_METRIC_EXPORT_INTERVAL" => Some("50".into()),
+            _ => None,
+        })
+        .config(move |config| {
+            let mut main = callboard_provider_broker::config::ProviderConfig::openai("main", url);
+            main.text_model = Some("fake-text".into());
+            config.broker.providers = vec![main];
+            config.broker.retry.max = 0;
+        });
+    let node = node.start().await;
+    let message =
+        v1::ChatMessage { role: v1::ChatRole::User.into(), content: "tea".into(), ..Default::default() };
+    let ask = || v1::GenerateRequest { messages: vec![message.clone()], ..Default::default() };
+    node.client.generate(ask()).await.unwrap();
+    let stream = node.client.generate_stream(ask()).await.unwrap();
+    assert!(stream.collect::<Vec<_>>().await.iter().all(Result::is_ok));
+    fake.fault(callboard_testkit::fake_provider::Fault::ServerFault { status: 500 });
+    node.client.generate(ask()).await.unwrap_err();
+    let page = samples(&node).await;
+    let of =
+        "gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"openai\",gen_ai_request_model=\"fake-text\"";
+    let count =
+        |name: &str, rest: &str| page[&format!("gen_ai_client_{name}_count{{{of},{rest}provider=\"main\"}}")];
+    assert_eq!(count("operation_duration_seconds", "error_type=\"\","), 2.0);
+    assert_eq!(count("operation_duration_seconds", "error_type=\"PROVIDER_SERVER_FAULT\","), 1.0);
+    assert_eq!(count("operation_time_to_first_chunk_seconds", ""), 1.0);
+    assert_eq!(count("token_usage", "gen_ai_token_type=\"input\","), 2.0);
+    node.stop().await;
+
+    let (_, duration) = exported(&collector, "gen_ai.client.operation.duration");
+    let duration = duration.unwrap();
+    assert_eq!(duration.unit, "s");
+    let Some(Data::Histogram(histogram)) = &duration.data else { panic!("a histogram") };
+    let points: Vec<_> = histogram.data_points.iter().map(|point| attributes(&point.attributes)).collect();
+    let both = [
+        ("gen_ai.operation.name", "chat"),
+        ("gen_ai.provider.name", "openai"),
+        ("gen_ai.request.model", "fake-text"),
+        ("callboard.provider", "main"),
+    ];
+    let failed = both.into_iter().chain([("error.type", "PROVIDER_SERVER_FAULT")]).collect();
+    assert_eq!(points, [both.into_iter().collect(), failed], "no error, no type of one");
+    assert_eq!(histogram.data_points[0].explicit_bounds[..2], [0.01, 0.02]);
+    let (_, tokens) = exported(&collector, "gen_ai.client.token.usage");
+    assert_eq!(tokens.unwrap().unit, "{token}");
+    assert!(exported(&collector, "gen_ai.client.operation.time_to_first_chunk").1.is_some());
 }
 
 #[tokio::test]

@@ -198,6 +198,15 @@ pub async fn many_at_once_stay_within_the_bound(fixture: impl Fixture) {
     assert!(passed >= 0.6 * (burst + rate), "only {passed} passed");
 }
 
+/// Who says what is left says what is, of a bucket that no other node takes from.
+pub async fn what_is_said_to_be_left_is_right(fixture: impl Fixture) {
+    let (buckets, of) = (fixture.buckets(), [still("left", 10.0)]);
+    assert!(allowed(&buckets, &of, 4.0).await);
+    assert!(buckets.left(&of[0]).is_none_or(|left| (left - 6.0).abs() < 0.1), "{:?}", buckets.left(&of[0]));
+    assert!(!allowed(&buckets, &of, 7.0).await);
+    assert!(buckets.left(&of[0]).is_none_or(|left| (left - 6.0).abs() < 0.1), "{:?}", buckets.left(&of[0]));
+}
+
 /// Runs the contract of `TokenBuckets` as one test for each property.
 ///
 /// `$make` is a function without arguments to a future of a [`Fixture`](crate::contract::token_buckets::Fixture).
@@ -218,6 +227,7 @@ macro_rules! token_buckets_contract {
                 a_debt_is_paid_off,
                 what_was_not_used_is_given_back,
                 many_at_once_stay_within_the_bound,
+                what_is_said_to_be_left_is_right,
             ]
         );
     };

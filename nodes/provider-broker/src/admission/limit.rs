@@ -44,9 +44,14 @@ pub const PREFIX: &str = "llm:";
 /// What begins the name of a namespace in that of a bucket.
 const NAMESPACE: &str = "namespace=";
 
+/// What a limit is called where it is measured: what it counts, and what it covers.
+pub(super) fn name(key: &str) -> &str {
+    key.strip_prefix(PREFIX).unwrap_or(key)
+}
+
 /// A bucket's name, for people.
 pub(super) fn describe(key: &str) -> String {
-    let name = key.strip_prefix(PREFIX).unwrap_or(key);
+    let name = name(key);
     match name.split_once(':') {
         Some((what, of)) => format!("{what} a minute ({of})"),
         None => format!("{name} a minute"),

@@ -91,6 +91,16 @@ impl Admission {
         Ok(permit)
     }
 
+    /// The share of each limit that is left, from 0 to 1, as this node knows without asking anybody; by its name, in their order.
+    pub(crate) fn left(&self) -> Vec<(String, f64)> {
+        let levels = self.limits.iter().flat_map(|of| of.requests.iter().chain(&of.tokens));
+        let left = |level: &Level| {
+            let share = (self.buckets.left(level)? / level.burst).clamp(0.0, 1.0);
+            Some((limit::name(&level.key).to_owned(), share))
+        };
+        levels.filter_map(left).collect()
+    }
+
     async fn take(&self, levels: &[Level], cost: f64) -> Result<(), Error> {
         if levels.is_empty() {
             return Ok(());

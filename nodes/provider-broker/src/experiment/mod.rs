@@ -2,36 +2,72 @@
 //!
 //! The arm of a subject is that with the best score of a hash over experiment, arm and subject, weighted by share. So it is the
 //! same on every node and after every restart, and an arm whose share grows takes subjects from the others and gives none
-//! away.
+//! away. Shares are those of the configuration until an admin sets others: see [`shares`].
+//!
+//! What comes of an arm is counted by each process for itself, and summed up over all of them: see [`book`].
 
+mod admin;
+mod book;
+mod shares;
 mod stats;
+mod sums;
+mod verdict;
+mod wire;
 
+pub use admin::Scored;
+pub(crate) use book::Book;
 pub use stats::Moments;
+pub(crate) use wire::{experiment_to_proto, scored_from_proto};
 
 use crate::config::{ArmConfig, Config, Experiment, Subject};
 use crate::route::{Piece, PieceStream, arm_score};
-use callboard_domain::Money;
+use crate::shared::Records;
 use callboard_domain::llm::{Error, Summary, TextRequest, TextResponse, Trial};
+use callboard_domain::provider_record::{Subject as About, Topic};
+use callboard_domain::{Money, Timestamp};
 use callboard_runtime::mesh;
 use futures::StreamExt as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use shares::Shares;
+use std::sync::Arc;
+use sums::{MOST_SCORE, Sums};
 use tokio::time::Instant;
 
-/// An arm of an experiment, what came of its calls on this node, and how it compares with the first.
-#[derive(Clone, Debug, PartialEq)]
+/// An arm of an experiment, what came of its calls, and how it compares with the first.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ArmStatus {
     /// Its name.
     pub name: String,
-    /// Its share of the subjects, relative to the others'.
+    /// Its share of the subjects in the configuration, relative to the others'.
     pub share: u32,
-    /// What came of its calls.
+    /// Its share of the subjects now, from 0 to 1.
+    pub fraction: f64,
+    /// What came of its calls on all nodes, as far as this one has heard.
     pub tally: Tally,
+    /// What came of its calls on this node since it started.
+    pub own: Tally,
     /// How likely a difference in success as large as that to the first arm is by chance, 0 to 1; `None`: nothing can be said.
     pub success_chance: Option<f64>,
     /// The same of the difference in time.
     pub seconds_chance: Option<f64>,
+    /// The same of the difference in what a call costs.
+    pub cost_chance: Option<f64>,
     /// The same of the difference in score.
     pub score_chance: Option<f64>,
+    /// What can be said of it beside the first, in a sentence; empty of the first.
+    pub verdict: String,
+}
+
+/// That an admin has set the shares of an experiment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharesSet {
+    /// Why, as the admin said.
+    pub reason: String,
+    /// The name of the admin's key; empty where none is needed.
+    pub author: String,
+    /// When.
+    pub at: Timestamp,
+    /// Whether they are not in force, as the experiment has other arms by now.
+    pub outdated: bool,
 }
 
 /// An experiment and its arms.
@@ -39,11 +75,13 @@ pub struct ArmStatus {
 pub struct ExperimentStatus {
     /// Its name.
     pub name: String,
+    /// Its shares are those of the configuration, unless an admin has set others.
+    pub set: Option<SharesSet>,
     /// Its arms, in their order.
     pub arms: Vec<ArmStatus>,
 }
 
-/// What came of the calls of an arm, since the node started. Answers that no provider gave for a call are not counted.
+/// What came of the calls of an arm. Answers that no provider gave for a call are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
     /// How many were answered.
@@ -56,6 +94,8 @@ pub struct Tally {
     pub tokens: u64,
     /// What they cost, as far as their models have prices.
     pub cost: Money,
+    /// What each of those cost that have a price, in US dollars.
+    pub dollars: Moments,
     /// How good answers were, as was reported later.
     pub score: Moments,
 }
@@ -65,10 +105,14 @@ pub(crate) struct Experiments {
     list: Vec<Running>,
 }
 
+#[derive(Clone)]
 struct Running {
     config: Experiment,
-    /// One for each arm.
-    tallies: Vec<Arc<Mutex<Tally>>>,
+    /// The weight of each arm, from its share.
+    weights: Vec<f64>,
+    set: Option<SharesSet>,
+    /// Where the calls of each arm are counted.
+    arms: Vec<book::Arm>,
 }
 
 /// A call that is part of an experiment: what is asked instead, and where it is counted.
@@ -87,22 +131,19 @@ pub(crate) struct Counted {
 }
 
 impl Experiments {
-    pub(crate) fn new(config: &Config) -> Arc<Self> {
-        Self { list: Vec::new() }.after(config)
-    }
-
-    /// Those of another configuration. What came of an arm so far stays, if there is one of its name.
-    pub(crate) fn after(&self, config: &Config) -> Arc<Self> {
-        let tally = |experiment: &Experiment, arm: &ArmConfig| {
-            let running = self.list.iter().find(|running| running.config.name == experiment.name)?;
-            let place = running.config.arms.iter().position(|other| other.name == arm.name)?;
-            running.tallies.get(place).cloned()
-        };
-        let running = |experiment: &Experiment| Running {
-            config: experiment.clone(),
-            tallies: experiment.arms.iter().map(|arm| tally(experiment, arm).unwrap_or_default()).collect(),
+    /// Those of a configuration. What came of an arm so far stays, if there was one of its name.
+    pub(crate) fn new(config: &Config, book: &Book, records: &Records) -> Arc<Self> {
+        let running = |experiment: &Experiment| {
+            let arms = experiment.arms.iter().map(|arm| book.arm(&experiment.name, &arm.name));
+            Running::new(experiment.clone(), arms.collect(), records)
         };
         Arc::new(Self { list: config.experiments.iter().map(running).collect() })
+    }
+
+    /// The same with the shares that are known now.
+    pub(crate) fn with_shares(&self, records: &Records) -> Arc<Self> {
+        let running = |Running { config, arms, .. }| Running::new(config, arms, records);
+        Arc::new(Self { list: self.list.iter().cloned().map(running).collect() })
     }
 
     /// Puts a call into an arm, if it names an experiment as its model.
@@ -110,7 +151,7 @@ impl Experiments {
         let name = request.model.as_deref()?;
         let experiment = self.list.iter().position(|running| running.config.name == name)?;
         let config = &self.list[experiment].config;
-        let arm = arm_of(config, &subject(config.subject, request));
+        let arm = arm_of(config, &self.list[experiment].weights, &subject(config.subject, request));
         let chosen = config.arms.get(arm)?;
         let trial = Trial { experiment: name.to_owned(), arm: chosen.name.clone() };
         let counted = Counted {
@@ -123,22 +164,14 @@ impl Experiments {
         Some(Part { request: instead(request, chosen, trial), counted })
     }
 
-    fn count(&self, experiment: usize, arm: usize, what: impl FnOnce(&mut Tally)) {
-        if let Some(tally) = self.list.get(experiment).and_then(|running| running.tallies.get(arm)) {
-            what(&mut tally.lock().unwrap_or_else(PoisonError::into_inner));
+    fn count(&self, experiment: usize, arm: usize, what: impl FnOnce(&mut Sums)) {
+        if let Some(arm) = self.list.get(experiment).and_then(|running| running.arms.get(arm)) {
+            arm.count(what);
         }
     }
 
-    /// How good an answer of an arm was. Returns whether there is such an arm.
-    pub(crate) fn score(&self, experiment: &str, arm: &str, score: f64) -> bool {
-        let place = self.list.iter().position(|running| running.config.name == experiment);
-        let found = place.and_then(|place| {
-            Some((place, self.list[place].config.arms.iter().position(|other| other.name == arm)?))
-        });
-        if let (Some((experiment, arm)), true) = (found, score.is_finite()) {
-            self.count(experiment, arm, |tally| tally.score.add(score));
-        }
-        found.is_some()
+    fn named(&self, name: &str) -> Option<(usize, &Running)> {
+        self.list.iter().enumerate().find(|(_, running)| running.config.name == name)
     }
 
     pub(crate) fn status(&self) -> Vec<ExperimentStatus> {
@@ -146,27 +179,54 @@ impl Experiments {
     }
 }
 
+/// What the shares of an experiment are kept as.
+fn about(experiment: &str) -> About {
+    About { model: experiment.to_owned(), ..About::of(Topic::Experiment, "") }
+}
+
 impl Running {
+    fn new(config: Experiment, arms: Vec<book::Arm>, records: &Records) -> Self {
+        let record = records.get(&about(&config.name)).filter(|record| !record.value.is_empty());
+        let weights = record.as_ref().and_then(|record| Shares::parse(&record.value)?.weights(&config));
+        let set = record.map(|record| SharesSet {
+            reason: record.note,
+            author: record.author,
+            at: record.at,
+            outdated: weights.is_none(),
+        });
+        let weights = weights.unwrap_or_else(|| config.arms.iter().map(|arm| f64::from(arm.share)).collect());
+        Self { config, weights, set, arms }
+    }
+
     fn status(&self) -> ExperimentStatus {
-        let tallies: Vec<_> =
-            self.tallies.iter().map(|tally| *tally.lock().unwrap_or_else(PoisonError::into_inner)).collect();
-        let first = tallies.first().copied().unwrap_or_default();
+        let tallies: Vec<_> = self.arms.iter().map(|arm| arm.read()).collect();
+        let first = tallies.first().map(|(_, all)| all.tally()).unwrap_or_default();
         let shares = |tally: &Tally| (tally.successes, tally.successes + tally.failures);
-        let arm = |(i, (arm, tally)): (usize, (&ArmConfig, Tally))| {
+        let weight: f64 = self.weights.iter().sum();
+        let arm = |(i, (arm, (own, all))): (usize, (&ArmConfig, (Sums, Sums)))| {
+            let tally = all.tally();
             // The first is what the others are compared with.
-            let compared = (i > 0).then_some(());
+            let compared = |of: fn(&Tally) -> &Moments| {
+                (i > 0).then(|| stats::means_differ(of(&first), of(&tally))).flatten()
+            };
             ArmStatus {
                 name: arm.name.clone(),
                 share: arm.share,
-                success_chance: compared
-                    .and_then(|()| stats::proportions_differ(shares(&first), shares(&tally))),
-                seconds_chance: compared.and_then(|()| stats::means_differ(&first.seconds, &tally.seconds)),
-                score_chance: compared.and_then(|()| stats::means_differ(&first.score, &tally.score)),
+                fraction: self.weights[i] / weight,
+                success_chance: (i > 0)
+                    .then(|| stats::proportions_differ(shares(&first), shares(&tally)))
+                    .flatten(),
+                seconds_chance: compared(|tally| &tally.seconds),
+                cost_chance: compared(|tally| &tally.dollars),
+                score_chance: compared(|tally| &tally.score),
+                own: own.tally(),
                 tally,
+                verdict: String::new(),
             }
         };
-        let arms = self.config.arms.iter().zip(tallies).enumerate().map(arm);
-        ExperimentStatus { name: self.config.name.clone(), arms: arms.collect() }
+        let mut arms: Vec<_> = self.config.arms.iter().zip(tallies).enumerate().map(arm).collect();
+        verdict::judge(&mut arms);
+        ExperimentStatus { name: self.config.name.clone(), set: self.set.clone(), arms }
     }
 }
 
@@ -178,18 +238,16 @@ impl Counted {
             return;
         }
         let (took, usage, cost) = (self.began.elapsed(), summary.usage, summary.cost.as_ref());
-        self.experiments.count(self.experiment, self.arm, |tally| {
-            tally.successes += 1;
-            tally.seconds.add(took.as_secs_f64());
-            tally.cost = cost.map_or(tally.cost, |cost| tally.cost.plus(cost.amount));
-            tally.tokens += u64::from(usage.input_tokens) + u64::from(usage.output_tokens);
+        let tokens = u64::from(usage.input_tokens) + u64::from(usage.output_tokens);
+        self.experiments.count(self.experiment, self.arm, |sums| {
+            sums.answered(took, tokens, cost.map(|cost| cost.amount));
         });
     }
 
     /// The call has failed.
     fn failed(&self, error: &Error) {
         if error.kind.allows_fallback() {
-            self.experiments.count(self.experiment, self.arm, |tally| tally.failures += 1);
+            self.experiments.count(self.experiment, self.arm, Sums::failed);
         }
     }
 
@@ -218,13 +276,13 @@ impl Counted {
     }
 }
 
-/// The arm of a subject; the first without one.
-fn arm_of(experiment: &Experiment, subject: &str) -> usize {
+/// The arm of a subject, with the weight of each arm; the first without a subject.
+fn arm_of(experiment: &Experiment, weights: &[f64], subject: &str) -> usize {
     if subject.is_empty() {
         return 0;
     }
-    let score = |arm: &ArmConfig| arm_score(&experiment.name, &arm.name, arm.share, subject);
-    let scores = experiment.arms.iter().map(score).enumerate();
+    let score = |(arm, weight): (&ArmConfig, &f64)| arm_score(&experiment.name, &arm.name, *weight, subject);
+    let scores = experiment.arms.iter().zip(weights).map(score).enumerate();
     scores.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(arm, _)| arm)
 }
 

@@ -1,7 +1,6 @@
 //! Whether a difference between two arms may be chance.
 
-/// Numbers, as far as their mean and their variance go: Welford, "Note on a method for calculating corrected sums of squares
-/// and products" (1962).
+/// Numbers, as far as their mean and their variance go.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Moments {
     /// How many they are.
@@ -13,12 +12,17 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// One more number.
-    pub(crate) fn add(&mut self, number: f64) {
-        self.count += 1;
-        let distance = number - self.mean;
-        self.mean += distance / self.count as f64;
-        self.squares += distance * (number - self.mean);
+    /// Those of `count` whole numbers of `unit`s with a sum and a sum of squares. The difference that is small beside what it is
+    /// one of is taken in whole numbers, so that nothing of it is lost.
+    pub(crate) fn of_sums(count: i64, sum: i64, squares: i64, unit: f64) -> Self {
+        let Ok(n) = u64::try_from(count) else { return Self::default() };
+        if n == 0 {
+            return Self::default();
+        }
+        let (count, sum, squares) = (i128::from(count), i128::from(sum), i128::from(squares));
+        // Below zero only where a sum was cut off at its limit.
+        let apart = (squares * count - sum * sum).max(0) as f64 / n as f64;
+        Self { count: n, mean: sum as f64 / n as f64 * unit, squares: apart * unit * unit }
     }
 
     /// Their sample variance; `None` of fewer than two.
@@ -95,9 +99,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// By Welford, "Note on a method for calculating corrected sums of squares and products" (1962).
     fn of(numbers: &[f64]) -> Moments {
         let mut moments = Moments::default();
-        numbers.iter().for_each(|number| moments.add(*number));
+        for number in numbers {
+            moments.count += 1;
+            let distance = number - moments.mean;
+            moments.mean += distance / moments.count as f64;
+            moments.squares += distance * (number - moments.mean);
+        }
         moments
     }
 
@@ -147,6 +157,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn sums_have_the_moments_of_their_numbers(numbers in prop::collection::vec(-100_000..100_000_i64, 1..60)) {
+            let (sum, squares) = (numbers.iter().sum(), numbers.iter().map(|n| n * n).sum());
+            let is = Moments::of_sums(numbers.len() as i64, sum, squares, 0.001);
+            let should = of(&numbers.iter().map(|n| *n as f64 * 0.001).collect::<Vec<_>>());
+            prop_assert_eq!(is.count, should.count);
+            prop_assert!((is.mean - should.mean).abs() < 1e-9 * should.mean.abs().max(1.0));
+            let (is, should) = (is.variance().unwrap_or(0.0), should.variance().unwrap_or(0.0));
+            prop_assert!((is - should).abs() < 1e-9 * should.max(1.0), "{} {}", is, should);
+        }
+
         #[test]
         fn a_chance_is_one_and_does_not_depend_on_who_is_first(
             a in (0_u64..500, 1_u64..500),

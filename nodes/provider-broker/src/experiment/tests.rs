@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn experiment(shares: &[u32]) -> Experiment {
+pub(super) fn experiment(shares: &[u32]) -> Experiment {
     let arm = |(i, share): (usize, &u32)| ArmConfig {
         name: format!("arm-{i}"),
         share: *share,
@@ -10,6 +10,11 @@ fn experiment(shares: &[u32]) -> Experiment {
     };
     let arms = shares.iter().enumerate().map(arm).collect();
     Experiment { name: "prices".into(), subject: Subject::User, arms }
+}
+
+/// By the shares of the configuration.
+fn arm_of(experiment: &Experiment, subject: &str) -> usize {
+    super::arm_of(experiment, &Shares::of(experiment).weights(experiment).unwrap(), subject)
 }
 
 proptest! {

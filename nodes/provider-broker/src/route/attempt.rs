@@ -9,6 +9,7 @@ use super::{Candidate, Candidates, Limits, Router};
 use crate::accounts::{Bill, DEFAULT_NAMESPACE};
 use crate::admission::Debit;
 use crate::breaker::{Outcome, Permit, tells_of_key};
+use crate::gen_ai::Call;
 use crate::keys::{CallKey, InFlight, Keys, Sending};
 use crate::provider::Provider;
 use callboard_domain::limits;
@@ -24,6 +25,7 @@ const RACES: u32 = 8;
 
 /// An attempt that was answered.
 pub(super) struct Won<T> {
+    operation: Operation,
     pub(super) value: T,
     pub(super) candidate: Candidate,
     /// The id of the key that was used.
@@ -59,6 +61,11 @@ impl<T> Won<T> {
         taken.usage
     }
 
+    /// What it is, and how long it has taken so far.
+    pub(super) fn call(&self) -> Call<'_> {
+        Call { operation: self.operation, model: &self.candidate.model, took: self.started.elapsed() }
+    }
+
     pub(super) fn attempt(&self, model: &str, error: Option<(ErrorKind, String)>) -> ProviderAttempt {
         ProviderAttempt {
             provider: self.candidate.name.clone(),
@@ -91,7 +98,8 @@ impl<T> Won<T> {
         usage: Usage,
     ) -> (T, Summary) {
         self.permit.settle(Outcome::Success);
-        router.health.success(self.candidate.index, self.started.elapsed());
+        let counted = (!self.usage_estimated).then_some(usage);
+        router.health.success(self.candidate.index, self.call(), counted);
         self.span.set_with("gen_ai.response.model", || model.clone());
         self.span.set_with("gen_ai.response.finish_reasons", || finish_reason.clone());
         self.span.set("gen_ai.usage.input_tokens", usage.input_tokens);
@@ -263,6 +271,7 @@ impl Router {
                     let failed = std::mem::take(&mut course.failures.attempts);
                     let Some(bill) = course.bill.take() else { return Err(Lost::Over) };
                     return Ok(Won {
+                        operation,
                         bill,
                         cost: None,
                         usage_estimated: false,
@@ -290,7 +299,8 @@ impl Router {
             course.failed(&candidate, error.kind, unreached);
             course.bill.as_mut().into_iter().for_each(|bill| bill.failed(error.kind));
             debit.failed(error.kind).await;
-            self.health.failure(candidate.index, error.kind);
+            let failed_call = Call { operation, model: &candidate.model, took: started.elapsed() };
+            self.health.failure(candidate.index, failed_call, error.kind);
             let after =
                 match renewed || self.has_other_key(course, &candidate, place_of_key, &error, &mut tried) {
                     true => After::Key,

@@ -259,11 +259,20 @@ impl Router {
         &self.accounts
     }
 
+    pub(crate) fn limits_left(&self) -> Vec<(String, f64)> {
+        self.admission.left()
+    }
+
     pub(crate) fn counts(&self) -> Vec<ProviderCounts> {
         let counts = |(i, p): (usize, &Arc<dyn Provider>)| {
             let counts =
                 self.health.counts(i, p.name(), self.breakers.standing(i), self.retries.counts(i))?;
-            Some(ProviderCounts { quotas: self.accounts.quotas(i), costs: self.accounts.costs(i), ..counts })
+            Some(ProviderCounts {
+                telemetry_name: p.describe().adapter.telemetry_name(),
+                quotas: self.accounts.quotas(i),
+                costs: self.accounts.costs(i),
+                ..counts
+            })
         };
         self.providers.iter().enumerate().filter_map(counts).collect()
     }
@@ -299,7 +308,7 @@ impl Router {
                 self.switches.refresh();
                 self.weigh_keys();
             }
-            Topic::Cache => {}
+            Topic::Cache | Topic::Experiment => {}
         }
     }
 

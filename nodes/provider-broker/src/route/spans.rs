@@ -2,31 +2,14 @@
 //!
 //! Names and attributes are those of OpenTelemetry's conventions for generative AI.
 
+pub(super) use crate::gen_ai::Operation;
+
 use super::Candidate;
 use crate::keys::Key;
 use callboard_domain::llm::Error;
 use callboard_ports::trace::{Kind, Span, Tracer};
 
-/// What a provider is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operation {
-    /// A text.
-    Chat,
-    /// An image.
-    Image,
-    /// Vectors of texts.
-    Embed,
-}
-
 impl Operation {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Chat => "chat",
-            Self::Image => "generate_image",
-            Self::Embed => "embeddings",
-        }
-    }
-
     /// The name of its way through the broker.
     pub(super) const fn pipeline(self) -> &'static str {
         match self {

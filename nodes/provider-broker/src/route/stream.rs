@@ -61,6 +61,7 @@ impl Router {
         let mut won = self.attempt_all(Operation::Chat, candidates, limits, call).await?;
         won.dropped = self.dropped(&won.candidate, request, "");
         let hurried = limits.total < self.timeouts.text.total;
+        self.health.began(won.candidate.index, won.call());
         let begin = Piece::Begin(Box::new(won.beginning()));
         let ids = CallIds::draw(&self.random);
         let running = Running { router: self.clone(), won, deadline, hurried, bytes: 0, ids };
@@ -132,7 +133,7 @@ impl Running {
     /// The error of a stream that had begun. The caller has a part of the answer, so no other provider can
     /// take over.
     fn fail(&mut self, mut error: Error) -> Error {
-        self.router.health.failure(self.won.candidate.index, error.kind);
+        self.router.health.failure(self.won.candidate.index, self.won.call(), error.kind);
         // A stream that goes on is not to blame for a call that gave it less time than it may take.
         let cut_short = self.hurried && error.kind == ErrorKind::Timeout && Instant::now() >= self.deadline;
         self.won.permit.settle(outcome(&error, cut_short));

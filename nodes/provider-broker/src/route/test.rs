@@ -2,6 +2,7 @@
 
 use super::Router;
 use crate::breaker::Outcome;
+use crate::gen_ai::{Call, Operation};
 use crate::keys::Keys;
 use callboard_domain::llm::{Error, ErrorKind, ProviderAttempt, TextRequest};
 use tokio::time::{Instant, timeout};
@@ -38,13 +39,15 @@ impl Router {
             Err(_) => Err(Error::new(ErrorKind::Timeout, format!("no answer in {limit:?}"))),
         };
         let duration = started.elapsed();
+        let asked = request.model.as_ref().unwrap_or(&own);
+        let call = Call { operation: Operation::Chat, model: asked, took: duration };
         let (model, error) = match answer {
             Ok(text) => {
-                self.health.success(provider, duration);
+                self.health.success(provider, call, Some(text.usage));
                 (text.model, None)
             }
             Err(error) => {
-                self.health.failure(provider, error.kind);
+                self.health.failure(provider, call, error.kind);
                 let model = request.model.unwrap_or(own);
                 if matches!(error.kind, ErrorKind::Authentication | ErrorKind::QuotaExceeded)
                     && let Ok(mut permit) = self.breakers.admit(provider, place, &model)

@@ -3,7 +3,7 @@
 use crate::support::{Act, Scripted, hello, plain, scripted_with};
 use callboard_domain::llm::{ErrorKind, TextRequest, Trial};
 use callboard_provider_broker::config::{ArmConfig, Experiment, Policy, RouteConfig, Subject, Target};
-use callboard_provider_broker::{Broker, Config, Piece};
+use callboard_provider_broker::{Broker, Config, Piece, Scored};
 use futures::StreamExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn arm(name: &str, share: u32) -> ArmConfig {
 }
 
 /// Provider `a` with half of the subjects, a route to `b` with the others.
-fn half() -> Config {
+pub(crate) fn half() -> Config {
     let target =
         Target { provider: "b".into(), model: Some("small".into()), weight: 1, context_tokens: None };
     let one = ArmConfig { provider: Some("a".into()), model: Some("large".into()), ..arm("one", 50) };
@@ -33,7 +33,7 @@ fn half() -> Config {
     }
 }
 
-fn of(user: usize) -> TextRequest {
+pub(crate) fn of(user: usize) -> TextRequest {
     TextRequest { model: Some("prices".into()), subject: Some(format!("user-{user}")), ..hello() }
 }
 
@@ -107,14 +107,28 @@ async fn a_stream_is_counted_when_it_ends() {
 async fn scores_are_kept_for_an_arm_that_exists() {
     let (_, broker) = two();
     for n in 0..20 {
-        assert!(broker.score("prices", "one", f64::from(n % 3)));
-        assert!(broker.score("prices", "other", f64::from(n % 3) + 5.0));
+        for (arm, score) in [("one", f64::from(n % 3)), ("other", f64::from(n % 3) + 5.0)] {
+            assert_eq!(broker.score("prices", Scored::Arm(arm), score).unwrap(), arm);
+        }
     }
-    assert!(!broker.score("prices", "third", 1.0) && !broker.score("other", "one", 1.0));
-    broker.score("prices", "one", f64::NAN);
+    let field = |experiment, scored, score| {
+        let error = broker.score(experiment, scored, score).unwrap_err();
+        error.violations[0].field.clone()
+    };
+    assert_eq!(field("prices", Scored::Arm("third"), 1.0), "arm");
+    assert_eq!(field("other", Scored::Arm("one"), 1.0), "name");
+    assert_eq!(field("prices", Scored::Subject(""), 1.0), "subject");
+    assert_eq!(field("prices", Scored::Arm("one"), f64::NAN), "score");
+    assert_eq!(field("prices", Scored::Arm("one"), -1_000.1), "score");
     let arms = &broker.experiments()[0].arms;
     assert_eq!((arms[0].tally.score.count, arms[1].tally.score.count), (20, 20));
     assert!(arms[1].score_chance.unwrap() < 1e-6, "{arms:?}");
+    // Whoever knows only the subject.
+    for user in 0..20 {
+        let trial = broker.text(&of(user)).await.unwrap().summary.trial.unwrap();
+        let arm = broker.score("prices", Scored::Subject(&format!("user-{user}")), 1.0).unwrap();
+        assert_eq!(arm, trial.arm);
+    }
 }
 
 #[tokio::test]

@@ -21,8 +21,10 @@ fn limited(a: &Arc<Scripted>, b: &Arc<Scripted>, limit: Limit) -> Arc<Broker> {
 async fn past_its_limit_a_provider_is_not_asked_and_the_next_one_answers() {
     let (a, b) = (Scripted::new("a", Act::Answer), Scripted::new("b", Act::Answer));
     let broker = limited(&a, &b, Limit { requests_per_minute: Some(2), ..Limit::default() });
-    for _ in 0..2 {
+    assert_eq!(broker.limits_left(), [], "nobody has asked yet");
+    for left in [0.5, 0.0] {
         assert_eq!(broker.text(&hello()).await.unwrap().text, "text of a");
+        assert_eq!(broker.limits_left(), [("requests:a".to_owned(), left)]);
     }
     let answer = broker.text(&hello()).await.unwrap();
     assert_eq!(outline(&answer.summary.attempts), ["a: PROVIDER_RATE_LIMITED", "b"]);

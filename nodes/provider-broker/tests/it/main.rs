@@ -8,6 +8,7 @@ mod cluster;
 mod config;
 mod embeddings;
 mod experiments;
+mod experiments_shared;
 mod faults;
 mod keys;
 mod left;

@@ -280,6 +280,10 @@ impl TokenBuckets for Buckets {
         self.debit(levels, cost, f64::NEG_INFINITY);
         Ok(())
     }
+
+    fn left(&self, level: &Level) -> Option<f64> {
+        self.0.lock().unwrap().get(&level.key).copied()
+    }
 }
 
 /// A ledger that lasts as long as the test.

@@ -246,6 +246,10 @@ client! {
     administer(v1::AdministerRequest) -> v1::AdministerResponse;
     /// Tells what this node has learned of providers.
     tell_records(v1::TellRecordsRequest) -> v1::TellRecordsResponse;
+    /// Lists the experiments.
+    list_experiments(v1::ListExperimentsRequest) -> v1::ListExperimentsResponse;
+    /// Says how good an answer of an experiment was.
+    score_answer(v1::ScoreAnswerRequest) -> v1::ScoreAnswerResponse;
 }
 
 impl BrokerClient {

@@ -195,6 +195,7 @@ contextual! {
     GetStatusRequest, DrainNodeRequest, SetLogFilterRequest, WatchEventsRequest,
     ReportRequest,
     AdministerRequest, TellRecordsRequest,
+    ListExperimentsRequest, ScoreAnswerRequest,
     GenerateRequest fence, GenerateStreamRequest fence, GenerateImageRequest fence, EmbedRequest fence,
     ListProvidersRequest, GetCacheStatisticsRequest,
 }

@@ -9,7 +9,7 @@
 --   peek   the same without debiting
 --   settle debits every bucket, below zero if need be: {1}
 --   repay  debits every bucket as far as it has tokens: {1}
---   lease  debits one bucket by what it has, from its cost up to the most: {1, granted} or
+--   lease  debits one bucket by what it has, from its cost up to the most: {1, granted, tokens} or
 --          {0, 1, wait, tokens}
 --
 -- A wait of -1 is for ever. A bucket that is not there would be full, if it was ever used in this life: it
@@ -84,7 +84,7 @@ if action == 'lease' then
     end
     local granted = math.min(b.tokens, math.max(most, b.cost))
     debit(1, b, granted)
-    return { 1, granted }
+    return { 1, granted, b.tokens }
 end
 
 if action == 'take' or action == 'peek' then

@@ -37,6 +37,8 @@ pub struct Lease {
 pub(super) struct Leases {
     options: Lease,
     pools: Mutex<HashMap<String, Arc<Pool>>>,
+    /// What buckets had when Redis was asked last, also of those that nobody asks for any more: at most [`POOLS`].
+    seen: Mutex<HashMap<String, Seen>>,
     granted: AtomicU64,
 }
 
@@ -58,6 +60,13 @@ struct Held {
 /// A refusal: what the bucket and this node held together at a moment.
 #[derive(Clone, Copy, Debug)]
 struct Refused {
+    tokens: i64,
+    at: Instant,
+}
+
+/// What a bucket had in Redis at a moment.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
     tokens: i64,
     at: Instant,
 }
@@ -96,7 +105,7 @@ impl Leases {
     pub(super) fn new(options: Lease) -> Self {
         let span = options.span.clamp(Duration::from_millis(50), Duration::from_millis(100));
         let options = Lease { span, ..options };
-        Self { options, pools: Mutex::default(), granted: AtomicU64::new(0) }
+        Self { options, pools: Mutex::default(), seen: Mutex::default(), granted: AtomicU64::new(0) }
     }
 
     /// How many chunks were leased.
@@ -144,7 +153,8 @@ impl Leases {
         let leased = calls.lease(bucket, cost, chunk, left).await?;
         let mut held = pool.held();
         match leased {
-            Leased::Granted(granted) => {
+            Leased::Granted { granted, tokens } => {
+                self.saw(bucket, tokens, asked);
                 self.granted.fetch_add(1, Ordering::Relaxed);
                 held.tokens += granted - cost;
                 held.until = asked + self.options.span;
@@ -152,11 +162,35 @@ impl Leases {
                 Ok(Taken::Allowed)
             }
             Leased::Lacking { wait, tokens } => {
+                self.saw(bucket, tokens, asked);
                 held.tokens += left;
                 held.refused = Some(Refused { tokens, at: asked });
                 Ok(Taken::Lacking(wait))
             }
         }
+    }
+
+    fn saw(&self, bucket: &Bucket, tokens: i64, at: Instant) {
+        let mut seen = self.seen();
+        let now = Seen { tokens, at };
+        if let Some(known) = seen.get_mut(&bucket.key) {
+            *known = now;
+        } else if seen.len() < POOLS {
+            seen.insert(bucket.key.clone(), now);
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a bucket has, as it was seen last, with what came back since and what this node holds of it. Nothing that other nodes
+    /// have taken since is known of.
+    pub(super) fn left(&self, bucket: &Bucket, now: Instant) -> Option<i64> {
+        let Seen { tokens, at } = *self.seen().get(&bucket.key)?;
+        let held = self.pools().get(&bucket.key).map_or(0, |pool| pool.held().tokens);
+        let there = tokens.saturating_add(bucket.comes_back(now.saturating_duration_since(at)));
+        Some(there.saturating_add(held).min(bucket.burst))
     }
 
     /// Takes from the chunk if it has enough: no other is leased.
@@ -223,6 +257,7 @@ impl Leases {
     /// Forgets all chunks: they were debited in a Redis that is away.
     pub(super) fn clear(&self) {
         self.pools().clear();
+        self.seen().clear();
     }
 }
 
@@ -258,6 +293,21 @@ mod tests {
         leases.put_back(&bucket(), 6);
         assert_eq!(leases.expired(Instant::now() + leases.span()), [(bucket(), -10)]);
         assert_eq!(leases.expired(Instant::now() + leases.span()), [], "given back once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_is_what_was_seen_with_what_came_back_and_what_is_held() {
+        let leases = leases();
+        let now = Instant::now();
+        assert_eq!(leases.left(&bucket(), now), None);
+        leases.saw(&bucket(), 20_000_000, now);
+        lease(&leases, 5_000_000);
+        assert_eq!(leases.left(&bucket(), now), Some(25_000_000));
+        let later = now + Duration::from_millis(10);
+        assert_eq!(leases.left(&bucket(), later), Some(35_000_000), "a thousand a second");
+        assert_eq!(leases.left(&bucket(), now + Duration::from_secs(9)), Some(bucket().burst));
+        leases.clear();
+        assert_eq!(leases.left(&bucket(), later), None, "redis is away");
     }
 
     #[tokio::test(start_paused = true)]

@@ -189,6 +189,12 @@ impl token_buckets::TokenBuckets for TokenBuckets {
             && leases.settle_whole(&Bucket::of(level), script::micro(cost));
         held.then_some(Ok(()))
     }
+
+    /// Of buckets that are leased, while Redis is there.
+    fn left(&self, level: &Level) -> Option<f64> {
+        let leases = self.inner.leases.as_ref()?;
+        Some(leases.left(&Bucket::of(level), Instant::now())? as f64 / script::MICRO)
+    }
 }
 
 impl Inner {

@@ -5,7 +5,7 @@ use callboard_ports::token_buckets::Level;
 use std::time::Duration;
 
 /// Millionths in a token.
-const MICRO: f64 = 1e6;
+pub(super) const MICRO: f64 = 1e6;
 /// The most millionths that a number of the script holds exactly.
 const MOST: f64 = 9e15;
 /// The most buckets of one call.
@@ -60,12 +60,13 @@ pub(super) struct Lack {
 /// What became of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leased {
-    Granted(i64),
-    /// It has fewer than the least that was asked for.
-    Lacking {
-        wait: Option<Duration>,
+    Granted {
+        granted: i64,
+        /// What the bucket has left.
         tokens: i64,
     },
+    /// It has fewer than the least that was asked for.
+    Lacking { wait: Option<Duration>, tokens: i64 },
 }
 
 /// The script, over a connection.
@@ -113,7 +114,7 @@ impl Calls {
     ) -> Result<Leased, Error> {
         let answer = self.run("lease", most, back, &[(bucket.clone(), least)]).await?;
         match *answer {
-            [1, granted] => Ok(Leased::Granted(granted)),
+            [1, granted, tokens] => Ok(Leased::Granted { granted, tokens }),
             [0, _, wait, tokens] => Ok(Leased::Lacking { wait: micros(wait), tokens }),
             _ => Err(strange(&answer)),
         }

@@ -50,6 +50,21 @@ mod leased {
     callboard_ports::token_buckets_contract!(make);
 }
 
+#[tokio::test]
+async fn what_is_left_is_known_of_leased_buckets_without_asking() {
+    let options = shared().await;
+    let lease = Lease { prefixes: vec!["hot".into()], span: Duration::from_millis(50) };
+    let node = node(&options, Some(lease)).await;
+    let (hot, cold) = (level("hot/left", 100.0, 50.0), level("cold/left", 100.0, 50.0));
+    assert_eq!(node.left(&hot), None, "nothing was taken yet");
+    for of in [&hot, &cold] {
+        assert_eq!(node.take(std::slice::from_ref(of), 40.0).await.unwrap(), Decision::Allowed);
+    }
+    let left = node.left(&hot).unwrap();
+    assert!((10.0..=50.0).contains(&left), "{left}");
+    assert_eq!(node.left(&cold), None);
+}
+
 /// How many calls passed, of workers on two nodes that never rest longer than they are told, and how long it took.
 async fn flood(
     nodes: [Arc<redis::TokenBuckets>; 2],

@@ -136,16 +136,6 @@ It prints nothing if the node serves, and exits with 4 if it cannot be reached, 
 health check of a container.")]
 pub struct HealthArgs {}
 
-/// The arguments of `experiments`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  callboard experiments
-  callboard experiments --output json | jq '.experiments[].arms[] | {name, success_chance}'
-
-What is shown was counted by the node that answers, since it started.")]
-pub struct ExperimentsArgs {}
-
 /// The arguments of `kinds`.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -2,6 +2,7 @@
 
 mod cache;
 mod cluster;
+mod experiments;
 mod local;
 mod models;
 mod providers;
@@ -9,8 +10,10 @@ mod tasks;
 
 pub use cache::{CacheArgs, CacheClearArgs, CacheCommand};
 pub use cluster::{
-    AlertsArgs, DoctorArgs, DrainArgs, ExperimentsArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs,
-    NodesArgs, TopArgs,
+    AlertsArgs, DoctorArgs, DrainArgs, GenerateArgs, HealthArgs, KindsArgs, LogLevelArgs, NodesArgs, TopArgs,
+};
+pub use experiments::{
+    ExperimentArgs, ExperimentsArgs, ExperimentsCommand, RollbackArgs, ScoreArgs, ShareArgs,
 };
 pub use local::{
     CertsArgs, CertsCommand, CertsInitArgs, CompletionsArgs, ConfigArgs, ConfigCommand, DemoArgs, KeysArgs,
@@ -150,7 +153,7 @@ pub enum Remote {
     Providers(ProvidersArgs),
     /// Show what the caches of answers did, or clear them.
     Cache(CacheArgs),
-    /// Show experiments: what came of each arm, and whether they differ.
+    /// Show experiments and whether their arms differ, score answers, change shares, or roll back.
     Experiments(ExperimentsArgs),
     /// List the task kinds, or show one with its schemas.
     Kinds(KindsArgs),

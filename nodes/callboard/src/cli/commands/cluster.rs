@@ -3,7 +3,7 @@
 use crate::cli::args::{AlertsArgs, DrainArgs, KindsArgs, LogLevelArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::output::{cluster, experiments, json, time};
+use crate::cli::output::{cluster, json, time};
 use callboard_client::v1;
 
 /// The most alerts that are shown.
@@ -51,14 +51,6 @@ pub(super) async fn health(context: &mut Context) -> Result<(), Failure> {
     } else {
         Err(Failure::Task("the node does not serve".to_owned()))
     }
-}
-
-pub(super) async fn experiments(context: &mut Context) -> Result<(), Failure> {
-    let list = context.client.list_providers().await?.experiments;
-    if context.out.is_json() {
-        return context.out.document(&json::Experiments::from(&*list));
-    }
-    context.out.text(&experiments::experiments(&list, context.out.palette(), context.out.width()))
 }
 
 pub(super) async fn kinds(context: &mut Context, args: KindsArgs) -> Result<(), Failure> {

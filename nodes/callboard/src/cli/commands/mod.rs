@@ -6,6 +6,7 @@ mod cache;
 mod cluster;
 mod doctor;
 mod embed;
+mod experiments;
 mod follow;
 mod generate;
 mod image;
@@ -44,7 +45,7 @@ pub(super) async fn run(context: &mut Context, command: Remote) -> Result<ExitCo
         Remote::Health(_) => cluster::health(context).await,
         Remote::Providers(args) => providers::run(context, args).await,
         Remote::Cache(args) => cache::run(context, args).await,
-        Remote::Experiments(_) => cluster::experiments(context).await,
+        Remote::Experiments(args) => experiments::run(context, args).await,
         Remote::Kinds(args) => cluster::kinds(context, args).await,
         Remote::Alerts(args) => cluster::alerts(context, args).await,
         Remote::Doctor(args) => doctor::run(context, args).await,

@@ -124,8 +124,16 @@ catalogue! {
 
     PROVIDER_REQUESTS = Every Counter "callboard_provider_requests_total" ["provider", "result"]
         "Calls to each provider, by result: OK, or the kind of its error.";
-    PROVIDER_DURATION = Every Seconds "callboard_provider_duration_seconds" ["provider"]
-        "How long answered calls to each provider took; of a stream, until its end.";
+    GEN_AI_DURATION = Every Seconds "gen_ai_client_operation_duration_seconds"
+        ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type", "provider"]
+        "How long calls to each provider took, by model; of a stream, until its end. error_type: of those that failed; empty \
+         of those that were answered.";
+    GEN_AI_FIRST_CHUNK = Every Seconds "gen_ai_client_operation_time_to_first_chunk_seconds"
+        ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "provider"]
+        "How long it took until the first piece of a stream came.";
+    GEN_AI_TOKENS = Every Items "gen_ai_client_token_usage"
+        ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type", "provider"]
+        "How many tokens answered calls took, as providers counted them: input of the prompt, output of the answer.";
     PROVIDER_BREAKER = Every Gauge "callboard_provider_breaker" ["provider", "state"]
         "How the circuit breaker of each provider stands on this node, the worst of its models', each with the best of its \
          keys: 1 where it stands. open: it is left out; half_open: one call at a time tries it.";
@@ -158,8 +166,20 @@ catalogue! {
         "How much of each quota is used, over all nodes: 1 is all of it, and the provider is left out.";
     BUDGET_USED = Every Gauge "callboard_budget_used_ratio" ["namespace"]
         "How much of the budget of each namespace is used today, over all nodes: 1 is all of it, and its calls are refused.";
+    LIMIT_LEFT = Every Gauge "callboard_limit_left_ratio" ["limit"]
+        "The share of each limit of calls to models that is left, as this node saw it last: 0, and its calls wait or go elsewhere.";
     EXPERIMENT_CALLS = Every Counter "callboard_experiment_calls_total" ["experiment", "arm", "result"]
         "Calls in each arm of an experiment that a provider answered, and those that failed.";
+    EXPERIMENT_SHARE = Every Gauge "callboard_experiment_share_ratio" ["experiment", "arm"]
+        "The share of all subjects that each arm of an experiment has now.";
+    EXPERIMENT_TOKENS = Every Counter "callboard_experiment_tokens_total" ["experiment", "arm"]
+        "The tokens that the answered calls in each arm of an experiment took, of prompts and answers.";
+    EXPERIMENT_COST = Every Counter "callboard_experiment_cost_usd_total" ["experiment", "arm"]
+        "What the answered calls in each arm of an experiment cost by the configured prices, in US dollars.";
+    EXPERIMENT_SCORES = Every Counter "callboard_experiment_scores_total" ["experiment", "arm"]
+        "How many answers of each arm of an experiment were scored.";
+    EXPERIMENT_SCORE = Every Gauge "callboard_experiment_score_sum" ["experiment", "arm"]
+        "The sum of their scores, which may be below zero.";
     EXPERIMENT_TIME = Every Counter "callboard_experiment_duration_seconds_total" ["experiment", "arm"]
         "How long the answered calls in each arm of an experiment took together; streams, until their end.";
 
@@ -222,7 +242,8 @@ mod tests {
         assert_eq!(names.len(), ALL.len(), "each name once");
         for metric in ALL {
             let name = metric.name;
-            assert!(name.starts_with("callboard_") || name.starts_with("process_"), "{name}");
+            let known = ["callboard_", "process_", "gen_ai_"];
+            assert!(known.iter().any(|prefix| name.starts_with(prefix)), "{name}");
             assert_eq!(metric.kind == Kind::Counter, name.ends_with("_total"), "{name}");
             let in_seconds = name.ends_with("_seconds") || name.ends_with("_seconds_total");
             assert!(metric.kind != Kind::Seconds || in_seconds, "{name}");

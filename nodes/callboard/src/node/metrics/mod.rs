@@ -22,9 +22,10 @@ use super::wiring::{Actors, Cluster, Embedded};
 use crate::api::HttpMetrics;
 use callboard_backends::trace::otlp::Otlp;
 use callboard_domain::State;
+use callboard_domain::llm::ErrorKind;
 use callboard_ports::metrics::BatchesRead;
 use callboard_ports::{Clock, Outbox as _, Store, store};
-use callboard_provider_broker::{ArmStatus, BreakerState, Broker, ExperimentStatus, StageCounts};
+use callboard_provider_broker::{ArmStatus, BreakerState, Broker, ExperimentStatus, Measured, StageCounts};
 use callboard_runtime::mesh::RpcMetrics;
 use callboard_supervisor::Node as NodeState;
 use callboard_worker::Engine;
@@ -193,7 +194,7 @@ impl Metrics {
             for (kind, count) in provider.failures {
                 page.add(m::PROVIDER_REQUESTS, &[&provider.name, kind.reason()], count);
             }
-            page.add(m::PROVIDER_DURATION, &[&provider.name], provider.took);
+            gen_ai(page, &provider.name, provider.telemetry_name, provider.measured);
             for state in BreakerState::ALL {
                 page.add(m::PROVIDER_BREAKER, &[&provider.name, state.as_str()], state == provider.breaker);
             }
@@ -216,20 +217,46 @@ impl Metrics {
             let used = budget.spent.dollars() / budget.limit.dollars();
             page.add(m::BUDGET_USED, &[&budget.namespace], used);
         }
+        page.by(m::LIMIT_LEFT, broker.limits_left());
         stages(page, broker.stage_counts());
         experiments(page, &broker.experiments());
+    }
+}
+
+/// How calls to a provider went, by the names of OpenTelemetry's conventions.
+fn gen_ai(page: &mut Page, provider: &str, system: &str, measured: Vec<Measured>) {
+    for Measured { operation, model, took, first_chunk, input_tokens, output_tokens } in measured {
+        let model = &*model;
+        for (error, took) in took {
+            let error = error.map_or("", ErrorKind::reason);
+            page.add(m::GEN_AI_DURATION, &[operation, system, model, error, provider], took);
+        }
+        if let Some(first_chunk) = first_chunk {
+            page.add(m::GEN_AI_FIRST_CHUNK, &[operation, system, model, provider], first_chunk);
+        }
+        for (kind, tokens) in [("input", input_tokens), ("output", output_tokens)] {
+            if let Some(tokens) = tokens {
+                page.add(m::GEN_AI_TOKENS, &[operation, system, model, kind, provider], tokens);
+            }
+        }
     }
 }
 
 /// What came of the arms of experiments.
 fn experiments(page: &mut Page, list: &[ExperimentStatus]) {
     for experiment in list {
-        for ArmStatus { name, tally, .. } in &experiment.arms {
+        for ArmStatus { name, own: tally, fraction, .. } in &experiment.arms {
             let experiment = &*experiment.name;
             page.add(m::EXPERIMENT_CALLS, &[experiment, name, "answered"], tally.successes);
             page.add(m::EXPERIMENT_CALLS, &[experiment, name, "failed"], tally.failures);
             let seconds = tally.seconds.mean * tally.seconds.count as f64;
-            page.add(m::EXPERIMENT_TIME, &[experiment, name], seconds);
+            let of = [experiment, name];
+            page.add(m::EXPERIMENT_TIME, &of, seconds);
+            page.add(m::EXPERIMENT_SHARE, &of, *fraction);
+            page.add(m::EXPERIMENT_TOKENS, &of, tally.tokens);
+            page.add(m::EXPERIMENT_COST, &of, tally.cost.dollars());
+            page.add(m::EXPERIMENT_SCORES, &of, tally.score.count);
+            page.add(m::EXPERIMENT_SCORE, &of, tally.score.mean * tally.score.count as f64);
         }
     }
 }

@@ -58,11 +58,36 @@ fn metric(family: &Family, span: Span) -> Metric {
         }
     };
     Metric {
-        name: of.name.to_owned(),
+        name: conventional(of.name).to_owned(),
         description: of.help.to_owned(),
         unit: unit(of.name).to_owned(),
         data: Some(data),
         ..Default::default()
+    }
+}
+
+/// What the conventions call what Prometheus has no dots for. Everything else is called the same.
+fn conventional(name: &str) -> &str {
+    match name {
+        "gen_ai_client_operation_duration_seconds" => "gen_ai.client.operation.duration",
+        "gen_ai_client_operation_time_to_first_chunk_seconds" => {
+            "gen_ai.client.operation.time_to_first_chunk"
+        }
+        "gen_ai_client_token_usage" => "gen_ai.client.token.usage",
+        "gen_ai_operation_name" => "gen_ai.operation.name",
+        "gen_ai_provider_name" => "gen_ai.provider.name",
+        "gen_ai_request_model" => "gen_ai.request.model",
+        "gen_ai_token_type" => "gen_ai.token.type",
+        "error_type" => "error.type",
+        name => name,
+    }
+}
+
+/// A label of ours beside those of a convention is named as in spans.
+fn name_of_label<'a>(of: &super::Metric, label: &'a str) -> &'a str {
+    match label {
+        "provider" if of.name.starts_with("gen_ai_") => "callboard.provider",
+        label => conventional(label),
     }
 }
 
@@ -73,13 +98,18 @@ fn unit(name: &str) -> &'static str {
         "s"
     } else if name.ends_with("_bytes") {
         "By"
+    } else if name == "gen_ai_client_token_usage" {
+        "{token}"
     } else {
         "1"
     }
 }
 
 fn attributes(family: &Family, sample: &Sample) -> Vec<KeyValue> {
-    family.metric.labels.iter().zip(&sample.labels).map(|(key, value)| attribute(key, value)).collect()
+    let labels = family.metric.labels.iter().zip(&sample.labels);
+    // An answered call has no type of an error.
+    let labels = labels.filter(|(key, value)| **key != "error_type" || !value.is_empty());
+    labels.map(|(key, value)| attribute(name_of_label(family.metric, key), value)).collect()
 }
 
 fn number(family: &Family, sample: &Sample, span: Span) -> Option<NumberDataPoint> {

@@ -108,6 +108,20 @@ impl ProviderBrokerService for Broker {
         Err(Status::unimplemented("not in this test"))
     }
 
+    async fn list_experiments(
+        &self,
+        _: Request<v1::ListExperimentsRequest>,
+    ) -> Result<Response<v1::ListExperimentsResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn score_answer(
+        &self,
+        _: Request<v1::ScoreAnswerRequest>,
+    ) -> Result<Response<v1::ScoreAnswerResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
     async fn tell_records(
         &self,
         _: Request<v1::TellRecordsRequest>,

@@ -82,11 +82,9 @@ fn weighted(places: &mut [usize], weight: impl Fn(usize) -> u32, draw: &dyn Fn()
 
 /// When a clock rings that rings `weight` times in a unit of time; never with a weight of zero. `drawn` is uniform from 0
 /// to 1.
-fn arrival(drawn: f64, weight: u32) -> f64 {
-    match weight {
-        0 => f64::INFINITY,
-        weight => -(1.0 - drawn).max(f64::MIN_POSITIVE).ln() / f64::from(weight),
-    }
+fn arrival(drawn: f64, weight: impl Into<f64>) -> f64 {
+    let weight = weight.into();
+    if weight > 0.0 { -(1.0 - drawn).max(f64::MIN_POSITIVE).ln() / weight } else { f64::INFINITY }
 }
 
 /// The power of two choices: of two that are drawn the faster is first. Behind it the rest, the fastest first.

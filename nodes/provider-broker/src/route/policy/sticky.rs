@@ -16,8 +16,8 @@ fn hash(purpose: &str, texts: &[&str]) -> f64 {
 }
 
 /// The score of an arm of an experiment for a subject: the lowest has it.
-pub(crate) fn arm_score(experiment: &str, arm: &str, share: u32, subject: &str) -> f64 {
-    arrival(hash("callboard experiment 1", &[experiment, arm, subject]), share)
+pub(crate) fn arm_score(experiment: &str, arm: &str, weight: f64, subject: &str) -> f64 {
+    arrival(hash("callboard experiment 1", &[experiment, arm, subject]), weight)
 }
 
 /// Rendezvous hashing with weights: each candidate has a score for the subject, and the best are first. Without one of them

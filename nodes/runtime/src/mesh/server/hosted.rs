@@ -80,6 +80,8 @@ hosted! {
     get_cache_statistics(v1::GetCacheStatisticsRequest) -> v1::GetCacheStatisticsResponse;
     administer(v1::AdministerRequest) -> v1::AdministerResponse;
     tell_records(v1::TellRecordsRequest) -> v1::TellRecordsResponse;
+    list_experiments(v1::ListExperimentsRequest) -> v1::ListExperimentsResponse;
+    score_answer(v1::ScoreAnswerRequest) -> v1::ScoreAnswerResponse;
 }
 
 #[tonic::async_trait]

@@ -13,7 +13,7 @@ mod tasks;
 
 pub use cache::{CacheStatistics, Cleared};
 pub use cluster::{Alerts, Drained, Generated, Kind, Kinds, LogFilters, Nodes, Piece, Providers};
-pub use experiments::Experiments;
+pub use experiments::{Experiment, Experiments, Scored};
 pub use models::{Image, Vectors};
 pub use pretty::pretty;
 pub use providers::{Attempt, Load, Reloads};
