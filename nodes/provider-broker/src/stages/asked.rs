@@ -1,7 +1,7 @@
 //! What a call wants of the stages: read once, from the call and the configuration.
 
 use super::Scope;
-use super::fingerprint::{self, Fingerprint};
+use super::fingerprint::{self, Digest, Fingerprint};
 use crate::config::{Cache, Config, Idempotency};
 use callboard_domain::limits;
 use callboard_domain::llm::{CacheMode, TextRequest};
@@ -30,8 +30,9 @@ pub(super) struct Rules {
     single_flight: bool,
     idempotency: Idempotency,
     total: Duration,
-    /// Which providers there are, and their models: with others, the same question has another answer.
-    route: String,
+    /// Of which providers there are, and their models: with others, the same question has another answer. Each call's goes
+    /// on from here.
+    route: Digest,
 }
 
 impl Rules {
@@ -39,12 +40,14 @@ impl Rules {
         let provider = |p: &crate::config::ProviderConfig| {
             format!("{:?}", (&p.name, p.adapter.as_str(), p.base_url(), &p.text_model))
         };
+        let route: String =
+            config.providers.iter().map(provider).chain([format!("{:?}", config.routes)]).collect();
         Self {
             cache: config.cache.clone(),
             single_flight: config.single_flight,
             idempotency: config.idempotency.clone(),
             total: config.total_timeout,
-            route: config.providers.iter().map(provider).chain([format!("{:?}", config.routes)]).collect(),
+            route: fingerprint::route(&route),
         }
     }
 
