@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn calls_are_measured_by_model_operation_and_error() {
         let calls = GenAi::default();
-        let usage = Usage { input_tokens: 5, output_tokens: 0 };
+        let usage = Usage::of(5, 0);
         let chat = |ms| Call { operation: Operation::Chat, model: "m", took: Duration::from_millis(ms) };
         calls.answered(chat(15), Some(usage));
         calls.answered(chat(20), None);

@@ -284,7 +284,7 @@ impl Health {
         let counters = self.counters.get(index).map(|c| *lock(c)).unwrap_or_default();
         ProviderStatus {
             name: provider.name().to_owned(),
-            description: provider.describe(),
+            description: provider.describe().into(),
             successes: counters.successes,
             failures: counters.failures,
             last_error: counters.last_error,

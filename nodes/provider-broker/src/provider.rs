@@ -69,21 +69,34 @@ pub enum Chunk {
 /// The stream of a text. It ends after a [`Chunk::End`] or an error. Dropping it ends the call.
 pub type ChunkStream = BoxStream<'static, Result<Chunk, Error>>;
 
-/// What a provider is, without secrets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
+/// What a provider is, without secrets: as it says of itself, for calls to look at, or as a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Description<Text = String> {
     /// Its adapter.
     pub adapter: Adapter,
     /// Its base URL; empty for `offline`.
-    pub base_url: String,
+    pub base_url: Text,
     /// The model for text where a call names none; empty if it is not known yet.
-    pub text_model: String,
+    pub text_model: Text,
     /// The model for images; empty if it makes none.
-    pub image_model: String,
+    pub image_model: Text,
     /// The model for embeddings where a call names none; empty if there is none.
-    pub embedding_model: String,
+    pub embedding_model: Text,
     /// Whether it has a key.
     pub has_key: bool,
+}
+
+impl From<Description<&str>> for Description {
+    fn from(seen: Description<&str>) -> Self {
+        Self {
+            adapter: seen.adapter,
+            base_url: seen.base_url.into(),
+            text_model: seen.text_model.into(),
+            image_model: seen.image_model.into(),
+            embedding_model: seen.embedding_model.into(),
+            has_key: seen.has_key,
+        }
+    }
 }
 
 /// A provider of language and image models.
@@ -96,7 +109,7 @@ pub trait Provider: Send + Sync + 'static {
     fn name(&self) -> &str;
 
     /// What it is.
-    fn describe(&self) -> Description;
+    fn describe(&self) -> Description<&str>;
 
     /// Generates a text.
     ///

@@ -44,13 +44,20 @@ pub async fn scoped(State(tracer): State<Tracer>, request: Request, next: Next) 
 /// a traceparent that is malformed is ignored, and the tracestate with it.
 pub(super) fn of_request(headers: &HeaderMap, own: TraceContext) -> Context {
     let said = Context::from_headers(headers);
-    let parent = said.traceparent.as_deref().and_then(|text| text.parse::<TraceContext>().ok());
+    let parent = said.trace();
+    let context = within(headers, said, parent.is_some(), own);
+    parent.into_iter().fold(context, Context::at)
+}
+
+/// The context of a request that said this in its headers, and has this place in a trace. The state of a trace that its
+/// caller began is passed on.
+pub(super) fn within(headers: &HeaderMap, said: Context, begun: bool, place: TraceContext) -> Context {
     let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let id = id.filter(|id| !id.is_empty() && id.len() <= limits::REQUEST_ID_CHARS);
     Context {
-        request_id: id.map_or_else(|| format!("{:016x}", own.span_id()), str::to_owned),
-        traceparent: Some(parent.unwrap_or(own).to_string()),
-        tracestate: said.tracestate.filter(|_| parent.is_some()),
+        request_id: id.map_or_else(|| format!("{:016x}", place.span_id()), str::to_owned),
+        traceparent: Some(place.to_string()),
+        tracestate: said.tracestate.filter(|_| begun),
         ..Context::default()
     }
 }

@@ -160,7 +160,7 @@ fn how_an_answer_came_about_comes_as_it_was() {
         key: "k".into(),
         model: "m".into(),
         finish_reason: "stop".into(),
-        usage: Usage { input_tokens: 3, output_tokens: 5 },
+        usage: Usage::of(3, 5),
         attempts: vec![failed],
         from_cache: Some(CacheSource::Similar(97)),
         degraded: Some("why".into()),

@@ -60,13 +60,13 @@ impl Provider for Anthropic {
         &self.name
     }
 
-    fn describe(&self) -> Description {
+    fn describe(&self) -> Description<&str> {
         Description {
             adapter: Adapter::Anthropic,
-            base_url: self.client.base_url().to_owned(),
-            text_model: self.text_model.clone(),
-            image_model: String::new(),
-            embedding_model: String::new(),
+            base_url: self.client.base_url(),
+            text_model: &self.text_model,
+            image_model: "",
+            embedding_model: "",
             has_key: self.client.has_key(),
         }
     }

@@ -283,7 +283,7 @@ mod tests {
             "modelVersion": "m-2"});
         let image = generated(body.to_string().as_bytes(), "m").unwrap();
         assert_eq!((image.media_type.as_str(), image.model.as_str()), ("image/png", "m-2"));
-        assert_eq!(image.usage, Usage { input_tokens: 3, output_tokens: 1290 });
+        assert_eq!(image.usage, Usage::of(3, 1290));
         let body = json!({"predictions": [
             {"raiFilteredReason": "one was withheld"}, {"mimeType": "image/png", "bytesBase64Encoded": PNG},
         ]});

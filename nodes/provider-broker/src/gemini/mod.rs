@@ -66,13 +66,13 @@ impl Provider for Gemini {
         &self.name
     }
 
-    fn describe(&self) -> Description {
+    fn describe(&self) -> Description<&str> {
         Description {
             adapter: Adapter::Gemini,
-            base_url: self.client.base_url().to_owned(),
-            text_model: self.text_model.clone(),
-            image_model: self.image_model.clone().unwrap_or_default(),
-            embedding_model: self.embedding_model.clone(),
+            base_url: self.client.base_url(),
+            text_model: &self.text_model,
+            image_model: self.image_model.as_deref().unwrap_or_default(),
+            embedding_model: &self.embedding_model,
             has_key: self.client.has_key(),
         }
     }

@@ -10,40 +10,63 @@
 use super::allowance::{Left, Statement};
 use callboard_domain::Timestamp;
 use chrono::DateTime;
-use reqwest::header::{DATE, HeaderMap};
+use reqwest::header::{DATE, HeaderMap, HeaderName};
 use std::time::Duration;
 
-const OPENAI: &str = "x-ratelimit-";
-const ANTHROPIC: &str = "anthropic-ratelimit-";
+/// Where one kind of limit is told: how much is left of it, and when it is whole again.
+struct Told {
+    remaining: HeaderName,
+    reset: HeaderName,
+}
+
+const fn told(remaining: &'static str, reset: &'static str) -> Told {
+    Told { remaining: HeaderName::from_static(remaining), reset: HeaderName::from_static(reset) }
+}
+
+// Made once: they are looked for in each answer.
+static OPENAI_REQUESTS: Told = told("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests");
+static OPENAI_TOKENS: Told = told("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens");
+static ANTHROPIC_REQUESTS: Told =
+    told("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset");
+static ANTHROPIC_TOKENS: [Told; 3] = [
+    told("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+    told("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
+    told("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
+];
+/// What the names of all of them hold.
+const MARK: &str = "-ratelimit-";
+
 /// The largest number of seconds that is a span: beyond, it is a moment in Unix time.
 const SPAN_SECONDS: f64 = 1e9;
 
 /// What the headers of an answer say. `now` is what our clock shows, for answers without a date.
 pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> Option<Statement> {
     // Most answers have none of these: one look at each name is all they cost.
-    let says = |name: &str| name.starts_with(OPENAI) || name.starts_with(ANTHROPIC);
-    if !headers.keys().any(|name| says(name.as_str())) {
+    if !headers.keys().any(|name| name.as_str().contains(MARK)) {
         return None;
     }
-    let text = |name: String| headers.get(name)?.to_str().ok();
-    let openai = |what: &str| {
-        let remaining = text(format!("{OPENAI}remaining-{what}"))?.trim().parse().ok()?;
-        let reset = span(text(format!("{OPENAI}reset-{what}"))?)?;
+    let text = |name: &HeaderName| Some(headers.get(name)?.to_str().ok()?.trim());
+    let openai = |told: &Told| {
+        let remaining = text(&told.remaining)?.parse().ok()?;
+        Some(Left { remaining, reset: span(text(&told.reset)?)? })
+    };
+    let then = || {
+        let date =
+            headers.get(DATE).and_then(|date| micros(DateTime::parse_from_rfc2822(date.to_str().ok()?)));
+        date.unwrap_or_else(|| now.micros())
+    };
+    let anthropic = |told: &Told| {
+        let remaining = text(&told.remaining)?.parse().ok()?;
+        let at = micros(DateTime::parse_from_rfc3339(text(&told.reset)?))?;
+        let reset = Duration::from_micros(u64::try_from(at.saturating_sub(then())).unwrap_or_default());
         Some(Left { remaining, reset })
     };
-    let date = headers.get(DATE).and_then(|date| micros(DateTime::parse_from_rfc2822(date.to_str().ok()?)));
-    let then = date.unwrap_or_else(|| now.micros());
-    let anthropic = |what: &str| {
-        let remaining = text(format!("{ANTHROPIC}{what}-remaining"))?.trim().parse().ok()?;
-        let at = micros(DateTime::parse_from_rfc3339(text(format!("{ANTHROPIC}{what}-reset"))?.trim()))?;
-        let reset = Duration::from_micros(u64::try_from(at.saturating_sub(then)).unwrap_or_default());
-        Some(Left { remaining, reset })
-    };
-    let tokens = ["tokens", "input-tokens", "output-tokens"].into_iter().filter_map(anthropic);
     Some(Statement {
-        requests: fewest([openai("requests"), anthropic("requests")].into_iter().flatten()),
+        requests: fewest([openai(&OPENAI_REQUESTS), anthropic(&ANTHROPIC_REQUESTS)].into_iter().flatten()),
         // Whichever of them is spent first refuses the call.
-        tokens: fewest(openai("tokens").into_iter().chain(tokens)),
+        tokens: fewest(
+            openai(&OPENAI_TOKENS).into_iter().chain(ANTHROPIC_TOKENS.iter().filter_map(anthropic)),
+        ),
     })
 }
 
@@ -88,7 +111,7 @@ fn span(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use reqwest::header::{HeaderName, HeaderValue};
+    use reqwest::header::HeaderValue;
 
     /// 2023-11-14T22:13:20Z.
     const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);

@@ -141,13 +141,13 @@ impl Provider for Offline {
         &self.name
     }
 
-    fn describe(&self) -> Description {
+    fn describe(&self) -> Description<&str> {
         Description {
             adapter: Adapter::Offline,
-            base_url: String::new(),
-            text_model: TEXT_MODEL.into(),
-            image_model: IMAGE_MODEL.into(),
-            embedding_model: embedding::MODEL.into(),
+            base_url: "",
+            text_model: TEXT_MODEL,
+            image_model: IMAGE_MODEL,
+            embedding_model: embedding::MODEL,
             has_key: false,
         }
     }

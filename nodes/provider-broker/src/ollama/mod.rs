@@ -66,13 +66,13 @@ impl Provider for Ollama {
         &self.name
     }
 
-    fn describe(&self) -> Description {
+    fn describe(&self) -> Description<&str> {
         Description {
             adapter: Adapter::Ollama,
-            base_url: self.client.base_url().to_owned(),
+            base_url: self.client.base_url(),
             text_model: self.text_model.known(),
-            image_model: String::new(),
-            embedding_model: self.embedding_model.clone(),
+            image_model: "",
+            embedding_model: &self.embedding_model,
             has_key: self.client.has_key(),
         }
     }

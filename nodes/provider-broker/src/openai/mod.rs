@@ -70,13 +70,13 @@ impl Provider for OpenAi {
         &self.name
     }
 
-    fn describe(&self) -> Description {
+    fn describe(&self) -> Description<&str> {
         Description {
             adapter: Adapter::OpenAi,
-            base_url: self.client.base_url().to_owned(),
+            base_url: self.client.base_url(),
             text_model: self.text_model.known(),
-            image_model: self.image_model.clone().unwrap_or_default(),
-            embedding_model: self.embedding_model.clone().unwrap_or_default(),
+            image_model: self.image_model.as_deref().unwrap_or_default(),
+            embedding_model: self.embedding_model.as_deref().unwrap_or_default(),
             has_key: self.client.has_key(),
         }
     }

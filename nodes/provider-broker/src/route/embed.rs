@@ -27,7 +27,7 @@ impl Router {
 
     /// The providers that may be asked, all for the same model.
     fn embedding_candidates(&self, request: &EmbeddingRequest) -> Result<(Candidates, String), Error> {
-        let candidates = self.candidates(request.provider.as_deref(), |d| d.embedding_model.clone())?;
+        let candidates = self.candidates(request.provider.as_deref(), |d| d.embedding_model)?;
         let able = candidates.list.into_iter().filter(|c| c.adapter != Adapter::Anthropic);
         let (local, real): (Vec<_>, Vec<_>) = able.partition(Candidate::local);
         let own = |candidates: &[Candidate]| {

@@ -350,7 +350,7 @@ impl Router {
     }
 
     pub(crate) async fn image(&self, request: &ImageRequest) -> Result<ImageResponse, Error> {
-        let mut candidates = self.candidates(request.provider.as_deref(), |d| d.image_model.clone())?;
+        let mut candidates = self.candidates(request.provider.as_deref(), |d| d.image_model)?;
         candidates.list.retain(|c| !c.model.is_empty());
         if candidates.list.is_empty() {
             let who = request.provider.as_deref().unwrap_or("no configured provider");
@@ -401,18 +401,18 @@ impl Router {
     }
 
     /// Where a call goes that names no route.
-    fn by_model(&self, request: &TextRequest) -> Result<Candidates, Error> {
+    fn by_model<'a>(&'a self, request: &'a TextRequest) -> Result<Candidates, Error> {
         self.candidates(request.provider.as_deref(), |d| match (&request.model, d.adapter) {
-            (_, Adapter::Offline) | (None, _) => d.text_model.clone(),
-            (Some(model), _) => model.clone(),
+            (_, Adapter::Offline) | (None, _) => d.text_model,
+            (Some(model), _) => model,
         })
     }
 
     /// The providers a call may go to, with the model it would use at each.
-    fn candidates(
-        &self,
+    fn candidates<'a>(
+        &'a self,
         pin: Option<&str>,
-        model: impl Fn(&Description) -> String,
+        model: impl Fn(&Description<&'a str>) -> &'a str,
     ) -> Result<Candidates, Error> {
         let view = self.switches.view();
         let mut list: Vec<_> = view
@@ -422,7 +422,7 @@ impl Router {
             .filter(|(_, p)| pin.is_none_or(|name| name == p.name()))
             .map(|(index, p)| {
                 let description = p.describe();
-                let (model, adapter) = (model(&description), description.adapter);
+                let (model, adapter) = (model(&description).to_owned(), description.adapter);
                 let keys = self.rings[index].keys().len();
                 let weight = view.weights.or(index, self.routes.weight(index));
                 Candidate { index, name: p.name().to_owned(), model, adapter, keys, weight, context: None }

@@ -231,7 +231,8 @@ impl Router {
             let route = self.routes.named(name)?;
             let targets = route.targets.iter().map(|target| {
                 let provider = &self.providers[target.provider];
-                let model = target.model.clone().unwrap_or_else(|| provider.describe().text_model);
+                let model =
+                    target.model.as_deref().unwrap_or_else(|| provider.describe().text_model).to_owned();
                 let weight = view.weights.or(target.provider, target.weight);
                 TargetStatus { provider: provider.name().to_owned(), model, weight }
             });
@@ -248,7 +249,7 @@ impl Router {
             let (index, provider) = (target.provider, &self.providers[target.provider]);
             let description = provider.describe();
             let own = description.adapter == Adapter::Offline;
-            let model = target.model.clone().filter(|_| !own).unwrap_or(description.text_model);
+            let model = target.model.as_deref().filter(|_| !own).unwrap_or(description.text_model).to_owned();
             Candidate {
                 index,
                 name: provider.name().to_owned(),

@@ -31,7 +31,7 @@ impl Router {
         let key = ring.key(place);
         // Where there is no place left, one call more does no harm.
         let _place = key.enter();
-        let own = self.providers[provider].describe().text_model;
+        let own = self.providers[provider].describe().text_model.to_owned();
         let request = TextRequest { max_tokens: Some(1), model, ..TextRequest::prompt("ping") };
         let (started, limit) = (Instant::now(), self.timeouts.text.attempt);
         let answer = match timeout(limit, ring.with(place).text(&request)).await {

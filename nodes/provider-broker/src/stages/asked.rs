@@ -2,7 +2,7 @@
 
 use super::Scope;
 use super::clears::Clears;
-use super::fingerprint::{self, Fingerprint};
+use super::fingerprint::{self, Digest, Fingerprint};
 use crate::config::{Cache, Config, Idempotency};
 use callboard_domain::limits;
 use callboard_domain::llm::{CacheMode, TextRequest};
@@ -33,8 +33,9 @@ pub(super) struct Rules {
     single_flight: bool,
     idempotency: Idempotency,
     total: Duration,
-    /// Which providers there are, and their models: with others, the same question has another answer.
-    route: String,
+    /// Of which providers there are, and their models: with others, the same question has another answer. Each call's goes
+    /// on from here.
+    route: Digest,
 }
 
 impl Rules {
@@ -42,12 +43,14 @@ impl Rules {
         let provider = |p: &crate::config::ProviderConfig| {
             format!("{:?}", (&p.name, p.adapter.as_str(), p.base_url(), &p.text_model))
         };
+        let route: String =
+            config.providers.iter().map(provider).chain([format!("{:?}", config.routes)]).collect();
         Self {
             cache: config.cache.clone(),
             single_flight: config.single_flight,
             idempotency: config.idempotency.clone(),
             total: config.total_timeout,
-            route: config.providers.iter().map(provider).chain([format!("{:?}", config.routes)]).collect(),
+            route: fingerprint::route(&route),
         }
     }
 

@@ -26,6 +26,7 @@ impl std::fmt::Display for Fingerprint {
 }
 
 /// Takes in fields one after the other, each so that it cannot be taken for a part of its neighbours.
+#[derive(Clone)]
 pub(super) struct Digest(Sha256);
 
 impl Digest {
@@ -158,9 +159,14 @@ fn size(text: &str) -> u32 {
     u32::try_from(text.len()).unwrap_or(u32::MAX)
 }
 
-/// A call: equal ones may have the same answer. `route` says which providers there are, and their models.
-pub(super) fn call(route: &str, scope: &Scope, request: &TextRequest) -> Fingerprint {
-    let digest = manner(Digest::of("callboard call 1").text(route), scope, request);
+/// What the hashes of all calls begin with. `route` says which providers there are, and their models.
+pub(super) fn route(route: &str) -> Digest {
+    Digest::of("callboard call 1").text(route)
+}
+
+/// A call on a [`route`]: equal ones may have the same answer.
+pub(super) fn call(route: &Digest, scope: &Scope, request: &TextRequest) -> Fingerprint {
+    let digest = manner(route.clone(), scope, request);
     let with = |digest: Digest, Message { role, content }: &Message| {
         beside_text(digest.text(speaker(*role)).text(&content.text()), content)
     };
@@ -198,7 +204,7 @@ mod tests {
     use std::time::Duration;
 
     fn of(request: &TextRequest) -> Fingerprint {
-        super::call("route", &Scope::default(), request)
+        super::call(&route("route"), &Scope::default(), request)
     }
 
     fn image(url: &str) -> Part {
@@ -261,15 +267,15 @@ mod tests {
             other(&|r| r.temperature = None),
             other(&|r| r.temperature = Some(0.1)),
             other(&|r| r.json = true),
-            super::call("another route", &Scope::default(), &base),
-            super::call("route", &Scope { namespace: "lab".into(), ..Scope::default() }, &base),
+            super::call(&route("another route"), &Scope::default(), &base),
+            super::call(&route("route"), &Scope { namespace: "lab".into(), ..Scope::default() }, &base),
         ];
         for (i, one) in different.iter().enumerate() {
             assert!(!different[..i].contains(one), "{i}");
         }
         // Which task asks, and how often it has failed, does not change what is asked.
         let scope = Scope { kind: "k".into(), failures: 3, ..Scope::default() };
-        assert_eq!(super::call("route", &scope, &base), of(&base));
+        assert_eq!(super::call(&route("route"), &scope, &base), of(&base));
     }
 
     proptest! {

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Now};
 use tokio::time::Instant;
 
-/// What an entry takes beside its texts, in bytes: the entry itself, and its place in the map and in two queues.
-const ENTRY: usize = 512;
+/// What an entry takes beside what is kept, in bytes: its place in the map, in a queue and in the wheel of times, with what
+/// the allocator rounds up.
+const PLACE: usize = 512;
 const MB: u64 = 1 << 20;
 
 /// An answer that is kept.
@@ -34,7 +35,9 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(of: Fingerprint, scope: &Scope, answer: TextResponse, ttl: Duration) -> Self {
+    /// Without the attempts that it took: whoever gets it again is told of none.
+    pub(super) fn new(of: Fingerprint, scope: &Scope, mut answer: TextResponse, ttl: Duration) -> Self {
+        answer.summary.attempts = Vec::new();
         let Scope { namespace, kind, .. } = scope;
         let (namespace, kind, sketch) = (namespace.as_str().into(), kind.as_str().into(), Box::default());
         Self { of, kind, namespace, answer, sketch, ttl, until: Instant::now() + ttl }
@@ -53,7 +56,8 @@ impl Kept {
             let signature = call.signature.as_ref().map_or(0, String::len);
             size_of::<ToolCall>() + call.id.len() + call.name.len() + call.arguments.len() + signature
         };
-        let bytes = ENTRY
+        let bytes = size_of::<Self>()
+            + PLACE
             + texts
             + tool_calls.iter().map(call).sum::<usize>()
             + self.kind.len()
@@ -149,5 +153,31 @@ impl Shelf {
     pub(super) fn size(&self) -> (u64, u64) {
         self.kept.run_pending_tasks();
         (self.kept.entry_count(), self.kept.weighted_size())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use callboard_domain::llm::{ProviderAttempt, Summary};
+
+    #[test]
+    fn what_is_kept_counts_with_all_around_it_and_the_attempts_are_not_kept() {
+        let of = super::super::fingerprint::route("").finish();
+        let attempts = vec![ProviderAttempt {
+            provider: "a".into(),
+            key: String::new(),
+            model: "m".into(),
+            duration: Duration::ZERO,
+            error: None,
+        }];
+        let kept = |text: &str| {
+            let summary = Summary { attempts: attempts.clone(), ..Summary::default() };
+            let answer = TextResponse { text: text.into(), summary, ..TextResponse::default() };
+            Kept::new(of, &Scope::default(), answer, Duration::ZERO)
+        };
+        assert_eq!(kept("").answer, TextResponse::default());
+        assert!(kept("").bytes() as usize > size_of::<Kept>());
+        assert_eq!(kept(&"x".repeat(1_000)).bytes() - kept("").bytes(), 1_000);
     }
 }

@@ -17,8 +17,8 @@ impl TextModel {
     }
 
     /// Its name; empty while it is not known yet.
-    pub(crate) fn known(&self) -> String {
-        self.configured.as_ref().or(self.listed.get()).cloned().unwrap_or_default()
+    pub(crate) fn known(&self) -> &str {
+        self.configured.as_ref().or(self.listed.get()).map_or("", String::as_str)
     }
 
     /// The model of a call. The provider is asked for its list once, until it gives one.

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 /// What a document holds: the error in it, if `fault` finds one, else what was asked for.
 ///
+/// A document that cannot hold an error is read once, into what was asked for: the events of a stream hardly ever do.
+///
 /// # Errors
 /// That error, or that the document is `what`: not what it should be.
 pub(crate) fn document<T: DeserializeOwned>(
@@ -16,11 +18,23 @@ pub(crate) fn document<T: DeserializeOwned>(
     fault: fn(&Value) -> Option<Error>,
 ) -> Result<T, Error> {
     let wrong = |e: serde_json::Error| malformed(&format!("{what} ({e})"), data);
+    if let Ok(text) = std::str::from_utf8(data)
+        && !may_hold_fault(text)
+        && let Ok(read) = serde_json::from_str(text)
+    {
+        return Ok(read);
+    }
     let document: Value = serde_json::from_slice(data).map_err(wrong)?;
     if let Some(error) = fault(&document) {
         return Err(error);
     }
     T::deserialize(document).map_err(wrong)
+}
+
+/// Whether a document may hold an error: each provider's has one of these words as a key, or as a type. A letter that is
+/// written by its number could be one of theirs.
+fn may_hold_fault(text: &str) -> bool {
+    ["error\"", "detail\"", "\\u00"].iter().any(|word| text.contains(word))
 }
 
 /// A count of tokens. One that is no whole number is not worth an answer: it counts as zero.
@@ -52,4 +66,40 @@ pub(crate) fn some_text(empty: bool, finish_reason: &str) -> Result<(), Error> {
 pub(crate) fn json_hint(request: &TextRequest) -> Option<&'static str> {
     let says = || request.messages.iter().any(|m| m.content.text().to_ascii_lowercase().contains("json"));
     (request.json && request.schema.is_none() && !says()).then_some("Respond with one JSON object.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    struct Said {
+        #[serde(default)]
+        text: String,
+    }
+
+    /// What is read of it; none if it is, or is taken for, an error.
+    fn read(text: &str) -> Option<String> {
+        let fault = |document: &Value| {
+            document.get("error").or(document.get("detail")).map(|_| Error::new(ErrorKind::ServerFault, ""))
+        };
+        document::<Said>(text.as_bytes(), "what is said", fault).ok().map(|said| said.text)
+    }
+
+    #[test]
+    fn an_error_is_found_however_its_key_is_written_and_a_text_about_one_is_none() {
+        for error in
+            [r#"{"error":1}"#, r#"{"text":"a","detail":"b"}"#, r#"{"\u0065rror":{}}"#, r#"{"err\u006fr":{}}"#]
+        {
+            assert_eq!(read(error), None, "{error}");
+        }
+        for (text, said) in [
+            (r#"{"text":"a"}"#, "a"),
+            (r#"{"text":"an \"error\""}"#, "an \"error\""),
+            (r#"{"text":"\u00e4","more":[{"error":1}]}"#, "ä"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(said));
+        }
+        assert_eq!(read(r#"{"text":1}"#), None);
+    }
 }

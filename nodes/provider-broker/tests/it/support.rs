@@ -180,13 +180,13 @@ impl Provider for Scripted {
         &self.name
     }
 
-    fn describe(&self) -> Description {
+    fn describe(&self) -> Description<&str> {
         Description {
             adapter: Adapter::OpenAi,
-            base_url: "http://scripted".into(),
-            text_model: "scripted-text".into(),
-            image_model: self.image_model.clone(),
-            embedding_model: "scripted-embedding".into(),
+            base_url: "http://scripted",
+            text_model: "scripted-text",
+            image_model: &self.image_model,
+            embedding_model: "scripted-embedding",
             has_key: false,
         }
     }

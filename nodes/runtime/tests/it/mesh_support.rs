@@ -202,6 +202,20 @@ impl v1::provider_broker_service_server::ProviderBrokerService for Service {
         Ok(Response::new(v1::GetCacheStatisticsResponse::default()))
     }
 
+    async fn list_experiments(
+        &self,
+        _: Request<v1::ListExperimentsRequest>,
+    ) -> Result<Response<v1::ListExperimentsResponse>, Status> {
+        Ok(Response::new(v1::ListExperimentsResponse::default()))
+    }
+
+    async fn score_answer(
+        &self,
+        _: Request<v1::ScoreAnswerRequest>,
+    ) -> Result<Response<v1::ScoreAnswerResponse>, Status> {
+        Ok(Response::new(v1::ScoreAnswerResponse::default()))
+    }
+
     async fn administer(
         &self,
         _: Request<v1::AdministerRequest>,

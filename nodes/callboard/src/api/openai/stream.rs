@@ -113,6 +113,12 @@ fn tool_call(piece: &v1::ToolCallDelta) -> Value {
     json!({"tool_calls": [call]})
 }
 
+/// A text as JSON.
+fn quoted(text: &str) -> String {
+    // No text is none.
+    serde_json::to_string(text).unwrap_or_default()
+}
+
 /// Writes chunks. What all of them begin with is written once.
 struct Chunks {
     head: String,
@@ -121,7 +127,7 @@ struct Chunks {
 
 impl Chunks {
     fn new(id: &str, created: i64, model: &str, with_usage: bool) -> Self {
-        let (id, model) = (json!(id), json!(model));
+        let (id, model) = (quoted(id), quoted(model));
         let head = format!(
             "data: {{\"id\":{id},\"object\":\"chat.completion.chunk\",\"created\":{created},\"model\":{model},"
         );
@@ -150,13 +156,13 @@ impl Chunks {
     /// Writes what a piece says, and says where the stream is then.
     fn piece(&self, piece: v1::GenerateStreamResponse, text: &mut String, pieces: GenerateStream) -> Step {
         if !piece.delta.is_empty() {
-            self.choice(text, &json!({"content": piece.delta}).to_string(), "null");
+            self.choice(text, &format!("{{\"content\":{}}}", quoted(&piece.delta)), "null");
         }
         if let Some(call) = piece.tool_call {
             self.choice(text, &tool_call(&call).to_string(), "null");
         }
         let Some(summary) = piece.summary else { return Step::Text(pieces) };
-        self.choice(text, "{}", &json!(finish_reason(&summary)).to_string());
+        self.choice(text, "{}", &quoted(finish_reason(&summary)));
         if self.with_usage {
             let usage = json!(Usage::from(&summary));
             text.push_str(&self.head);

@@ -22,13 +22,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) async fn watched(State(endpoint): State<Endpoint>, mut request: Request, next: Next) -> Response {
     let route = Route::of(request.uri().path());
     let open = endpoint.0.metrics.begin(route);
-    let said = Cause::from_headers(request.headers()).trace();
+    let said = Cause::from_headers(request.headers());
+    let parent = said.trace();
     let method = request.method().clone();
     let tracer = endpoint.0.api.tracer();
-    let mut span = tracer.start(|| format!("{method} {}", route.name()), Kind::Server, said);
+    let mut span = tracer.start(|| format!("{method} {}", route.name()), Kind::Server, parent);
     span.set_with("http.request.method", || method.to_string());
     span.set("http.route", route.name());
-    let mut context = cause::of_request(request.headers(), span.context()).at(span.context());
+    let mut context = cause::within(request.headers(), said, parent.is_some(), span.context());
     let id = HeaderValue::from_str(&context.request_id);
     let mut answer = match endpoint.0.access.check(request.headers()) {
         Ok(key) => {

@@ -160,7 +160,7 @@ async fn a_node_asks_nothing_of_others_before_it_knows_what_was_cleared() {
     let (_, one) = node(&caching(), &shared);
     one.text(&ask("a")).await.unwrap();
     let (fake, _) = stages(&caching());
-    let late = Stages::new(Arc::clone(&fake), &caching(), Some(shared.clone()));
+    let late = Stages::new(Arc::clone(&fake), &caching(), Some(shared.clone()), alone());
     late.text(&ask("a")).await.unwrap();
     assert_eq!(fake.calls(), 1);
     cleared(&late, 1);

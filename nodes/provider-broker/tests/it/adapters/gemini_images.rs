@@ -27,7 +27,7 @@ async fn geminis_models_make_images_in_a_content() {
     let wide = ImageRequest { width: 1200, height: 628, ..picture() };
     let image = broker.image(&wide).await.unwrap();
     assert_eq!((image.media_type.as_str(), image.summary.model.as_str()), ("image/png", GEMINI));
-    assert_eq!(image.summary.usage, Usage { input_tokens: 4, output_tokens: 1290 });
+    assert_eq!(image.summary.usage, Usage::of(4, 1290));
     let sent = &fake.requests()[0];
     assert_eq!(sent.path, format!("/v1beta/models/{GEMINI}:generateContent"));
     assert_eq!(sent.headers["x-goog-api-key"], KEY);
