@@ -37,7 +37,7 @@ impl Broker {
         state: SwitchState,
         said: Said<'_>,
     ) -> Result<ProviderStatus, Error> {
-        let place = self.place(name)?;
+        self.place(name)?;
         check_reason(said.reason)?;
         self.change(said, &[(Subject::of(Topic::Switch, name), state.as_str())]).await?;
         tracing::warn!(
@@ -47,7 +47,7 @@ impl Broker {
             reason = said.reason,
             "an admin switched a provider"
         );
-        self.status(place)
+        self.status(name)
     }
 
     /// Makes a provider the first that is tried, on every node.
@@ -55,7 +55,7 @@ impl Broker {
     /// # Errors
     /// As for [`switch`](Self::switch).
     pub async fn set_primary(&self, name: &str, said: Said<'_>) -> Result<ProviderStatus, Error> {
-        let place = self.place(name)?;
+        self.place(name)?;
         check_reason(said.reason)?;
         self.change(said, &[(Subject::of(Topic::Primary, ""), name)]).await?;
         tracing::warn!(
@@ -64,7 +64,7 @@ impl Broker {
             reason = said.reason,
             "an admin made a provider the first"
         );
-        self.status(place)
+        self.status(name)
     }
 
     /// Gives a provider, or the key of it that is named, another weight on every node; none: that of the configuration.
@@ -79,9 +79,10 @@ impl Broker {
         weight: Option<u32>,
         said: Said<'_>,
     ) -> Result<(ProviderStatus, bool), Error> {
-        let place = self.place(name)?;
         check_reason(said.reason)?;
+        // One router: another has other places.
         let router = self.live.now();
+        let place = router.place(name).map_err(unknown)?;
         let wrong = |(field, text): (&'static str, String)| Error::field(Code::InvalidArgument, field, text);
         router.check_weight(place, key, weight).map_err(wrong)?;
         let subject = Subject { key: key.to_owned(), ..Subject::of(Topic::Weight, name) };
@@ -96,7 +97,9 @@ impl Broker {
             "an admin set a weight"
         );
         // What one key gets is looked at by every policy.
-        Ok((self.status(place)?, !key.is_empty() || router.looks_at_weight(place)))
+        let router = self.live.now();
+        let looked_at = |place| router.looks_at_weight(place);
+        Ok((self.status(name)?, !key.is_empty() || router.place(name).is_ok_and(looked_at)))
     }
 
     /// Has a provider follow the configuration again.
@@ -104,7 +107,7 @@ impl Broker {
     /// # Errors
     /// As for [`switch`](Self::switch).
     pub async fn reset(&self, name: &str, said: Said<'_>) -> Result<ProviderStatus, Error> {
-        let place = self.place(name)?;
+        self.place(name)?;
         let primary = Subject::of(Topic::Primary, "");
         let mut nothing = vec![(Subject::of(Topic::Switch, name), "")];
         self.refresh().await?;
@@ -120,7 +123,7 @@ impl Broker {
             author = said.author,
             "an admin had a provider follow the configuration"
         );
-        self.status(place)
+        self.status(name)
     }
 
     /// Makes a call of one token to a provider, from this node.
@@ -128,8 +131,9 @@ impl Broker {
     /// # Errors
     /// There is no such provider. What the provider fails with is in the attempt.
     pub async fn test(&self, name: &str, model: Option<String>) -> Result<ProviderAttempt, Error> {
-        let place = self.place(name)?;
-        Ok(self.live.now().test(place, model).await)
+        let router = self.live.now();
+        let place = router.place(name).map_err(unknown)?;
+        Ok(router.test(place, model).await)
     }
 
     /// Closes the breakers of a provider, here and on every node that can be told, and forgets the waits it named here.
@@ -137,10 +141,10 @@ impl Broker {
     /// # Errors
     /// There is no such provider.
     pub fn close_breakers(&self, name: &str) -> Result<ProviderStatus, Error> {
-        let place = self.place(name)?;
-        self.live.now().close_breakers(place);
+        let router = self.live.now();
+        router.close_breakers(router.place(name).map_err(unknown)?);
         tracing::warn!(provider = name, "an admin closed a provider's breakers");
-        self.status(place)
+        self.status(name)
     }
 
     /// Makes a provider's quotas as if nothing of them had been used, on every node once it has heard of it.
@@ -217,7 +221,7 @@ impl Broker {
             match subject.topic {
                 Topic::Cache => self.adopt_clear(&subject),
                 Topic::Breaker | Topic::Switch | Topic::Primary | Topic::Weight => {
-                    self.live.now().adopt(&subject);
+                    self.live.adopt(&subject);
                 }
                 Topic::Experiment => self.adopt_shares(),
             }
@@ -230,12 +234,17 @@ impl Broker {
     }
 
     fn place(&self, name: &str) -> Result<usize, Error> {
-        self.live.now().place(name).map_err(|text| Error::field(Code::InvalidArgument, "name", text))
+        self.live.now().place(name).map_err(unknown)
     }
 
-    fn status(&self, place: usize) -> Result<ProviderStatus, Error> {
-        let found = self.providers().into_iter().find(|status| status.place == place + 1);
-        found.ok_or_else(|| Error::new(Code::Internal, "the provider has gone"))
+    /// By its name: a reload may have given it another place meanwhile.
+    fn status(&self, name: &str) -> Result<ProviderStatus, Error> {
+        let found = self.providers().into_iter().find(|status| status.name == name);
+        found.ok_or_else(|| {
+            let text =
+                format!("it is written down, but a reload has taken `{name}` out of the configuration");
+            Error::field(Code::InvalidArgument, "name", text)
+        })
     }
 
     /// What the store holds is known.
@@ -249,16 +258,26 @@ impl Broker {
 
     /// Writes values down, and then does them.
     pub(crate) async fn change(&self, said: Said<'_>, values: &[(Subject, &str)]) -> Result<(), Error> {
+        let values = values.iter().map(|(subject, value)| (subject.clone(), (*value).to_owned())).collect();
+        self.change_to(said, || Ok(values)).await
+    }
+
+    /// The same with values that are made of what is known of the store by then: no other change of this node is in between.
+    pub(crate) async fn change_to(
+        &self,
+        said: Said<'_>,
+        values: impl FnOnce() -> Result<Vec<(Subject, String)>, Error>,
+    ) -> Result<(), Error> {
         let _one = self.changing.lock().await;
         // It has to outdo what another node has written.
         self.refresh().await?;
-        let record = |(subject, value): &(Subject, &str)| ProviderRecord {
-            value: (*value).to_owned(),
+        let record = |(subject, value): (Subject, String)| ProviderRecord {
+            value,
             note: said.reason.to_owned(),
             author: said.author.to_owned(),
-            ..self.records.next(subject.clone())
+            ..self.records.next(subject)
         };
-        let records: Vec<_> = values.iter().map(record).collect();
+        let records: Vec<_> = values()?.into_iter().map(record).collect();
         if let Some(sharing) = &self.deps.sharing {
             sharing.store.save_provider_records(records.clone()).await.map_err(not_kept)?;
         }
@@ -267,7 +286,7 @@ impl Broker {
             self.records.learn(record);
             match subject.topic {
                 Topic::Experiment => self.adopt_shares(),
-                _ => self.live.now().adopt(&subject),
+                _ => self.live.adopt(&subject),
             }
         }
         Ok(())
@@ -280,6 +299,10 @@ pub(crate) fn check_reason(reason: &str) -> Result<(), Error> {
         return Err(Error::field(Code::InvalidArgument, "reason", text));
     }
     Ok(())
+}
+
+fn unknown(text: String) -> Error {
+    Error::field(Code::InvalidArgument, "name", text)
 }
 
 fn not_kept(error: store::Error) -> Error {

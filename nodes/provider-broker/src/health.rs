@@ -150,7 +150,7 @@ pub(crate) struct Health {
     counters: Vec<Arc<Mutex<Counters>>>,
     calls: Vec<Arc<GenAi>>,
     outage: Arc<Mutex<Outage>>,
-    /// Of routes that calls have gone, by name.
+    /// Of the routes of now, by name.
     routes: Arc<Mutex<HashMap<String, Outage>>>,
 }
 
@@ -221,24 +221,28 @@ impl Health {
     /// Every provider that a route leads to failed the same call, and it was not for the call.
     pub(crate) fn route_down(&self, route: &str, message: &str) {
         let message = || format!("no provider of the route `{route}` answers: {message}");
-        self.report_of(lock(&self.routes).entry(route.to_owned()).or_default(), Some(route), true, message);
+        if let Some(outage) = lock(&self.routes).get_mut(route) {
+            self.report_of(outage, Some(route), true, message);
+        }
     }
 
     /// A provider answered a call that went a route.
     pub(crate) fn route_answers(&self, route: &str) {
-        let mut routes = lock(&self.routes);
         // The first time as well: an alert of the process before this one may still be open.
-        let outage = match routes.get_mut(route) {
-            Some(outage) => outage,
-            None => routes.entry(route.to_owned()).or_default(),
-        };
-        self.report_of(outage, Some(route), false, String::new);
+        if let Some(outage) = lock(&self.routes).get_mut(route) {
+            self.report_of(outage, Some(route), false, String::new);
+        }
     }
 
-    /// Only these routes are left after a reload: of others nothing will be heard any more.
-    pub(crate) fn keep_routes(&self, is_left: impl Fn(&str) -> bool) {
-        lock(&self.routes).retain(|route, outage| {
-            let left = is_left(route);
+    /// These are the routes from now on: of others nothing is reported any more, whatever becomes of calls that still go them.
+    pub(crate) fn set_routes<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let names: Vec<_> = names.collect();
+        let mut routes = lock(&self.routes);
+        for name in &names {
+            routes.entry((*name).to_owned()).or_default();
+        }
+        routes.retain(|route, outage| {
+            let left = names.contains(&route.as_str());
             if !left && outage.reported.is_some_and(|(firing, _)| firing) {
                 self.report_of(outage, Some(route), false, String::new);
             }

@@ -72,19 +72,18 @@ impl Api {
         let (mut nodes, mut known, mut names) = (Vec::new(), false, Vec::new());
         for (node, answer) in join_all(asked).await {
             let blank = v1::ProviderNodeLoad { node, ..Default::default() };
-            nodes.push(match answer {
-                Err(error) => v1::ProviderNodeLoad { error: message(error), ..blank },
+            match answer {
+                Err(error) => nodes.push(v1::ProviderNodeLoad { error: message(error), ..blank }),
                 Ok(list) => match list.providers.iter().find(|of| of.name == provider) {
-                    None => {
-                        names.extend(list.providers.into_iter().map(|of| of.name));
-                        v1::ProviderNodeLoad { off: true, ..blank }
-                    }
+                    // One whose configuration lacks it has nothing to do with it.
+                    None => names.extend(list.providers.into_iter().map(|of| of.name)),
                     Some(of) => {
                         known = true;
-                        v1::ProviderNodeLoad { in_flight: of.in_flight, off: of.switch.is_some(), ..blank }
+                        let (in_flight, off) = (of.in_flight, of.switch.is_some());
+                        nodes.push(v1::ProviderNodeLoad { in_flight, off, ..blank });
                     }
                 },
-            });
+            }
         }
         if !known && nodes.iter().all(|node| node.error.is_empty()) {
             names.sort_unstable();

@@ -98,16 +98,18 @@ impl Broker {
         self.experiments_of_now().find(experiment)?;
         check_reason(said.reason)?;
         // What another node has written is what they are set from.
-        self.refresh().await?;
-        let of_now = self.experiments_of_now();
-        let config = &of_now.find(experiment)?.1.config;
-        let known = self.records.get(&about(experiment)).and_then(|record| Shares::parse(&record.value));
-        let known = known.filter(|shares| shares.weights(config).is_some());
-        let text = set(known.unwrap_or_else(|| Shares::of(config)))?.text();
-        self.change(said, &[(about(experiment), &text)]).await?;
-        let (author, reason) = (said.author, said.reason);
-        tracing::warn!(experiment, shares = text, author, reason, "an admin set the shares of an experiment");
-        self.experiment(experiment)
+        let values = || {
+            let of_now = self.experiments_of_now();
+            let config = &of_now.find(experiment)?.1.config;
+            let known = self.records.get(&about(experiment)).and_then(|record| Shares::parse(&record.value));
+            let known = known.filter(|shares| shares.weights(config).is_some());
+            let shares = set(known.unwrap_or_else(|| Shares::of(config)))?.text();
+            let (author, reason) = (said.author, said.reason);
+            tracing::warn!(experiment, shares, author, reason, "an admin sets the shares of an experiment");
+            Ok(vec![(about(experiment), shares)])
+        };
+        self.change_to(said, values).await?;
+        self.experiment(experiment).await
     }
 
     /// Has an experiment follow the shares of the configuration again, on every node.
@@ -122,10 +124,13 @@ impl Broker {
             author = said.author,
             "an admin had an experiment follow the configuration"
         );
-        self.experiment(experiment)
+        self.experiment(experiment).await
     }
 
-    fn experiment(&self, name: &str) -> Result<ExperimentStatus, Error> {
+    /// One, with what came of it on all nodes, if that can be known now.
+    async fn experiment(&self, name: &str) -> Result<ExperimentStatus, Error> {
+        // The shares are set: that the sums are not known is no failure of it.
+        let _ = self.book.exchange(true).await;
         Ok(self.experiments_of_now().find(name)?.1.status())
     }
 

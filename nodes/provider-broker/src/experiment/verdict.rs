@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 /// What is less likely by chance is taken for a difference: divided by the number of comparisons, as each may be wrong by itself
 /// (Bonferroni).
 const CHANCE: f64 = 0.05;
-/// Nothing is said of an arm with fewer calls: the tests take the sums to be distributed normally.
+/// Nothing is said of an arm with fewer calls, nor of a measure with fewer values: the tests take the sums to be distributed
+/// normally.
 const CALLS: u64 = 30;
 
 /// A measure in which two arms differ.
@@ -22,12 +23,22 @@ struct Difference {
 /// Says it of each arm but the first.
 pub(super) fn judge(arms: &mut [ArmStatus]) {
     let Some((first, others)) = arms.split_first_mut() else { return };
-    let chances =
-        |arm: &ArmStatus| [arm.success_chance, arm.seconds_chance, arm.cost_chance, arm.score_chance];
-    let comparisons = others.iter().flat_map(chances).flatten().count();
+    let comparisons = others.iter().flat_map(|arm| chances(first, arm)).flatten().count();
     for arm in others {
         arm.verdict = verdict(first, arm, CHANCE / comparisons.max(1) as f64);
     }
+}
+
+/// How likely each difference is by chance: that of calls that succeed, of their times, costs and scores. None where there are
+/// too few values of it to say.
+fn chances(first: &ArmStatus, arm: &ArmStatus) -> [Option<f64>; 4] {
+    let enough = |of: fn(&Tally) -> u64| [first, arm].iter().all(|arm| of(&arm.tally) >= CALLS);
+    [
+        arm.success_chance.filter(|_| enough(calls)),
+        arm.seconds_chance.filter(|_| enough(|tally| tally.seconds.count)),
+        arm.cost_chance.filter(|_| enough(|tally| tally.dollars.count)),
+        arm.score_chance.filter(|_| enough(|tally| tally.score.count)),
+    ]
 }
 
 fn calls(arm: &Tally) -> u64 {
@@ -64,6 +75,7 @@ fn verdict(first: &ArmStatus, arm: &ArmStatus, least: f64) -> String {
 
 fn differences(first: &ArmStatus, arm: &ArmStatus) -> [Option<Difference>; 4] {
     let (a, b) = (&first.tally, &arm.tally);
+    let [success, seconds, cost, score] = chances(first, arm);
     let share = |tally: &Tally| tally.successes as f64 / calls(tally).max(1) as f64;
     let of = |chance: Option<f64>,
               (is, was): (f64, f64),
@@ -75,30 +87,18 @@ fn differences(first: &ArmStatus, arm: &ArmStatus) -> [Option<Difference>; 4] {
         Some(Difference { better, what, values: [show(is), show(was)], chance: chance? })
     };
     [
-        of(arm.success_chance, (share(b), share(a)), ["more succeed", "fewer succeed"], true, |share| {
+        of(success, (share(b), share(a)), ["more succeed", "fewer succeed"], true, |share| {
             format!("{:.1} %", 100.0 * share)
         }),
-        of(
-            arm.seconds_chance,
-            (b.seconds.mean, a.seconds.mean),
-            ["it is slower", "it is faster"],
-            false,
-            |s| format!("{s:.3} s"),
-        ),
-        of(
-            arm.cost_chance,
-            (b.dollars.mean, a.dollars.mean),
-            ["it costs more", "it costs less"],
-            false,
-            |dollars| format!("${dollars:.6}"),
-        ),
-        of(
-            arm.score_chance,
-            (b.score.mean, a.score.mean),
-            ["it scores higher", "it scores lower"],
-            true,
-            |score| format!("{score:.3}"),
-        ),
+        of(seconds, (b.seconds.mean, a.seconds.mean), ["it is slower", "it is faster"], false, |s| {
+            format!("{s:.3} s")
+        }),
+        of(cost, (b.dollars.mean, a.dollars.mean), ["it costs more", "it costs less"], false, |dollars| {
+            format!("${dollars:.6}")
+        }),
+        of(score, (b.score.mean, a.score.mean), ["it scores higher", "it scores lower"], true, |score| {
+            format!("{score:.3}")
+        }),
     ]
 }
 

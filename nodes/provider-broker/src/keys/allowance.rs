@@ -154,6 +154,14 @@ impl Allowance {
         [spent(REQUESTS, &self.requests), spent(TOKENS, &self.tokens)]
     }
 
+    /// Of that, what an answer itself says is used up. That the calls under way here may use up the rest is this node's own
+    /// caution, and none of another's affair.
+    pub(super) fn used_up(&self, said: Statement, now: Instant) -> [Option<Spent>; 2] {
+        let [requests, tokens] = self.spent(now);
+        let none = |left: &Option<Left>| left.is_some_and(|left| left.remaining == 0);
+        [requests.filter(|_| none(&said.requests)), tokens.filter(|_| none(&said.tokens))]
+    }
+
     /// Another node was told that nothing is left for so long: of tokens, or of requests. What was longer stays.
     pub(super) fn adopt(&mut self, tokens: bool, left: Duration, now: Instant) {
         self.ticks += 1;

@@ -362,12 +362,12 @@ pub(crate) fn answered(headers: &HeaderMap) {
     // Outside of a call nobody asks.
     let _ = SENDING.try_with(|sending| {
         if let Some(said) = headers::read(headers, sending.key.clock.now()) {
-            let (now, mut spent) = (Instant::now(), [None; 2]);
+            let (now, mut used_up) = (Instant::now(), [None; 2]);
             sending.allowance(|allowance| {
                 allowance.told(sending.sent, said, now);
-                spent = allowance.spent(now);
+                used_up = allowance.used_up(said, now);
             });
-            spent.into_iter().flatten().for_each(|spent| sending.key.note(&sending.model, spent));
+            used_up.into_iter().flatten().for_each(|spent| sending.key.note(&sending.model, spent));
         }
     });
 }

@@ -191,6 +191,7 @@ impl Router {
             limits,
             namespace,
             key: CallKey::draw(&*self.random),
+            candidate: 0,
             maybe_billed: None,
             bill: Some(bill),
             deadline: Instant::now() + limits.total.min(limits::TIMEOUT),
@@ -202,6 +203,7 @@ impl Router {
         let route = outage::Route::of(&candidates);
         let mut rest = candidates.list.into_iter();
         while let Some(candidate) = rest.next() {
+            course.candidate += 1;
             match self.attempt(&mut course, candidate, rest.as_slice(), &call).await {
                 Ok(won) => {
                     route.answers(&self.health);
@@ -246,7 +248,7 @@ impl Router {
             let started = Instant::now();
             let budget = course.left().saturating_sub(reserve).min(limits.attempt);
             let Turn { key: place_of_key, mut permit, place } = turn;
-            let sending = sending.known_by(course.key.at(candidate.index, place_of_key));
+            let sending = sending.known_by(course.key.at(course.candidate, place_of_key));
             if !candidate.local() {
                 self.retries.sent_again(course.maybe_billed.take());
             }

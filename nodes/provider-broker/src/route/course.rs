@@ -29,6 +29,8 @@ pub(super) struct Course {
     pub(super) namespace: String,
     /// By what a provider recognises it, should it come again and have no key of its caller's.
     pub(super) key: CallKey,
+    /// Which of its candidates is tried, from 1.
+    pub(super) candidate: usize,
     /// The provider that may have billed it without an answer, until it is sent again.
     pub(super) maybe_billed: Option<usize>,
     /// What it is charged; none once it is answered.

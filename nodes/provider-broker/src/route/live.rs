@@ -5,6 +5,7 @@ use crate::config::Adapter;
 use crate::keys::Ring;
 use crate::stages::Route;
 use callboard_domain::llm::{Error, TextRequest, TextResponse};
+use callboard_domain::provider_record::Subject;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 /// Holds the router of now.
@@ -29,11 +30,18 @@ impl Live {
         let router = Arc::new(router);
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *now, Arc::clone(&router));
-        drop(now);
+        // Before anybody sees the new one: the calls of the old one are in one of both at any time.
         let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
         before.retain(|router| router.strong_count() > 0);
         before.push(Arc::downgrade(&old));
         router
+    }
+
+    /// Does what a record says, for calls that begin from now on and for those that began before a reload.
+    pub(crate) fn adopt(&self, subject: &Subject) {
+        self.now().adopt(subject);
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        before.iter().filter_map(Weak::upgrade).for_each(|router| router.adopt(subject));
     }
 
     /// How many calls that began before the last reload are still at a provider, over keys that the router of now does not

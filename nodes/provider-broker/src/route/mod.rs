@@ -54,7 +54,7 @@ use futures::FutureExt as _;
 use retry::Retries;
 use routes::Routes;
 use spans::Operation;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use switches::{Switches, View};
 
@@ -90,6 +90,8 @@ pub(crate) struct Router {
     health: Health,
     breakers: Arc<Board>,
     switches: Switches,
+    /// Held while the keys' weights are set, from the look at what they are.
+    weighing: Mutex<()>,
     retries: Retries,
     routes: Routes,
     admission: Admission,
@@ -222,6 +224,7 @@ impl Router {
             health,
             breakers,
             switches,
+            weighing: Mutex::default(),
             retries,
             routes,
             admission,
@@ -232,7 +235,7 @@ impl Router {
             random: Arc::clone(&deps.jitter),
         };
         router.tell_waits(records);
-        router.health.keep_routes(|route| router.routes.named(route).is_some());
+        router.health.set_routes(router.routes.names());
         router
     }
 

@@ -102,6 +102,11 @@ impl Routes {
         self.named.get(name)
     }
 
+    /// The names of the routes.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.named.keys().map(String::as_str)
+    }
+
     /// The weight of a provider for calls that name no route.
     pub(super) fn weight(&self, provider: usize) -> u32 {
         self.weights.get(provider).copied().unwrap_or(1)

@@ -6,6 +6,7 @@ use crate::shared::Records;
 use callboard_domain::ProviderRecord;
 use callboard_domain::provider_record::Topic;
 use std::collections::HashMap;
+use std::sync::PoisonError;
 
 /// A weight that an admin has set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,8 @@ type Wrong = (&'static str, String);
 impl Router {
     /// The keys share calls out by the weights that are set.
     pub(super) fn weigh_keys(&self) {
+        // One at a time: else an older view could be put in force after a newer one.
+        let _one = self.weighing.lock().unwrap_or_else(PoisonError::into_inner);
         let view = self.switches.view();
         for (place, ring) in self.rings.iter().enumerate() {
             for (at, key) in ring.keys().enumerate() {

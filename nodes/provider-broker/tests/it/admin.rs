@@ -9,7 +9,7 @@ use callboard_contracts::v1;
 use callboard_domain::llm::{ErrorKind, TextRequest};
 use callboard_domain::provider_record::Topic;
 use callboard_ports::ProviderRecords;
-use callboard_provider_broker::config::{Breaker, Retry};
+use callboard_provider_broker::config::{Adapter, Breaker, ProviderConfig, Retry};
 use callboard_provider_broker::{BreakerState, Broker, Cleared, Config, Said, Service, SwitchState};
 use callboard_testkit::fake_provider::Fault;
 use std::sync::Arc;
@@ -98,6 +98,9 @@ async fn a_call_that_fails_elsewhere_does_not_go_on_to_a_provider_that_was_switc
     while broker.providers()[0].in_flight == 0 {
         tokio::task::yield_now().await;
     }
+    // A reload in between makes no difference.
+    let providers = ["a", "b"].map(|name| ProviderConfig::named(name, Adapter::Offline));
+    broker.reconfigure(&Config { providers: providers.into(), ..config }).await.unwrap();
     broker.switch("b", SwitchState::Draining, OPS).await.unwrap();
     let error = calls.join_next().await.unwrap().unwrap().unwrap_err();
     assert!(error.message.contains("b is draining by ops: the bill"), "{error:?}");

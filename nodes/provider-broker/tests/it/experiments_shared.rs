@@ -1,6 +1,7 @@
 //! Experiments over several nodes, and over their lives: what came of them, and shares that an admin sets.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+use crate::admin::until;
 use crate::cluster::Nodes;
 use crate::experiments::{half as scripted_half, of};
 use crate::support::{Act, Memory, Scripted, deps};
@@ -105,9 +106,7 @@ fn share(broker: &Broker) -> f64 {
 
 /// Waits until a node has heard of it.
 async fn heard(broker: &Broker, expected: f64) {
-    while (share(broker) - expected).abs() > 1e-9 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(|| (share(broker) - expected).abs() <= 1e-9).await;
 }
 
 async fn arms(broker: &Broker) -> Vec<bool> {

@@ -2,7 +2,7 @@
 
 use crate::support::{Act, KEY, Scripted, deps, hello, openai, outline, picture, plain, scripted_with};
 use callboard_domain::llm::{ErrorKind, TextRequest};
-use callboard_provider_broker::config::{Breaker, ProviderConfig, Retry};
+use callboard_provider_broker::config::{Breaker, Policy, ProviderConfig, Retry, RouteConfig, Target};
 use callboard_provider_broker::{Broker, Config, Deps};
 use callboard_testkit::FakeProvider;
 use callboard_testkit::fake_provider::{Fault, Rule};
@@ -125,15 +125,34 @@ async fn a_call_without_a_key_gets_one_that_is_the_same_each_time_it_is_sent_the
     assert_eq!(broker.counts()[0].sent_after_billing, 2);
 }
 
+/// It is another request: a provider that heeds keys would refuse it, or give the answer of the first.
+#[tokio::test]
+async fn another_model_of_the_same_provider_gets_another_key() {
+    let fake = FakeProvider::builder().key(KEY).start().await.unwrap();
+    let target = |model: &str| Target {
+        provider: "a".into(),
+        model: Some(model.into()),
+        weight: 1,
+        context_tokens: None,
+    };
+    let targets = vec![target("x"), target("y")];
+    let route = RouteConfig { name: "fast".into(), policy: Some(Policy::Priority), providers: targets };
+    let broker = different(vec![openai("a", &fake)], |config| config.routes = vec![route]);
+    fake.rules([Rule::times(Fault::ConnectionReset { after_bytes: 0 }, 1)]);
+    broker.text(&TextRequest { model: Some("fast".into()), ..hello() }).await.unwrap();
+    let keys = keys(&fake);
+    assert_eq!(keys.len(), 2);
+    assert_ne!(keys[0], keys[1]);
+}
+
 #[tokio::test]
 async fn another_provider_gets_another_key_and_the_first_is_counted() {
     let bad = FakeProvider::builder().key(KEY).start().await.unwrap();
     let good = FakeProvider::builder().key(KEY).start().await.unwrap();
-    let short = |config: &mut Config| config.attempt_timeout = Duration::from_millis(200);
-    let broker = different(vec![openai("bad", &bad), openai("good", &good)], short);
-    bad.fault(Fault::Hang);
+    let broker = different(vec![openai("bad", &bad), openai("good", &good)], |_| ());
+    bad.fault(Fault::ConnectionReset { after_bytes: 0 });
     let summary = broker.text(&hello()).await.unwrap().summary;
-    assert_eq!(outline(&summary.attempts), ["bad: PROVIDER_TIMEOUT", "good"]);
+    assert_eq!(outline(&summary.attempts), ["bad: PROVIDER_CONNECTION", "good"]);
     assert_ne!(keys(&bad), keys(&good));
     let counted = |broker: &Broker| broker.counts().iter().map(|c| c.sent_after_billing).collect::<Vec<_>>();
     assert_eq!(counted(&broker), [1, 0]);

@@ -360,3 +360,24 @@ async fn a_route_of_which_nobody_answers_is_an_outage_of_its_own_until_somebody_
     broker.reconfigure(&plain()).await.unwrap();
     assert_eq!(told(), [fast(false)]);
 }
+
+/// It was on its way when the route was taken out of the configuration, and fails after.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_still_goes_a_route_that_is_gone_reports_no_outage_of_it() {
+    let [a, b, c] = three();
+    a.set(Act::Late(Duration::from_secs(3_600)));
+    let config = Config {
+        routes: vec![route("fast", Policy::Priority, vec![target("a", None)])],
+        attempt_timeout: Duration::from_secs(5),
+        ..plain()
+    };
+    let (broker, seen) = crate::support::scripted_with(&config, &[&a, &b, &c], false);
+    let caller = Arc::clone(&broker);
+    let call = tokio::spawn(async move { caller.text(&on("fast")).await });
+    while broker.providers()[0].in_flight == 0 {
+        tokio::task::yield_now().await;
+    }
+    broker.reconfigure(&plain()).await.unwrap();
+    call.await.unwrap().unwrap_err();
+    assert!(seen.take_all().iter().all(|seen| !seen.subject.starts_with("route")));
+}

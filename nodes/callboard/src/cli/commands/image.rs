@@ -17,13 +17,15 @@ pub(super) async fn run(context: &mut Context, args: ImageArgs) -> Result<(), Fa
     let prompt = input::text(&args.prompt).await?;
     let ((width, height), provider) = (args.size, args.provider.unwrap_or_default());
     let request = v1::GenerateImageRequest { prompt, width, height, provider, ..Default::default() };
+    // So is whether it can be written.
+    let path = context.out.file().filter(|_| !context.out.is_json());
+    let file = path.map(|path| Ok::<_, Failure>((Partial::create(&path)?, path))).transpose()?;
     let image = context.client.generate_image(request).await?;
     if context.out.is_json() {
         return context.out.document(&json::Image::from(&image));
     }
-    match context.out.file() {
-        Some(path) => {
-            let mut file = Partial::create(&path)?;
+    match file {
+        Some((mut file, path)) => {
             file.write(&image.data)?;
             file.finish()?;
             output::wrote(&path, image.data.len() as u64, &style::clean(&image.media_type));

@@ -42,6 +42,20 @@ fn tokens_are_left_for_small_calls_alone() {
 }
 
 #[test]
+fn only_what_an_answer_says_is_used_up_concerns_others() {
+    let now = Instant::now();
+    let mut allowance = Allowance::default();
+    let calls: Vec<_> = (0..5).map(|_| allowance.take(1_000, now).unwrap()).collect();
+    let tokens = |remaining| Statement { requests: None, tokens: Some(Left { remaining, reset: secs(9) }) };
+    allowance.told(calls[0], tokens(3_000), now);
+    assert!(allowance.refusal(1, now).is_some(), "the other four may use up what is left");
+    assert_eq!(allowance.used_up(tokens(3_000), now), [None; 2]);
+    allowance.told(calls[1], tokens(0), now);
+    let spent = Spent { what: "tokens", until: now + secs(9) };
+    assert_eq!(allowance.used_up(tokens(0), now), [None, Some(spent)]);
+}
+
+#[test]
 fn what_a_later_answer_says_counts_be_it_less_or_more() {
     let now = Instant::now();
     let mut allowance = Allowance::default();
