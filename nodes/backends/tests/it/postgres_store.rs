@@ -15,6 +15,7 @@ mod proxy;
 mod remembered;
 mod server;
 mod silence;
+mod trace;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -186,6 +186,12 @@ impl Batch for Admit {
     type Item = Item;
     type Answer = Answer;
     const CAN_ASK: bool = true;
+    const CALL: &'static str = "admit";
+    const SUMMARY: &'static str = "INSERT tasks";
+
+    fn trace<'a>(item: &'a Item, _: &'a Answer) -> Option<&'a str> {
+        item.new.spec.traceparent.as_deref()
+    }
 
     fn new(items: Part<Item>, mode: Mode) -> Self {
         Self { items, mode, found: Vec::new() }

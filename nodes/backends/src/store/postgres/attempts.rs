@@ -75,6 +75,7 @@ impl Batch for Reports {
     type Item = Report;
     type Answer = Answer;
     const CAN_ASK: bool = true;
+    const CALL: &'static str = "report";
 
     fn new(items: Part<Report>, mode: Mode) -> Self {
         Self { items, mode, found: Vec::new() }

@@ -6,8 +6,9 @@
 
 use super::fault::Blame;
 use super::line::{Failed, Line, Work};
-use callboard_domain::TaskId;
+use callboard_domain::{TaskId, TraceContext};
 use callboard_ports::store::{Commit, Error};
+use callboard_ports::trace::{Kind, Span, Tracer};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,9 @@ use tokio::time::Instant;
 const ASK: Duration = Duration::from_secs(5);
 /// The wait between two questions.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The most traces that the span of a transaction is linked to.
+const LINKS: usize = 32;
 
 /// How a batch is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +69,18 @@ pub(super) trait Batch: Work<Out = Vec<Self::Answer>> {
     /// Whether it can be run again when it is not known whether it was committed.
     const CAN_ASK: bool;
 
+    /// Which call of the store it is, for its spans, and what that is in SQL: the statement that counts, and its table.
+    const CALL: &'static str;
+    /// See [`CALL`](Self::CALL).
+    const SUMMARY: &'static str = "UPDATE tasks";
+
     fn new(items: Part<Self::Item>, mode: Mode) -> Self;
+
+    /// The `traceparent` of an item's task, if that is known here.
+    fn trace<'a>(item: &'a Self::Item, answer: &'a Self::Answer) -> Option<&'a str> {
+        let _ = (item, answer);
+        None
+    }
 
     /// The answer when the whole transaction failed.
     fn failed(item: &Self::Item, error: &Error) -> Self::Answer;
@@ -80,13 +95,17 @@ pub(super) async fn run<B: Batch>(line: &mut Line, items: Arc<[B::Item]>) -> Vec
     let mut todo = vec![(0..items.len(), Mode::Plain)];
     while let Some((range, mode)) = todo.pop() {
         let part = Part::of(&items, range.clone());
+        let mut span = begin::<B>(&line.context().tracer, part.len());
         let failed = match line.run(&mut B::new(part.clone(), mode.clone())).await {
             Ok(done) => {
+                link::<B>(&mut span, &part, &done);
                 answers.extend(done);
                 continue;
             }
             Err(failed) => failed,
         };
+        span.fail(|| failed.to_string());
+        span.end();
         match failed {
             Failed::Unknown { fault, commit } if B::CAN_ASK => {
                 tracing::warn!(error = %fault, "a commit got no answer, asking after it");
@@ -115,6 +134,33 @@ pub(super) async fn run<B: Batch>(line: &mut Line, items: Arc<[B::Item]>) -> Vec
         }
     }
     answers
+}
+
+/// Begins the span of a transaction, by the conventions for databases. It is the first of its trace: the transaction serves
+/// tasks of many.
+fn begin<B: Batch>(tracer: &Tracer, rows: usize) -> Span {
+    let mut span = tracer.start(|| B::SUMMARY, Kind::Client, None);
+    span.set("db.system.name", "postgresql");
+    span.set("db.query.summary", B::SUMMARY);
+    span.set("callboard.store.call", B::CALL);
+    if let Some((operation, table)) = B::SUMMARY.split_once(' ') {
+        span.set("db.operation.name", operation);
+        span.set("db.collection.name", table);
+    }
+    // As the conventions have it: one by itself is no batch.
+    if rows > 1 {
+        span.set("db.operation.batch.size", rows as u64);
+    }
+    span
+}
+
+/// Links a transaction with those of its tasks' traces that are recorded.
+fn link<B: Batch>(span: &mut Span, items: &[B::Item], answers: &[B::Answer]) {
+    if !span.is_recorded() {
+        return;
+    }
+    let traces = items.iter().zip(answers).filter_map(|(item, answer)| B::trace(item, answer)?.parse().ok());
+    traces.filter(|trace: &TraceContext| trace.is_sampled()).take(LINKS).for_each(|trace| span.link(trace));
 }
 
 fn halves(range: Range<usize>) -> [Range<usize>; 2] {

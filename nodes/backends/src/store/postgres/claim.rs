@@ -67,6 +67,14 @@ impl Batch for Claims {
     /// An attempt that was claimed by an unanswered commit looks like one that somebody else's call holds:
     /// the node compares what it runs with what it holds, and gives back the rest.
     const CAN_ASK: bool = false;
+    const CALL: &'static str = "claim";
+
+    fn trace<'a>(_: &'a Item, answer: &'a Answer) -> Option<&'a str> {
+        match answer {
+            Ok(Claim::Claimed(claimed)) => claimed.task.spec.traceparent.as_deref(),
+            _ => None,
+        }
+    }
 
     fn new(items: Part<Item>, mode: Mode) -> Self {
         Self { items, mode }

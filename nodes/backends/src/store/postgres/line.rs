@@ -17,8 +17,10 @@ use callboard_ports::Clock;
 use callboard_ports::planted::Bug;
 use callboard_ports::store::{Commit, Error};
 use callboard_ports::taker::Taker;
+use callboard_ports::trace::Tracer;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, PgConnection, Row as _};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -49,6 +51,7 @@ pub(super) struct Context {
     pub(super) commits: AtomicU64,
     /// Who takes tasks as they are admitted.
     pub(super) taker: OnceLock<Arc<dyn Taker>>,
+    pub(super) tracer: Tracer,
 }
 
 /// Work inside a transaction. It may be run more than once: what it wrote before was undone then.
@@ -78,6 +81,15 @@ pub(super) enum Failed {
     Before(Fault),
     /// Whether it was committed is not known. If it was, this is what the observers were not told.
     Unknown { fault: Fault, commit: Box<Commit> },
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Before(fault) => fault.fmt(f),
+            Self::Unknown { fault, .. } => write!(f, "it is not known whether it was committed: {fault}"),
+        }
+    }
 }
 
 impl From<Failed> for Error {

@@ -58,6 +58,7 @@ use callboard_ports::Clock;
 use callboard_ports::metrics::BatchesRead;
 use callboard_ports::store::{Admitted, Claim, CommitObserver, Error, Fenced, QueueDepth};
 use callboard_ports::taker::Taker;
+use callboard_ports::trace::Tracer;
 use claim::Claimer;
 use fault::Fault;
 use group::{Bounds, Group};
@@ -118,6 +119,8 @@ pub struct Options {
     pub jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
     /// For tests: the store's clock, instead of the server's.
     pub clock: Option<Arc<dyn Clock>>,
+    /// Records what is written of tasks, a span for each transaction.
+    pub tracer: Tracer,
 }
 
 impl Options {
@@ -132,6 +135,7 @@ impl Options {
             queue_bytes: 32 << 20,
             jitter: Arc::new(jitter),
             clock: None,
+            tracer: Tracer::default(),
         }
     }
 }
@@ -181,6 +185,7 @@ impl Store {
             days,
             commits: AtomicU64::new(0),
             taker: OnceLock::new(),
+            tracer: options.tracer,
         });
         let shard = Shards::new();
         let line = || Line::new(ways.writes.clone(), Arc::clone(&context), shard.next(), PATIENCE);

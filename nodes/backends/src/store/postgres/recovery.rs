@@ -90,6 +90,7 @@ impl Batch for Losses {
     type Answer = Result<Option<State>, Error>;
     /// What was lost by an unanswered commit is no orphan any more; what was not, the next pass finds.
     const CAN_ASK: bool = false;
+    const CALL: &'static str = "lose";
 
     fn new(items: Part<Self::Item>, mode: Mode) -> Self {
         Self { items, mode }

@@ -136,6 +136,7 @@ impl Cluster {
         let direct = &config.store.direct_url;
         options.direct_url = (!direct.is_empty()).then(|| direct.clone());
         options.max_connections = config.store.connections;
+        options.tracer = tracer.clone();
         let store = postgres::Store::open(options).await?;
         let state: Arc<OnceLock<Arc<supervisor::Node>>> = Arc::default();
         let suspected = Arc::clone(&state);
