@@ -18,13 +18,22 @@ pub(super) struct Asked {
     /// Where the caches keep its answer, as of when it came: see [`Clears`].
     pub(super) at: Fingerprint,
     /// Its idempotency key, if answers are kept by it.
-    pub(super) key: Option<Fingerprint>,
+    pub(super) key: Option<Key>,
     /// Whether the cache may answer it.
     pub(super) looks_up: bool,
     /// For how long its answer is kept, if it is.
     pub(super) keep: Option<Duration>,
     /// Whether it may be one with others that ask the same now.
     pub(super) shares: bool,
+}
+
+/// An idempotency key, and what it stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    /// Where its answer is kept.
+    pub(super) at: Fingerprint,
+    /// What its caller said, which is the same on every node and after every reload; [`Asked::of`] is not.
+    pub(super) of: Fingerprint,
 }
 
 /// What the configuration says.
@@ -59,7 +68,10 @@ impl Rules {
         let of = fingerprint::call(&self.route, &scope, &request);
         let at = clears.place(of, &scope);
         let key = request.idempotency_key.as_deref().filter(|_| self.idempotency.max_mb > 0);
-        let key = key.map(|key| fingerprint::key(&scope, key));
+        let key = key.map(|key| Key {
+            at: fingerprint::key(&scope, key),
+            of: fingerprint::said(&scope, &request),
+        });
         let (looks_up, keep) = self.caches(&scope, request.cache);
         // Who sets a temperature wants answers that differ. Who sets none may not care, or not know.
         let alike = request.temperature.is_none_or(|t| t == 0.0) || keep.is_some();

@@ -12,7 +12,7 @@
 //!
 //! A claim says what is asked, so another request with the same key is refused at once.
 
-use super::Fingerprint;
+use super::asked::Key;
 use crate::broker::Jitter;
 use callboard_ports::locks::{Error, Locks};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,10 +64,10 @@ impl Claims {
     }
 
     /// Claims a key for a call.
-    pub(super) async fn take(&self, key: Fingerprint, of: Fingerprint) -> Taken<'_> {
+    pub(super) async fn take(&self, Key { at, of }: Key) -> Taken<'_> {
         let Some(locks) = self.locks.as_deref().filter(|_| !self.rests()) else { return Taken::Unknown };
         let owner = format!("{of}/{:016x}{:016x}", (self.draw)().to_bits(), (self.draw)().to_bits());
-        let claim = Claim { claims: self, locks, name: format!("answer/{key}"), owner };
+        let claim = Claim { claims: self, locks, name: format!("answer/{at}"), owner };
         match claim.acquire().await {
             Some(Ok(())) => Taken::Ours(claim),
             Some(Err(Error::Held { holder })) => match holder.split_once('/') {

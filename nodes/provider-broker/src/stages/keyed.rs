@@ -1,7 +1,7 @@
 //! Calls with an idempotency key, as one of several nodes makes them.
 
+use super::asked::Key;
 use super::claim::Taken;
-use super::fingerprint::Fingerprint;
 use super::shelf::Kept;
 use super::{Answer, Asked, Route, Stages, again};
 use callboard_domain::llm::{CacheSource, Error, ErrorKind, TextResponse};
@@ -13,13 +13,13 @@ impl<R: Route> Stages<R> {
     /// Answers a call with a key that this node knows no answer of: as another one did, or does now; else it makes the call.
     pub(super) async fn of_all_nodes(
         self: &Arc<Self>,
-        key: Fingerprint,
+        key: Key,
         mut asked: Asked,
         patience: Duration,
     ) -> Answer {
         let (began, mut looks) = (Instant::now(), 0);
         let claim = loop {
-            let taken = self.claims.take(key, asked.of).await;
+            let taken = self.claims.take(key).await;
             if let Taken::Other = taken {
                 return Err(self.refused());
             }
@@ -65,23 +65,18 @@ impl<R: Route> Stages<R> {
 
     /// Keeps an answer for calls with the same key, and gives the one that stands for it: that which was kept first, if
     /// another node made the call too.
-    pub(super) async fn remember(
-        &self,
-        key: Fingerprint,
-        asked: &Asked,
-        answer: TextResponse,
-    ) -> TextResponse {
+    pub(super) async fn remember(&self, key: Key, asked: &Asked, answer: TextResponse) -> TextResponse {
         if !self.is_kept(&answer) {
             return answer;
         }
         let ttl = self.rules.replay_ttl();
-        let (answer, given) = match self.second.put_first(key, asked.of, &answer, ttl).await {
+        let (answer, given) = match self.second.put_first(key.at, key.of, &answer, ttl).await {
             Some((first, true)) => (first.clone(), again(&first, CacheSource::Replayed)),
             // The key stands for another request.
             Some((_, false)) => return answer,
             None => (answer.clone(), answer),
         };
-        self.replays.put(key, Kept::new(asked.of, &asked.scope, answer, ttl));
+        self.replays.put(key.at, Kept::new(key.of, &asked.scope, answer, ttl));
         given
     }
 }

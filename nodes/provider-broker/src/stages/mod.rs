@@ -35,7 +35,7 @@ pub(crate) use frequent::Due;
 
 use crate::config::Config;
 use crate::route::PieceStream;
-use asked::{Asked, Rules};
+use asked::{Asked, Key, Rules};
 use callboard_domain::ProviderRecord;
 use callboard_domain::limits;
 use callboard_domain::llm::{
@@ -165,11 +165,11 @@ impl<R: Route> Stages<R> {
     }
 
     /// Answers a call with an idempotency key: with what the first one with it got, or gets.
-    async fn by_key(self: &Arc<Self>, key: Fingerprint, asked: Asked) -> Answer {
+    async fn by_key(self: &Arc<Self>, key: Key, asked: Asked) -> Answer {
         if let Some(answer) = self.replay(key, &asked)? {
             return Ok(answer);
         }
-        let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        let (this, patience) = (Arc::clone(self), self.rules.patience(&asked));
         let scope = asked.scope.clone();
         let work = async move {
             // Another one may have ended since, or on another node.
@@ -178,7 +178,7 @@ impl<R: Route> Stages<R> {
             }
             this.of_all_nodes(key, asked, patience).await
         };
-        match self.keyed.take_part(key, of, work) {
+        match self.keyed.take_part(key.at, key.of, work) {
             Part::First(work) => work.await,
             Part::Joined(work) => {
                 self.counters.of(&scope).replayed.one();
@@ -189,10 +189,10 @@ impl<R: Route> Stages<R> {
     }
 
     /// What a call with this key was answered.
-    fn replay(&self, key: Fingerprint, asked: &Asked) -> Result<Option<TextResponse>, Error> {
-        match self.replays.get(&key) {
+    fn replay(&self, key: Key, asked: &Asked) -> Result<Option<TextResponse>, Error> {
+        match self.replays.get(&key.at) {
             None => Ok(None),
-            Some(kept) if kept.of == asked.of => {
+            Some(kept) if kept.of == key.of => {
                 self.counters.of(&asked.scope).replayed.one();
                 Ok(Some(again(&kept.answer, CacheSource::Replayed)))
             }
@@ -201,15 +201,15 @@ impl<R: Route> Stages<R> {
     }
 
     /// What a call with this key was answered on another node.
-    async fn replay_of_others(&self, key: Fingerprint, asked: &Asked) -> Result<Option<TextResponse>, Error> {
-        match self.second.get(key, asked.of).await {
+    async fn replay_of_others(&self, key: Key, asked: &Asked) -> Result<Option<TextResponse>, Error> {
+        match self.second.get(key.at, key.of).await {
             None => Ok(None),
             Some((_, false)) => Err(self.refused()),
             Some((answer, true)) => {
                 self.counters.of(&asked.scope).replayed.one();
                 let again = again(&answer, CacheSource::Replayed);
                 let ttl = self.rules.replay_ttl().min(COPIED);
-                self.replays.put(key, Kept::new(asked.of, &asked.scope, answer, ttl));
+                self.replays.put(key.at, Kept::new(key.of, &asked.scope, answer, ttl));
                 Ok(Some(again))
             }
         }
