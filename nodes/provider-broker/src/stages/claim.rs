@@ -10,7 +10,7 @@
 //! - The claims are away: nobody waits, each node calls as if it were alone. They are then left alone for [`REST`].
 //! - The claims are lost: a holder that finds it out claims its key again, unless another one has done so.
 //!
-//! A claim says what is asked, so another request with the same key is refused at once.
+//! A claim says what is asked, so another request with the same key is refused at once, if no answer is kept for it.
 
 use super::asked::Key;
 use crate::broker::Jitter;

@@ -1,7 +1,7 @@
 //! Calls with an idempotency key, as one of several nodes makes them.
 
 use super::asked::Key;
-use super::claim::Taken;
+use super::claim::{TTL, Taken};
 use super::shelf::Kept;
 use super::{Answer, Asked, Route, Stages, again};
 use callboard_domain::llm::{CacheSource, Error, ErrorKind, TextResponse};
@@ -20,19 +20,18 @@ impl<R: Route> Stages<R> {
         let (began, mut looks) = (Instant::now(), 0);
         let claim = loop {
             let taken = self.claims.take(key).await;
-            if let Taken::Other = taken {
-                return Err(self.refused());
-            }
-            // After it was claimed: whoever held it before may have kept an answer.
-            if let Some(answer) = self.replay_of_others(key, &asked).await? {
+            // After it was claimed: whoever held it before may have kept an answer. What is kept stands for the key, whoever
+            // claims it now.
+            if let Some(answer) = self.replay_of_others(key, &asked).await.transpose() {
                 if let Taken::Ours(claim) = taken {
                     claim.release().await;
                 }
-                return Ok(answer);
+                return answer;
             }
             match taken {
                 Taken::Ours(claim) => break Some(claim),
-                Taken::Unknown | Taken::Other => break None,
+                Taken::Unknown => break None,
+                Taken::Other => return Err(self.claimed_for_another()),
                 Taken::Held if began.elapsed() >= patience => return Err(late(patience)),
                 Taken::Held => sleep(self.claims.pause(looks)).await,
             }
@@ -54,6 +53,17 @@ impl<R: Route> Stages<R> {
                 answer
             }
         }
+    }
+
+    /// A key is claimed for another call, which may be over: a claim outlives its caller.
+    fn claimed_for_another(&self) -> Error {
+        self.counters.conflicts.one();
+        let message = format!(
+            "another call with the idempotency key, and another request, may still be under way: use a new key for each \
+             request, or try again in {} s",
+            TTL.as_secs()
+        );
+        Error::new(ErrorKind::InvalidRequest, message)
     }
 
     /// Whether an answer stands for its key. One that nobody was paid for, as no provider answered, may be a better one

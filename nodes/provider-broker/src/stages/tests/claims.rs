@@ -214,10 +214,36 @@ async fn another_request_with_a_key_whose_call_another_node_makes_is_refused_at_
     let ((fake, one), (_, two)) = (cluster.node(), cluster.node());
     let mut first = begin(&one, [keyed("a")]).await;
     let began = Instant::now();
-    assert_eq!(two.text(&keyed("b")).await.unwrap_err().kind, ErrorKind::InvalidRequest);
+    let refused = two.text(&keyed("b")).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::InvalidRequest);
+    assert!(refused.message.contains("may still be under way") && refused.message.contains("10 s"), "{refused:?}");
     assert_eq!((began.elapsed(), two.counts().conflicts), (Duration::ZERO, 1));
     fake.gate.add_permits(1);
     first.join_next().await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_kept_is_given_whoever_claims_its_key() {
+    let cluster = Cluster::default();
+    let ((fake, one), (other, two)) = (cluster.node(), cluster.node());
+    fake.gate.add_permits(1);
+    one.text(&keyed("a")).await.unwrap();
+    for (owner, _) in cluster.held.by.lock().unwrap().values_mut() {
+        *owner = "another request/another node".into();
+    }
+    assert_eq!(two.text(&keyed("a")).await.unwrap().text, "answer 1");
+    assert_eq!(other.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_given_back_if_the_key_stands_for_another_request() {
+    let cluster = Cluster::default();
+    let ((fake, one), (_, two)) = (cluster.node(), cluster.node());
+    fake.gate.add_permits(1);
+    one.text(&keyed("a")).await.unwrap();
+    cluster.held.forget();
+    assert_eq!(two.text(&keyed("b")).await.unwrap_err().kind, ErrorKind::InvalidRequest);
+    assert_eq!(cluster.held.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
