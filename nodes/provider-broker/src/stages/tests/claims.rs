@@ -216,7 +216,10 @@ async fn another_request_with_a_key_whose_call_another_node_makes_is_refused_at_
     let began = Instant::now();
     let refused = two.text(&keyed("b")).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::InvalidRequest);
-    assert!(refused.message.contains("may still be under way") && refused.message.contains("10 s"), "{refused:?}");
+    assert!(
+        refused.message.contains("may still be under way") && refused.message.contains("10 s"),
+        "{refused:?}"
+    );
     assert_eq!((began.elapsed(), two.counts().conflicts), (Duration::ZERO, 1));
     fake.gate.add_permits(1);
     first.join_next().await.unwrap().unwrap().unwrap();
