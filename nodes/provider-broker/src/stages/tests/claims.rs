@@ -191,6 +191,7 @@ async fn without_claims_each_node_calls_and_asks_for_them_again_later() {
     let cluster = Cluster::default();
     cluster.held.away.store(true, Ordering::SeqCst);
     let ((fake, one), (other, two)) = (cluster.node(), cluster.node());
+    other.then(Ok(whole("the late one")));
     let (mut first, mut second) = (begin(&one, [keyed("a")]).await, begin(&two, [keyed("a")]).await);
     assert_eq!((fake.calls(), other.calls()), (1, 1), "nobody waits");
     fake.gate.add_permits(9);
