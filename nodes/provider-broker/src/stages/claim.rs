@@ -4,6 +4,7 @@
 //! call runs. The others wait for the answer that it keeps ([`Second`](super::Second)), or for the claim to end: then one of
 //! them makes the call. What can go wrong costs a second call at most, and never another answer:
 //! - The holder dies: its claim is over within [`TTL`], and one that waits calls.
+//! - The caller goes away, and with it the call: its claim holds until then, but for the same request at the same node.
 //! - The holder is paused for longer than that: another one calls, too. Of the two answers the one that is kept first counts
 //!   for the key; the other caller gets that one as well.
 //! - The call fails: nothing is kept, the claim is given back, and the next one calls itself.
@@ -34,6 +35,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(40), Duration::from_
 pub(crate) struct Claims {
     locks: Option<Arc<dyn Locks>>,
     draw: Jitter,
+    /// Which process this is. It makes one call for a key at a time, so a claim of its own that it finds is one that was left
+    /// behind, by a caller that went away: it is had anew.
+    id: String,
     rests_until: Mutex<Option<Instant>>,
 }
 
@@ -58,15 +62,16 @@ pub(super) struct Claim<'a> {
 }
 
 impl Claims {
-    /// Claims by locks, if nodes share some. `draw` tells callers apart.
+    /// Claims by locks, if nodes share some. `draw` tells processes apart.
     pub(crate) fn new(locks: Option<Arc<dyn Locks>>, draw: Jitter) -> Self {
-        Self { locks, draw, rests_until: Mutex::default() }
+        let id = format!("{:016x}{:016x}", draw().to_bits(), draw().to_bits());
+        Self { locks, draw, id, rests_until: Mutex::default() }
     }
 
     /// Claims a key for a call.
     pub(super) async fn take(&self, Key { at, of }: Key) -> Taken<'_> {
         let Some(locks) = self.locks.as_deref().filter(|_| !self.rests()) else { return Taken::Unknown };
-        let owner = format!("{of}/{:016x}{:016x}", (self.draw)().to_bits(), (self.draw)().to_bits());
+        let owner = format!("{of}/{}", self.id);
         let claim = Claim { claims: self, locks, name: format!("answer/{at}"), owner };
         match claim.acquire().await {
             Some(Ok(())) => Taken::Ours(claim),

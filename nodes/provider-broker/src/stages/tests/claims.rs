@@ -149,6 +149,18 @@ async fn the_second_calls_soon_if_the_first_dies() {
     assert_eq!((fake.calls(), other.calls()), (1, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_lost_its_connection_does_not_wait_for_its_own_claim() {
+    let cluster = Cluster::default();
+    let (fake, one) = cluster.node();
+    begin(&one, [keyed("a")]).await.shutdown().await;
+    assert_eq!(cluster.held.len(), 1, "it was not given back");
+    fake.gate.add_permits(1);
+    let again = Instant::now();
+    assert_eq!(one.text(&keyed("a")).await.unwrap().text, "answer 2");
+    assert_eq!(again.elapsed(), Duration::ZERO);
+}
+
 /// Its claim ends meanwhile, and another node makes the call too. There are two calls then; there is one answer.
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_was_paused_gets_the_answer_that_was_kept_first() {
