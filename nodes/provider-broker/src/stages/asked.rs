@@ -3,7 +3,7 @@
 use super::Scope;
 use super::clears::Clears;
 use super::fingerprint::{self, Digest, Fingerprint};
-use crate::config::{Cache, Config, Idempotency};
+use crate::config::{Cache, Config, Idempotency, ProviderConfig};
 use callboard_domain::limits;
 use callboard_domain::llm::{CacheMode, TextRequest};
 use std::time::Duration;
@@ -37,6 +37,7 @@ pub(super) struct Key {
 }
 
 /// What the configuration says.
+#[derive(Clone)]
 pub(super) struct Rules {
     cache: Cache,
     single_flight: bool,
@@ -49,18 +50,23 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(config: &Config) -> Self {
-        let provider = |p: &crate::config::ProviderConfig| {
-            format!("{:?}", (&p.name, p.adapter.as_str(), p.base_url(), &p.text_model))
-        };
-        let route: String =
-            config.providers.iter().map(provider).chain([format!("{:?}", config.routes)]).collect();
         Self {
             cache: config.cache.clone(),
             single_flight: config.single_flight,
             idempotency: config.idempotency.clone(),
             total: config.total_timeout,
-            route: fingerprint::route(&route),
+            route: route(config),
         }
+    }
+
+    /// The same with the providers, the routes and the time of another configuration. How answers are kept stays.
+    pub(super) fn with_route(&self, config: &Config) -> Self {
+        Self { total: config.total_timeout, route: route(config), ..self.clone() }
+    }
+
+    /// Whether what is asked of these providers is asked of those.
+    pub(super) fn is_of_route(&self, of: &Self) -> bool {
+        self.route.clone().finish() == of.route.clone().finish()
     }
 
     /// Reads a call.
@@ -103,4 +109,11 @@ impl Rules {
     pub(super) const fn replay_ttl(&self) -> Duration {
         self.idempotency.ttl
     }
+}
+
+fn route(config: &Config) -> Digest {
+    let provider =
+        |p: &ProviderConfig| format!("{:?}", (&p.name, p.adapter.as_str(), p.base_url(), &p.text_model));
+    let all = config.providers.iter().map(provider).chain([format!("{:?}", config.routes)]);
+    fingerprint::route(&all.collect::<String>())
 }

@@ -79,7 +79,7 @@ impl<R: Route> Stages<R> {
         if !self.is_kept(&answer) {
             return answer;
         }
-        let ttl = self.rules.replay_ttl();
+        let ttl = self.rules().replay_ttl();
         let (answer, given) = match self.second.put_first(key.at, key.of, &answer, ttl).await {
             Some((first, true)) => (first.clone(), again(&first, CacheSource::Replayed)),
             // The key stands for another request.

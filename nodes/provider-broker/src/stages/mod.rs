@@ -53,7 +53,7 @@ use redact::Redactor;
 use second::{COPIED, Second};
 use shelf::{Kept, Room, Shelf};
 use similar::Similar;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -96,7 +96,8 @@ type Flight = (Fingerprint, bool, Option<Duration>);
 pub(crate) struct Stages<R> {
     route: Arc<R>,
     redactor: Redactor,
-    rules: Rules,
+    /// Those of now: a reload replaces them.
+    rules: RwLock<Arc<Rules>>,
     cache: Shelf,
     flights: Flights<Flight>,
     replays: Shelf,
@@ -121,7 +122,7 @@ impl<R: Route> Stages<R> {
         Arc::new(Self {
             route,
             redactor: Redactor::new(&config.redact),
-            rules: Rules::new(config),
+            rules: RwLock::new(Arc::new(Rules::new(config))),
             cache: Shelf::new(config.cache.max_mb, Room::Rare),
             flights: Flights::default(),
             replays: Shelf::new(config.idempotency.max_mb, Room::Old),
@@ -144,6 +145,23 @@ impl<R: Route> Stages<R> {
         }
     }
 
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Goes on with the providers of another configuration, once the route has: what others were asked is not what these are.
+    /// What stages are made with, and how they keep answers, stays as it was at the start.
+    pub(crate) fn reconfigure(&self, config: &Config) {
+        let before = self.rules();
+        let rules = Arc::new(before.with_route(config));
+        let other = !rules.is_of_route(&before);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        if let Some(frequent) = self.frequent.as_ref().filter(|_| other) {
+            // Their answers are of the providers of before.
+            frequent.clear(&Cleared::default());
+        }
+    }
+
     /// A call for an image as providers may see it, if it is not as it was made.
     pub(crate) fn redacted(&self, request: &ImageRequest) -> Option<ImageRequest> {
         self.redactor.image(request)
@@ -157,7 +175,7 @@ impl<R: Route> Stages<R> {
     fn read(&self, request: &TextRequest) -> Asked {
         let mut request = request.clone();
         self.redactor.text(&mut request);
-        let asked = self.rules.read(Scope::current(), request, &self.clears);
+        let asked = self.rules().read(Scope::current(), request, &self.clears);
         if let Some(frequent) = &self.frequent {
             frequent.asked(&asked);
         }
@@ -169,7 +187,7 @@ impl<R: Route> Stages<R> {
         if let Some(answer) = self.replay(key, &asked)? {
             return Ok(answer);
         }
-        let (this, patience) = (Arc::clone(self), self.rules.patience(&asked));
+        let (this, patience) = (Arc::clone(self), self.rules().patience(&asked));
         let scope = asked.scope.clone();
         let work = async move {
             // Another one may have ended since, or on another node.
@@ -208,7 +226,7 @@ impl<R: Route> Stages<R> {
             Some((answer, true)) => {
                 self.counters.of(&asked.scope).replayed.one();
                 let again = again(&answer, CacheSource::Replayed);
-                let ttl = self.rules.replay_ttl().min(COPIED);
+                let ttl = self.rules().replay_ttl().min(COPIED);
                 self.replays.put(key.at, Kept::new(key.of, &asked.scope, answer, ttl));
                 Ok(Some(again))
             }
@@ -232,7 +250,7 @@ impl<R: Route> Stages<R> {
             return self.routed(&asked).await;
         }
         let flight = (asked.at, asked.keep.is_some(), asked.request.timeout);
-        let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        let (this, of, patience) = (Arc::clone(self), asked.of, self.rules().patience(&asked));
         let scope = asked.scope.clone();
         match self.flights.take_part(flight, of, async move { this.routed(&asked).await }) {
             Part::First(work) => work.await,
@@ -410,7 +428,7 @@ impl<R: Route> Stages<R> {
         if !self.frequent.as_ref().is_some_and(|frequent| frequent.begin(&of)) {
             return false;
         }
-        let asked = self.rules.read(scope, request, &self.clears);
+        let asked = self.rules().read(scope, request, &self.clears);
         let Scope { namespace, kind, .. } = asked.scope.clone();
         let context = mesh::Context { namespace, kind, ..mesh::Context::default() };
         let request = TextRequest { provider, ..asked.request.clone() };
