@@ -7,7 +7,7 @@
 use crate::breaker::BreakerState;
 use crate::broker::Broker;
 use crate::health::ProviderStatus;
-use crate::stages::Due;
+use crate::stages::{Begun, Due};
 use std::time::Duration;
 
 /// How often [`Broker::warm`] is called, on one node of the cluster.
@@ -25,7 +25,7 @@ impl Broker {
                     self.stages.held();
                 }
                 Ok(provider) => {
-                    if !self.stages.warm(due, provider).await {
+                    if self.stages.warm(due, provider).await == Begun::Full {
                         return;
                     }
                 }

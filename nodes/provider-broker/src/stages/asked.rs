@@ -74,10 +74,8 @@ impl Rules {
         let of = fingerprint::call(&self.route, &scope, &request);
         let at = clears.place(of, &scope);
         let key = request.idempotency_key.as_deref().filter(|_| self.idempotency.max_mb > 0);
-        let key = key.map(|key| Key {
-            at: fingerprint::key(&scope, key),
-            of: fingerprint::said(&scope, &request),
-        });
+        let key =
+            key.map(|key| Key { at: fingerprint::key(&scope, key), of: fingerprint::said(&scope, &request) });
         let (looks_up, keep) = self.caches(&scope, request.cache);
         // Who sets a temperature wants answers that differ. Who sets none may not care, or not know.
         let alike = request.temperature.is_none_or(|t| t == 0.0) || keep.is_some();

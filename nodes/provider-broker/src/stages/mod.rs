@@ -31,7 +31,7 @@ mod streamed;
 pub(crate) use claim::Claims;
 pub use clears::Cleared;
 pub use counts::{CacheCounts, StageCounts};
-pub(crate) use frequent::Due;
+pub(crate) use frequent::{Begun, Due};
 
 use crate::config::Config;
 use crate::route::PieceStream;
@@ -421,12 +421,12 @@ impl<R: Route> Stages<R> {
         self.counters.held.one();
     }
 
-    /// Asks for what is due anew, of that provider alone if one is named, and keeps the answer. Answers whether there was a
-    /// place for it among the calls of this minute.
-    pub(crate) async fn warm(&self, due: Due, provider: Option<String>) -> bool {
+    /// Asks for what is due anew, of that provider alone if one is named, and keeps the answer.
+    pub(crate) async fn warm(&self, due: Due, provider: Option<String>) -> Begun {
         let Due { of, request, scope } = due;
-        if !self.frequent.as_ref().is_some_and(|frequent| frequent.begin(&of)) {
-            return false;
+        let begun = self.frequent.as_ref().map_or(Begun::Over, |frequent| frequent.begin(&of));
+        if begun != Begun::Asked {
+            return begun;
         }
         let asked = self.rules().read(scope, request, &self.clears);
         let Scope { namespace, kind, .. } = asked.scope.clone();
@@ -440,7 +440,7 @@ impl<R: Route> Stages<R> {
             }
             Ok(_) | Err(_) => self.counters.not_warmed.one(),
         }
-        true
+        begun
     }
 
     /// All that was cleared before is known: what nodes share may be used.
