@@ -2,13 +2,14 @@
 //!
 //! A node that is about to make such a call claims its key, by a lock that all nodes share, and renews the claim while the
 //! call runs. The others wait for the answer that it keeps ([`Second`](super::Second)), or for the claim to end: then one of
-//! them makes the call. What can go wrong costs a second call at most, and never another answer:
+//! them makes the call. What can go wrong costs a second call at most, and never another answer, as long as answers are shared:
 //! - The holder dies: its claim is over within [`TTL`], and one that waits calls.
 //! - The caller goes away, and with it the call: its claim holds until then, but for the same request at the same node.
 //! - The holder is paused for longer than that: another one calls, too. Of the two answers the one that is kept first counts
 //!   for the key; the other caller gets that one as well.
 //! - The call fails: nothing is kept, the claim is given back, and the next one calls itself.
-//! - The claims are away: nobody waits, each node calls as if it were alone. They are then left alone for [`REST`].
+//! - The claims are away: nobody waits, each node calls as if it were alone. They are then left alone for [`REST`]. As a rule
+//!   what nodes share of answers is away with them: then each node keeps, and gives again, the answer to its own call.
 //! - The claims are lost: a holder that finds it out claims its key again, unless another one has done so.
 //!
 //! A claim says what is asked, so another request with the same key is refused at once, if no answer is kept for it.
