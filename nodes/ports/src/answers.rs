@@ -39,7 +39,8 @@ pub trait Answers: Send + Sync + 'static {
     async fn put(&self, key: &str, answer: Bytes, ttl: Duration) -> Result<(), Error>;
 
     /// Keeps an answer for a time, over zero, if nothing is kept under the key. Else what is there stays, and is given: so of
-    /// all that are put with this under one key, the first counts for everybody. One of more than [`BYTES`] is not kept.
+    /// all that are put with this under one key, the first counts for everybody. If it is the same, byte for byte, nothing is
+    /// given: it is as good as kept, and may have been by this very call, sent again. One of more than [`BYTES`] is not kept.
     ///
     /// # Errors
     /// [`Error::Unavailable`]; it may have been kept.

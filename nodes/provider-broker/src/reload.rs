@@ -74,6 +74,7 @@ impl Broker {
         let router = self.live.replace(router);
         // What was heard meanwhile.
         router.adopt_all();
+        self.stages.reconfigure(config);
         self.set_experiments(|_| Experiments::new(config, &self.book, &self.records));
         self.reloaded.notify_one();
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();

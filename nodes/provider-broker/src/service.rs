@@ -323,7 +323,13 @@ impl ProviderBrokerService for Service {
         &self,
         _request: Request<mesh::GetCacheStatisticsRequest>,
     ) -> Result<Response<mesh::GetCacheStatisticsResponse>, Status> {
-        let rows = self.0.cache_counts().into_iter().map(cache_to_proto).collect();
+        let broker = Arc::clone(&self.0);
+        // It looks at every answer that is kept.
+        let counts = tokio::task::spawn_blocking(move || broker.cache_counts()).await;
+        let counts = counts.map_err(|e| {
+            error::Error::new(Code::Internal, format!("what the caches did was not summed up: {e}"))
+        })?;
+        let rows = counts.into_iter().map(cache_to_proto).collect();
         Ok(Response::new(mesh::GetCacheStatisticsResponse { rows }))
     }
 

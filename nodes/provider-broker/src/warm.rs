@@ -7,7 +7,7 @@
 use crate::breaker::BreakerState;
 use crate::broker::Broker;
 use crate::health::ProviderStatus;
-use crate::stages::Due;
+use crate::stages::{Begun, Due};
 use std::time::Duration;
 
 /// How often [`Broker::warm`] is called, on one node of the cluster.
@@ -25,7 +25,7 @@ impl Broker {
                     self.stages.held();
                 }
                 Ok(provider) => {
-                    if !self.stages.warm(due, provider).await {
+                    if self.stages.warm(due, provider).await == Begun::Full {
                         return;
                     }
                 }
@@ -44,22 +44,19 @@ impl Broker {
         let providers = self.providers();
         let (policy, routes) = self.routes();
         let route = routes.into_iter().find(|route| due.request.model.as_ref() == Some(&route.name));
+        // Who is switched off is not asked, and keeps none of the others from it.
+        let on = providers.iter().filter(|p| p.switch.is_none());
         let (alone, asked): (bool, Vec<&ProviderStatus>) = match (&due.request.provider, route) {
-            (Some(name), _) => (true, providers.iter().filter(|p| p.name == *name).collect()),
+            (Some(name), _) => (true, on.filter(|p| p.name == *name).collect()),
             (None, Some(route)) => {
                 let leads = |name: &str| route.targets.iter().any(|target| target.provider == name);
-                (false, providers.iter().filter(|p| leads(&p.name)).collect())
+                (false, on.filter(|p| leads(&p.name)).collect())
             }
-            (None, None) if policy == crate::config::Policy::Priority => {
-                (true, providers.iter().filter(|p| p.switch.is_none()).take(1).collect())
-            }
-            (None, None) => (false, providers.iter().collect()),
+            (None, None) if policy == crate::config::Policy::Priority => (true, on.take(1).collect()),
+            (None, None) => (false, on.collect()),
         };
-        let [first, ..] = asked[..] else { return Err("no provider is there to ask") };
+        let [first, ..] = asked[..] else { return Err("no provider is there that is switched on") };
         for provider in &asked {
-            if provider.switch.is_some() {
-                return Err("the provider is switched off");
-            }
             if provider.breakers.iter().any(|breaker| breaker.state != BreakerState::Closed) {
                 return Err("a breaker of the provider is not closed");
             }

@@ -52,7 +52,8 @@ impl answers::Answers for Answers {
         let keys = [self.key(key)];
         let kept: Option<Vec<u8>> =
             self.link.run(&self.put_first, &keys, (&answer[..], millis(ttl))).await.map_err(unavailable)?;
-        Ok(kept.map(Bytes::from))
+        // A command is sent again after a connection that broke, and then may find what it kept itself.
+        Ok(kept.filter(|kept| *kept != answer).map(Bytes::from))
     }
 }
 

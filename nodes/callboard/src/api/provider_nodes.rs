@@ -63,7 +63,7 @@ impl Api {
     /// How many calls are at a provider from each node.
     ///
     /// # Errors
-    /// No node that answers knows the provider.
+    /// No node that answers knows the provider, or there is none to ask.
     pub(super) async fn load_of(&self, provider: &str) -> Result<Vec<v1::ProviderNodeLoad>, Error> {
         let asked = (self.deps.brokers)().into_iter().map(|(node, broker)| async move {
             let request = mesh::ListProvidersRequest { context: None };
@@ -85,6 +85,9 @@ impl Api {
                 },
             }
         }
+        if nodes.is_empty() {
+            return Err(no_node());
+        }
         if !known && nodes.iter().all(|node| node.error.is_empty()) {
             names.sort_unstable();
             names.dedup();
@@ -96,9 +99,17 @@ impl Api {
 }
 
 fn unknown_node(node: &str, brokers: &BTreeMap<String, BrokerClient>) -> Error {
+    if brokers.is_empty() {
+        return no_node();
+    }
     let names: Vec<_> = brokers.keys().map(String::as_str).collect();
     let text = format!("no node `{node}` calls providers; there are: {}", names.join(", "));
     Error::field(Code::InvalidArgument, "node", text)
+}
+
+fn no_node() -> Error {
+    let text = "no node that is up calls providers: start one with the role `provider-broker`, and try again";
+    Error::new(Code::ActorUnavailable, text)
 }
 
 /// What a node answered, in its own words.

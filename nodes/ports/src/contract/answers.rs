@@ -75,6 +75,14 @@ pub async fn the_first_answer_counts(fixture: impl Fixture) {
     };
     soon("the answer is gone", gone).await;
     assert_eq!(other.put_first("a", "two".into(), LONG).await, Ok(None));
+    for _ in 0..2 {
+        assert_eq!(
+            answers.put_first("c", "one".into(), LONG).await,
+            Ok(None),
+            "who asks twice is first twice"
+        );
+    }
+    assert_eq!(other.put_first("c", "two".into(), LONG).await, Ok(Some("one".into())));
     let both =
         futures::join!(answers.put_first("b", "one".into(), LONG), other.put_first("b", "two".into(), LONG));
     let kept = answers.get("b").await.expect("answers are there").expect("one is kept");

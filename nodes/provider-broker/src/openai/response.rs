@@ -49,27 +49,32 @@ struct Part {
     text: String,
 }
 
-/// Token counts, under the names of both of OpenAI's APIs.
+/// Token counts, under the names of both of OpenAI's APIs. Some servers give both at once: no name is an alias of another.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Tokens {
-    #[serde(default, alias = "input_tokens", deserialize_with = "count")]
+    #[serde(deserialize_with = "count")]
     prompt_tokens: u32,
-    #[serde(default, alias = "output_tokens", deserialize_with = "count")]
+    #[serde(deserialize_with = "count")]
+    input_tokens: u32,
+    #[serde(deserialize_with = "count")]
     completion_tokens: u32,
-    #[serde(
-        default,
-        alias = "input_tokens_details",
-        rename = "prompt_tokens_details",
-        deserialize_with = "cached"
-    )]
-    cached_tokens: u32,
+    #[serde(deserialize_with = "count")]
+    output_tokens: u32,
+    #[serde(rename = "prompt_tokens_details", deserialize_with = "cached")]
+    cached_prompt_tokens: u32,
+    #[serde(rename = "input_tokens_details", deserialize_with = "cached")]
+    cached_input_tokens: u32,
 }
 
 impl From<Tokens> for Usage {
     fn from(tokens: Tokens) -> Self {
+        // Of two names the one that is there counts, or the one that is not zero.
+        let input = tokens.prompt_tokens.max(tokens.input_tokens);
+        let output = tokens.completion_tokens.max(tokens.output_tokens);
         // Those from the cache are a part of the prompt's.
-        let cached_input_tokens = tokens.cached_tokens.min(tokens.prompt_tokens);
-        Self { cached_input_tokens, ..Self::of(tokens.prompt_tokens, tokens.completion_tokens) }
+        let cached_input_tokens = tokens.cached_prompt_tokens.max(tokens.cached_input_tokens).min(input);
+        Self { cached_input_tokens, ..Self::of(input, output) }
     }
 }
 
@@ -256,6 +261,27 @@ mod tests {
             (answer.text.as_str(), answer.model.as_str(), answer.finish_reason.as_str()),
             ("ab", "m", "stop")
         );
+    }
+
+    #[test]
+    fn tokens_are_counted_under_either_name_and_under_both() {
+        for (names, usage) in [
+            (
+                r#""prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":2}"#,
+                (3, 4, 2),
+            ),
+            (r#""input_tokens":3,"output_tokens":4,"input_tokens_details":{"cached_tokens":2}"#, (3, 4, 2)),
+            (
+                r#""prompt_tokens":3,"input_tokens":0,"completion_tokens":0,"output_tokens":4,
+                "prompt_tokens_details":{"cached_tokens":2},"input_tokens_details":null"#,
+                (3, 4, 2),
+            ),
+        ] {
+            let body = format!(r#"{{"choices":[{{"message":{{"content":"hi"}}}}],"usage":{{{names}}}}}"#);
+            let (input, output, cached_input_tokens) = usage;
+            let usage = Usage { cached_input_tokens, ..Usage::of(input, output) };
+            assert_eq!(text(body.as_bytes(), "m").unwrap().usage, usage, "{names}");
+        }
     }
 
     #[test]

@@ -129,6 +129,15 @@ mod tests {
             read(format!("{whole}data: nonsense\n\n").as_bytes()),
             (vec![hi.clone(), end(usage, "m-2")], None)
         );
+        // With the token counts under the names of both of OpenAI's APIs.
+        let both = USAGE.replace(
+            r#""usage":{"#,
+            r#""usage":{"input_tokens":1,"output_tokens":2,"input_tokens_details":{"cached_tokens":1},"#,
+        );
+        assert_eq!(
+            read(format!("{HELLO}{FINISH}{both}").as_bytes()),
+            (vec![hi.clone(), end(usage, "m-2")], None)
+        );
         // Without `[DONE]` and usage, but finished.
         assert_eq!(
             read(format!("{HELLO}{FINISH}").as_bytes()),

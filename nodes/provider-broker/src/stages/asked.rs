@@ -3,7 +3,7 @@
 use super::Scope;
 use super::clears::Clears;
 use super::fingerprint::{self, Digest, Fingerprint};
-use crate::config::{Cache, Config, Idempotency};
+use crate::config::{Cache, Config, Idempotency, ProviderConfig};
 use callboard_domain::limits;
 use callboard_domain::llm::{CacheMode, TextRequest};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) struct Asked {
     /// Where the caches keep its answer, as of when it came: see [`Clears`].
     pub(super) at: Fingerprint,
     /// Its idempotency key, if answers are kept by it.
-    pub(super) key: Option<Fingerprint>,
+    pub(super) key: Option<Key>,
     /// Whether the cache may answer it.
     pub(super) looks_up: bool,
     /// For how long its answer is kept, if it is.
@@ -27,7 +27,17 @@ pub(super) struct Asked {
     pub(super) shares: bool,
 }
 
+/// An idempotency key, and what it stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    /// Where its answer is kept.
+    pub(super) at: Fingerprint,
+    /// What its caller said, which is the same on every node and after every reload; [`Asked::of`] is not.
+    pub(super) of: Fingerprint,
+}
+
 /// What the configuration says.
+#[derive(Clone)]
 pub(super) struct Rules {
     cache: Cache,
     single_flight: bool,
@@ -40,18 +50,23 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(config: &Config) -> Self {
-        let provider = |p: &crate::config::ProviderConfig| {
-            format!("{:?}", (&p.name, p.adapter.as_str(), p.base_url(), &p.text_model))
-        };
-        let route: String =
-            config.providers.iter().map(provider).chain([format!("{:?}", config.routes)]).collect();
         Self {
             cache: config.cache.clone(),
             single_flight: config.single_flight,
             idempotency: config.idempotency.clone(),
             total: config.total_timeout,
-            route: fingerprint::route(&route),
+            route: route(config),
         }
+    }
+
+    /// The same with the providers, the routes and the time of another configuration. How answers are kept stays.
+    pub(super) fn with_route(&self, config: &Config) -> Self {
+        Self { total: config.total_timeout, route: route(config), ..self.clone() }
+    }
+
+    /// Whether what is asked of these providers is asked of those.
+    pub(super) fn is_of_route(&self, of: &Self) -> bool {
+        self.route.clone().finish() == of.route.clone().finish()
     }
 
     /// Reads a call.
@@ -59,7 +74,8 @@ impl Rules {
         let of = fingerprint::call(&self.route, &scope, &request);
         let at = clears.place(of, &scope);
         let key = request.idempotency_key.as_deref().filter(|_| self.idempotency.max_mb > 0);
-        let key = key.map(|key| fingerprint::key(&scope, key));
+        let key =
+            key.map(|key| Key { at: fingerprint::key(&scope, key), of: fingerprint::said(&scope, &request) });
         let (looks_up, keep) = self.caches(&scope, request.cache);
         // Who sets a temperature wants answers that differ. Who sets none may not care, or not know.
         let alike = request.temperature.is_none_or(|t| t == 0.0) || keep.is_some();
@@ -91,4 +107,11 @@ impl Rules {
     pub(super) const fn replay_ttl(&self) -> Duration {
         self.idempotency.ttl
     }
+}
+
+fn route(config: &Config) -> Digest {
+    let provider =
+        |p: &ProviderConfig| format!("{:?}", (&p.name, p.adapter.as_str(), p.base_url(), &p.text_model));
+    let all = config.providers.iter().map(provider).chain([format!("{:?}", config.routes)]);
+    fingerprint::route(&all.collect::<String>())
 }

@@ -2,17 +2,19 @@
 //!
 //! A node that is about to make such a call claims its key, by a lock that all nodes share, and renews the claim while the
 //! call runs. The others wait for the answer that it keeps ([`Second`](super::Second)), or for the claim to end: then one of
-//! them makes the call. What can go wrong costs a second call at most, and never another answer:
+//! them makes the call. What can go wrong costs a second call at most, and never another answer, as long as answers are shared:
 //! - The holder dies: its claim is over within [`TTL`], and one that waits calls.
+//! - The caller goes away, and with it the call: its claim holds until then, but for the same request at the same node.
 //! - The holder is paused for longer than that: another one calls, too. Of the two answers the one that is kept first counts
 //!   for the key; the other caller gets that one as well.
 //! - The call fails: nothing is kept, the claim is given back, and the next one calls itself.
-//! - The claims are away: nobody waits, each node calls as if it were alone. They are then left alone for [`REST`].
+//! - The claims are away: nobody waits, each node calls as if it were alone. They are then left alone for [`REST`]. As a rule
+//!   what nodes share of answers is away with them: then each node keeps, and gives again, the answer to its own call.
 //! - The claims are lost: a holder that finds it out claims its key again, unless another one has done so.
 //!
-//! A claim says what is asked, so another request with the same key is refused at once.
+//! A claim says what is asked, so another request with the same key is refused at once, if no answer is kept for it.
 
-use super::Fingerprint;
+use super::asked::Key;
 use crate::broker::Jitter;
 use callboard_ports::locks::{Error, Locks};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +36,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(40), Duration::from_
 pub(crate) struct Claims {
     locks: Option<Arc<dyn Locks>>,
     draw: Jitter,
+    /// Which process this is. It makes one call for a key at a time, so a claim of its own that it finds is one that was left
+    /// behind, by a caller that went away: it is had anew.
+    id: String,
     rests_until: Mutex<Option<Instant>>,
 }
 
@@ -58,16 +63,17 @@ pub(super) struct Claim<'a> {
 }
 
 impl Claims {
-    /// Claims by locks, if nodes share some. `draw` tells callers apart.
+    /// Claims by locks, if nodes share some. `draw` tells processes apart.
     pub(crate) fn new(locks: Option<Arc<dyn Locks>>, draw: Jitter) -> Self {
-        Self { locks, draw, rests_until: Mutex::default() }
+        let id = format!("{:016x}{:016x}", draw().to_bits(), draw().to_bits());
+        Self { locks, draw, id, rests_until: Mutex::default() }
     }
 
     /// Claims a key for a call.
-    pub(super) async fn take(&self, key: Fingerprint, of: Fingerprint) -> Taken<'_> {
+    pub(super) async fn take(&self, Key { at, of }: Key) -> Taken<'_> {
         let Some(locks) = self.locks.as_deref().filter(|_| !self.rests()) else { return Taken::Unknown };
-        let owner = format!("{of}/{:016x}{:016x}", (self.draw)().to_bits(), (self.draw)().to_bits());
-        let claim = Claim { claims: self, locks, name: format!("answer/{key}"), owner };
+        let owner = format!("{of}/{}", self.id);
+        let claim = Claim { claims: self, locks, name: format!("answer/{at}"), owner };
         match claim.acquire().await {
             Some(Ok(())) => Taken::Ours(claim),
             Some(Err(Error::Held { holder })) => match holder.split_once('/') {

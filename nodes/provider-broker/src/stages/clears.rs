@@ -52,12 +52,13 @@ pub(super) struct Clears {
 }
 
 impl Clears {
-    /// Notes a clear, as it is recorded.
+    /// Notes a clear, as it is recorded. The last one counts, in whatever order they are heard of.
     pub(super) fn note(&self, cleared: &Cleared, record: &ProviderRecord) {
         let name = |name: &Option<String>| name.clone().unwrap_or_default();
         let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
         let of_namespace = marks.entry(name(&cleared.namespace)).or_default();
-        of_namespace.insert(name(&cleared.kind), (record.epoch, record.at.micros()));
+        let mark = (record.epoch, record.at.micros());
+        of_namespace.entry(name(&cleared.kind)).and_modify(|known| *known = mark.max(*known)).or_insert(mark);
         self.any.store(true, Ordering::Release);
     }
 
@@ -131,6 +132,16 @@ mod tests {
                 assert_eq!(moved, clear.takes(&scope.namespace, &scope.kind), "{clear:?}, {scope:?}");
             }
         }
+    }
+
+    #[test]
+    fn nodes_that_hear_of_clears_in_another_order_agree() {
+        let (of, scope) = (fingerprint::key(&Scope::default(), "a call"), scope("x", "k"));
+        let records = [record(1, 9), record(2, 1), record(2, 2)];
+        let [one, two] = [(), ()].map(|()| Clears::default());
+        records.iter().for_each(|record| one.note(&Cleared::default(), record));
+        records.iter().rev().for_each(|record| two.note(&Cleared::default(), record));
+        assert_eq!(one.place(of, &scope), two.place(of, &scope));
     }
 
     #[test]

@@ -130,21 +130,22 @@ impl Counters {
     /// All of them, by name; those that are counted together at the end. `kept` calls what it is given with the namespace, the
     /// kind and the bytes of each answer that is kept.
     pub(super) fn rows(&self, kept: impl FnOnce(&mut dyn FnMut(&str, &str, u64))) -> Vec<CacheCounts> {
-        let mut read = HashMap::new();
+        let mut read = HashMap::<String, HashMap<String, CacheCounts>>::new();
         for (namespace, kinds) in &*self.rows.read().unwrap_or_else(PoisonError::into_inner) {
+            let of_namespace = read.entry(namespace.clone()).or_default();
             for (kind, row) in kinds {
-                let of = (namespace.clone(), kind.clone());
-                read.insert(of.clone(), row.read(Some(of)));
+                of_namespace.insert(kind.clone(), row.read(Some((namespace.clone(), kind.clone()))));
             }
         }
         let mut others = self.others.read(None);
+        // There may be very many of these: nothing is allocated for one.
         kept(&mut |namespace, kind, bytes| {
-            let of = (namespace_of(namespace).to_owned(), kind.to_owned());
-            let counts = read.get_mut(&of).unwrap_or(&mut others);
+            let found = read.get_mut(namespace_of(namespace)).and_then(|kinds| kinds.get_mut(kind));
+            let counts = found.unwrap_or(&mut others);
             counts.entries += 1;
             counts.bytes += bytes;
         });
-        let mut rows: Vec<_> = read.into_values().collect();
+        let mut rows: Vec<_> = read.into_values().flat_map(HashMap::into_values).collect();
         rows.sort_unstable_by(|a, b| a.of.cmp(&b.of));
         if others != CacheCounts::default() {
             rows.push(others);

@@ -73,10 +73,23 @@ impl Digest {
 
 /// A call, but for its prompt: who asks, whom, and how.
 pub(super) fn manner(digest: Digest, scope: &Scope, request: &TextRequest) -> Digest {
+    let whom = (request.model.as_deref(), request.provider.as_deref());
+    manner_of(digest, scope, whom, request)
+}
+
+/// The same, of whoever is asked: a model and a provider.
+fn manner_of(
+    digest: Digest,
+    scope: &Scope,
+    (model, provider): (Option<&str>, Option<&str>),
+    request: &TextRequest,
+) -> Digest {
     // Every field is named, so that a new one is not forgotten: it would give one call's answer to another.
     let TextRequest {
         messages: _,
-        model,
+        // They are what the caller of this says.
+        model: _,
+        provider: _,
         max_tokens,
         temperature,
         top_p,
@@ -89,7 +102,6 @@ pub(super) fn manner(digest: Digest, scope: &Scope, request: &TextRequest) -> Di
         tools,
         tool_choice,
         parallel_tool_calls,
-        provider,
         // These do not change what is answered.
         subject: _,
         trial: _,
@@ -99,8 +111,8 @@ pub(super) fn manner(digest: Digest, scope: &Scope, request: &TextRequest) -> Di
     } = request;
     digest
         .text(&scope.namespace)
-        .maybe(model.as_deref(), Digest::text)
-        .maybe(provider.as_deref(), Digest::text)
+        .maybe(model, Digest::text)
+        .maybe(provider, Digest::text)
         .maybe(*max_tokens, Digest::number)
         .maybe(*temperature, Digest::share)
         .maybe(*top_p, Digest::share)
@@ -166,11 +178,25 @@ pub(super) fn route(route: &str) -> Digest {
 
 /// A call on a [`route`]: equal ones may have the same answer.
 pub(super) fn call(route: &Digest, scope: &Scope, request: &TextRequest) -> Fingerprint {
-    let digest = manner(route.clone(), scope, request);
+    with_messages(manner(route.clone(), scope, request), request)
+}
+
+fn with_messages(digest: Digest, request: &TextRequest) -> Fingerprint {
     let with = |digest: Digest, Message { role, content }: &Message| {
         beside_text(digest.text(speaker(*role)).text(&content.text()), content)
     };
     digest.all(&request.messages, with).finish()
+}
+
+/// What the caller of a call with an idempotency key said, whatever this node makes of it: the providers that there are now,
+/// and the arm of an experiment that it was put into, may be others when the same is sent again.
+pub(super) fn said(scope: &Scope, request: &TextRequest) -> Fingerprint {
+    let whom = match &request.trial {
+        // The arm's model and provider stand in its request. What it named was the experiment.
+        Some(trial) => (Some(trial.experiment.as_str()), None),
+        None => (request.model.as_deref(), request.provider.as_deref()),
+    };
+    with_messages(manner_of(Digest::of("callboard said 1"), scope, whom, request), request)
 }
 
 /// A caller's idempotency key, in its namespace.
@@ -179,7 +205,7 @@ pub(super) fn call(route: &Digest, scope: &Scope, request: &TextRequest) -> Fing
 /// what was paid for before is not paid for again. But what a handler was given before it failed may be why it did: it is not
 /// given the same again.
 pub(super) fn key(scope: &Scope, key: &str) -> Fingerprint {
-    Digest::of("callboard key 1").text(&scope.namespace).text(key).number(scope.failures).finish()
+    Digest::of("callboard key 2").text(&scope.namespace).text(key).number(scope.failures).finish()
 }
 
 /// The place of an answer to a call in a cache from which something was cleared: what was is for the caller to add.
@@ -199,7 +225,7 @@ pub(super) const fn speaker(role: Role) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use callboard_domain::llm::{CacheMode, Image, ToolResult};
+    use callboard_domain::llm::{CacheMode, Image, ToolResult, Trial};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -276,6 +302,30 @@ mod tests {
         // Which task asks, and how often it has failed, does not change what is asked.
         let scope = Scope { kind: "k".into(), failures: 3, ..Scope::default() };
         assert_eq!(super::call(&route("route"), &scope, &base), of(&base));
+    }
+
+    #[test]
+    fn what_was_said_is_the_same_in_every_arm_and_differs_where_the_caller_differs() {
+        let said = |request: &TextRequest| said(&Scope::default(), request);
+        let named = TextRequest { model: Some("an experiment".into()), ..TextRequest::prompt("hello") };
+        let arm = |arm: &str, provider: Option<&str>| TextRequest {
+            model: Some(format!("the model of {arm}")),
+            provider: provider.map(Into::into),
+            trial: Some(Trial { experiment: "an experiment".into(), arm: arm.into() }),
+            ..named.clone()
+        };
+        assert_eq!(said(&arm("a", None)), said(&arm("b", Some("main"))));
+        assert_eq!(said(&arm("a", None)), said(&named), "the experiment may have ended since");
+        let of_another = Trial { experiment: "another".into(), arm: "a".into() };
+        for other in [
+            TextRequest { model: Some("m".into()), ..named.clone() },
+            TextRequest { provider: Some("main".into()), ..named.clone() },
+            TextRequest { temperature: Some(0.0), ..named.clone() },
+            TextRequest { messages: TextRequest::prompt("hello!").messages, ..arm("a", None) },
+            TextRequest { trial: Some(of_another), ..arm("a", None) },
+        ] {
+            assert_ne!(said(&other), said(&named), "{other:?}");
+        }
     }
 
     proptest! {

@@ -113,6 +113,27 @@ impl Due {
     }
 }
 
+impl Counted<Prompt> {
+    /// Whether its answer ends soon, and was given since it was kept.
+    fn is_due(&self, now: Instant) -> bool {
+        let Prompt { ttl, until, wanted, .. } = &self.value;
+        let lead = (*ttl / LEAD).clamp(SHORTEST_LEAD, LONGEST_LEAD);
+        // Once is not often. What has ended for longer is for whoever asks next.
+        *wanted && self.at_least() > 1 && until.is_some_and(|until| now + lead >= until && now < until + lead)
+    }
+}
+
+/// What becomes of a prompt that was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// It is asked for.
+    Asked,
+    /// It is not due any more: it was cleared meanwhile, or somebody has renewed its answer.
+    Over,
+    /// There is no place for it among the calls of this minute, nor for another.
+    Full,
+}
+
 /// The prompts that are asked most.
 pub(super) struct Frequent {
     top: usize,
@@ -208,15 +229,7 @@ impl Frequent {
     /// Of those that are asked most, the ones whose answers end soon and were given since they were kept.
     pub(super) fn due(&self) -> Vec<Due> {
         let (state, now) = (self.state(), Instant::now());
-        let due = |counted: &Counted<Prompt>| {
-            let Prompt { ttl, until, wanted, .. } = &counted.value;
-            let lead = (*ttl / LEAD).clamp(SHORTEST_LEAD, LONGEST_LEAD);
-            // Once is not often. What has ended for longer is for whoever asks next.
-            *wanted
-                && counted.at_least() > 1
-                && until.is_some_and(|until| now + lead >= until && now < until + lead)
-        };
-        let top = state.prompts.top(self.top).into_iter().filter(|(_, counted)| due(counted));
+        let top = state.prompts.top(self.top).into_iter().filter(|(_, counted)| counted.is_due(now));
         top.map(|(of, Counted { value, .. })| Due {
             of: *of,
             request: value.request.clone(),
@@ -226,19 +239,23 @@ impl Frequent {
     }
 
     /// Takes a place among the calls of this minute, and the prompt off those that are due: it is not asked for again before
-    /// its answer is kept anew. Answers whether there was a place.
-    pub(super) fn begin(&self, of: &Fingerprint) -> bool {
-        let (mut state, now) = (self.state(), Instant::now());
-        let (began, asked) = state.minute;
-        state.minute = if now.duration_since(began) >= MINUTE { (now, 0) } else { (began, asked) };
-        if state.minute.1 >= self.per_minute {
-            return false;
+    /// its answer is kept anew. Time has gone by since it was due: one that is not any more takes no place.
+    pub(super) fn begin(&self, of: &Fingerprint) -> Begun {
+        let mut state = self.state();
+        let State { prompts, minute: (began, asked), .. } = &mut *state;
+        let now = Instant::now();
+        let Some(counted) = prompts.counted.get_mut(of).filter(|counted| counted.is_due(now)) else {
+            return Begun::Over;
+        };
+        if now.duration_since(*began) >= MINUTE {
+            (*began, *asked) = (now, 0);
         }
-        state.minute.1 += 1;
-        if let Some(counted) = state.prompts.counted.get_mut(of) {
-            counted.value.until = None;
+        if *asked >= self.per_minute {
+            return Begun::Full;
         }
-        true
+        *asked += 1;
+        counted.value.until = None;
+        Begun::Asked
     }
 }
 

@@ -1,7 +1,7 @@
 //! Calls with an idempotency key, as one of several nodes makes them.
 
-use super::claim::Taken;
-use super::fingerprint::Fingerprint;
+use super::asked::Key;
+use super::claim::{TTL, Taken};
 use super::shelf::Kept;
 use super::{Answer, Asked, Route, Stages, again};
 use callboard_domain::llm::{CacheSource, Error, ErrorKind, TextResponse};
@@ -13,26 +13,25 @@ impl<R: Route> Stages<R> {
     /// Answers a call with a key that this node knows no answer of: as another one did, or does now; else it makes the call.
     pub(super) async fn of_all_nodes(
         self: &Arc<Self>,
-        key: Fingerprint,
+        key: Key,
         mut asked: Asked,
         patience: Duration,
     ) -> Answer {
         let (began, mut looks) = (Instant::now(), 0);
         let claim = loop {
-            let taken = self.claims.take(key, asked.of).await;
-            if let Taken::Other = taken {
-                return Err(self.refused());
-            }
-            // After it was claimed: whoever held it before may have kept an answer.
-            if let Some(answer) = self.replay_of_others(key, &asked).await? {
+            let taken = self.claims.take(key).await;
+            // After it was claimed: whoever held it before may have kept an answer. What is kept stands for the key, whoever
+            // claims it now.
+            if let Some(answer) = self.replay_of_others(key, &asked).await.transpose() {
                 if let Taken::Ours(claim) = taken {
                     claim.release().await;
                 }
-                return Ok(answer);
+                return answer;
             }
             match taken {
                 Taken::Ours(claim) => break Some(claim),
-                Taken::Unknown | Taken::Other => break None,
+                Taken::Unknown => break None,
+                Taken::Other => return Err(self.claimed_for_another()),
                 Taken::Held if began.elapsed() >= patience => return Err(late(patience)),
                 Taken::Held => sleep(self.claims.pause(looks)).await,
             }
@@ -56,6 +55,17 @@ impl<R: Route> Stages<R> {
         }
     }
 
+    /// A key is claimed for another call, which may be over: a claim outlives its caller.
+    fn claimed_for_another(&self) -> Error {
+        self.counters.conflicts.one();
+        let message = format!(
+            "another call with the idempotency key, and another request, may still be under way: use a new key for each \
+             request, or try again in {} s",
+            TTL.as_secs()
+        );
+        Error::new(ErrorKind::InvalidRequest, message)
+    }
+
     /// Whether an answer stands for its key. One that nobody was paid for, as no provider answered, may be a better one
     /// later.
     fn is_kept(&self, answer: &TextResponse) -> bool {
@@ -65,23 +75,18 @@ impl<R: Route> Stages<R> {
 
     /// Keeps an answer for calls with the same key, and gives the one that stands for it: that which was kept first, if
     /// another node made the call too.
-    pub(super) async fn remember(
-        &self,
-        key: Fingerprint,
-        asked: &Asked,
-        answer: TextResponse,
-    ) -> TextResponse {
+    pub(super) async fn remember(&self, key: Key, asked: &Asked, answer: TextResponse) -> TextResponse {
         if !self.is_kept(&answer) {
             return answer;
         }
-        let ttl = self.rules.replay_ttl();
-        let (answer, given) = match self.second.put_first(key, asked.of, &answer, ttl).await {
+        let ttl = self.rules().replay_ttl();
+        let (answer, given) = match self.second.put_first(key.at, key.of, &answer, ttl).await {
             Some((first, true)) => (first.clone(), again(&first, CacheSource::Replayed)),
             // The key stands for another request.
             Some((_, false)) => return answer,
             None => (answer.clone(), answer),
         };
-        self.replays.put(key, Kept::new(asked.of, &asked.scope, answer, ttl));
+        self.replays.put(key.at, Kept::new(key.of, &asked.scope, answer, ttl));
         given
     }
 }

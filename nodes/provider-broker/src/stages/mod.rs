@@ -31,11 +31,11 @@ mod streamed;
 pub(crate) use claim::Claims;
 pub use clears::Cleared;
 pub use counts::{CacheCounts, StageCounts};
-pub(crate) use frequent::Due;
+pub(crate) use frequent::{Begun, Due};
 
 use crate::config::Config;
 use crate::route::PieceStream;
-use asked::{Asked, Rules};
+use asked::{Asked, Key, Rules};
 use callboard_domain::ProviderRecord;
 use callboard_domain::limits;
 use callboard_domain::llm::{
@@ -53,7 +53,7 @@ use redact::Redactor;
 use second::{COPIED, Second};
 use shelf::{Kept, Room, Shelf};
 use similar::Similar;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -96,7 +96,8 @@ type Flight = (Fingerprint, bool, Option<Duration>);
 pub(crate) struct Stages<R> {
     route: Arc<R>,
     redactor: Redactor,
-    rules: Rules,
+    /// Those of now: a reload replaces them.
+    rules: RwLock<Arc<Rules>>,
     cache: Shelf,
     flights: Flights<Flight>,
     replays: Shelf,
@@ -121,7 +122,7 @@ impl<R: Route> Stages<R> {
         Arc::new(Self {
             route,
             redactor: Redactor::new(&config.redact),
-            rules: Rules::new(config),
+            rules: RwLock::new(Arc::new(Rules::new(config))),
             cache: Shelf::new(config.cache.max_mb, Room::Rare),
             flights: Flights::default(),
             replays: Shelf::new(config.idempotency.max_mb, Room::Old),
@@ -144,6 +145,23 @@ impl<R: Route> Stages<R> {
         }
     }
 
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Goes on with the providers of another configuration, once the route has: what others were asked is not what these are.
+    /// What stages are made with, and how they keep answers, stays as it was at the start.
+    pub(crate) fn reconfigure(&self, config: &Config) {
+        let before = self.rules();
+        let rules = Arc::new(before.with_route(config));
+        let other = !rules.is_of_route(&before);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        if let Some(frequent) = self.frequent.as_ref().filter(|_| other) {
+            // Their answers are of the providers of before.
+            frequent.clear(&Cleared::default());
+        }
+    }
+
     /// A call for an image as providers may see it, if it is not as it was made.
     pub(crate) fn redacted(&self, request: &ImageRequest) -> Option<ImageRequest> {
         self.redactor.image(request)
@@ -157,7 +175,7 @@ impl<R: Route> Stages<R> {
     fn read(&self, request: &TextRequest) -> Asked {
         let mut request = request.clone();
         self.redactor.text(&mut request);
-        let asked = self.rules.read(Scope::current(), request, &self.clears);
+        let asked = self.rules().read(Scope::current(), request, &self.clears);
         if let Some(frequent) = &self.frequent {
             frequent.asked(&asked);
         }
@@ -165,11 +183,11 @@ impl<R: Route> Stages<R> {
     }
 
     /// Answers a call with an idempotency key: with what the first one with it got, or gets.
-    async fn by_key(self: &Arc<Self>, key: Fingerprint, asked: Asked) -> Answer {
+    async fn by_key(self: &Arc<Self>, key: Key, asked: Asked) -> Answer {
         if let Some(answer) = self.replay(key, &asked)? {
             return Ok(answer);
         }
-        let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        let (this, patience) = (Arc::clone(self), self.rules().patience(&asked));
         let scope = asked.scope.clone();
         let work = async move {
             // Another one may have ended since, or on another node.
@@ -178,7 +196,7 @@ impl<R: Route> Stages<R> {
             }
             this.of_all_nodes(key, asked, patience).await
         };
-        match self.keyed.take_part(key, of, work) {
+        match self.keyed.take_part(key.at, key.of, work) {
             Part::First(work) => work.await,
             Part::Joined(work) => {
                 self.counters.of(&scope).replayed.one();
@@ -189,10 +207,10 @@ impl<R: Route> Stages<R> {
     }
 
     /// What a call with this key was answered.
-    fn replay(&self, key: Fingerprint, asked: &Asked) -> Result<Option<TextResponse>, Error> {
-        match self.replays.get(&key) {
+    fn replay(&self, key: Key, asked: &Asked) -> Result<Option<TextResponse>, Error> {
+        match self.replays.get(&key.at) {
             None => Ok(None),
-            Some(kept) if kept.of == asked.of => {
+            Some(kept) if kept.of == key.of => {
                 self.counters.of(&asked.scope).replayed.one();
                 Ok(Some(again(&kept.answer, CacheSource::Replayed)))
             }
@@ -201,15 +219,15 @@ impl<R: Route> Stages<R> {
     }
 
     /// What a call with this key was answered on another node.
-    async fn replay_of_others(&self, key: Fingerprint, asked: &Asked) -> Result<Option<TextResponse>, Error> {
-        match self.second.get(key, asked.of).await {
+    async fn replay_of_others(&self, key: Key, asked: &Asked) -> Result<Option<TextResponse>, Error> {
+        match self.second.get(key.at, key.of).await {
             None => Ok(None),
             Some((_, false)) => Err(self.refused()),
             Some((answer, true)) => {
                 self.counters.of(&asked.scope).replayed.one();
                 let again = again(&answer, CacheSource::Replayed);
-                let ttl = self.rules.replay_ttl().min(COPIED);
-                self.replays.put(key, Kept::new(asked.of, &asked.scope, answer, ttl));
+                let ttl = self.rules().replay_ttl().min(COPIED);
+                self.replays.put(key.at, Kept::new(key.of, &asked.scope, answer, ttl));
                 Ok(Some(again))
             }
         }
@@ -232,7 +250,7 @@ impl<R: Route> Stages<R> {
             return self.routed(&asked).await;
         }
         let flight = (asked.at, asked.keep.is_some(), asked.request.timeout);
-        let (this, of, patience) = (Arc::clone(self), asked.of, self.rules.patience(&asked));
+        let (this, of, patience) = (Arc::clone(self), asked.of, self.rules().patience(&asked));
         let scope = asked.scope.clone();
         match self.flights.take_part(flight, of, async move { this.routed(&asked).await }) {
             Part::First(work) => work.await,
@@ -403,14 +421,14 @@ impl<R: Route> Stages<R> {
         self.counters.held.one();
     }
 
-    /// Asks for what is due anew, of that provider alone if one is named, and keeps the answer. Answers whether there was a
-    /// place for it among the calls of this minute.
-    pub(crate) async fn warm(&self, due: Due, provider: Option<String>) -> bool {
+    /// Asks for what is due anew, of that provider alone if one is named, and keeps the answer.
+    pub(crate) async fn warm(&self, due: Due, provider: Option<String>) -> Begun {
         let Due { of, request, scope } = due;
-        if !self.frequent.as_ref().is_some_and(|frequent| frequent.begin(&of)) {
-            return false;
+        let begun = self.frequent.as_ref().map_or(Begun::Over, |frequent| frequent.begin(&of));
+        if begun != Begun::Asked {
+            return begun;
         }
-        let asked = self.rules.read(scope, request, &self.clears);
+        let asked = self.rules().read(scope, request, &self.clears);
         let Scope { namespace, kind, .. } = asked.scope.clone();
         let context = mesh::Context { namespace, kind, ..mesh::Context::default() };
         let request = TextRequest { provider, ..asked.request.clone() };
@@ -422,7 +440,7 @@ impl<R: Route> Stages<R> {
             }
             Ok(_) | Err(_) => self.counters.not_warmed.one(),
         }
-        true
+        begun
     }
 
     /// All that was cleared before is known: what nodes share may be used.

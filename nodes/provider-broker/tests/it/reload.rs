@@ -1,8 +1,8 @@
 //! Another configuration while calls are under way.
 
 use crate::support::{deps, hello, openai, plain};
-use callboard_domain::llm::TextRequest;
-use callboard_provider_broker::config::{ArmConfig, Breaker, Experiment, ProviderConfig, Subject};
+use callboard_domain::llm::{CacheSource, TextRequest};
+use callboard_provider_broker::config::{ArmConfig, Breaker, Cache, Experiment, ProviderConfig, Subject};
 use callboard_provider_broker::{BreakerState, Broker, Config, Deps, Reloaded, SwitchState};
 use callboard_testkit::FakeProvider;
 use callboard_testkit::fake_provider::Fault;
@@ -108,6 +108,25 @@ async fn a_wrong_configuration_changes_nothing_and_is_told() {
     assert_eq!(done.after_restart, ["broker.single_flight", "broker.cache"]);
     assert_eq!(done.changed, ["broker.cache", "broker.single_flight"]);
     assert_eq!(broker.reload().await.unwrap().changed, [""; 0], "nothing has, this time");
+}
+
+#[tokio::test]
+async fn after_a_reload_with_another_model_the_cache_does_not_answer_with_the_old_ones() {
+    let a = FakeProvider::start().await.unwrap();
+    let cache = Cache { enabled: true, ..Cache::default() };
+    let first = Config { providers: vec![openai("a", &a)], cache, ..plain() };
+    let broker = Broker::new(&first, &deps().0).unwrap();
+    let keyed = TextRequest { idempotency_key: Some("k".into()), ..hello() };
+    for request in [hello(), hello(), keyed.clone()] {
+        broker.text(&request).await.unwrap();
+    }
+    assert_eq!(a.counts().received, 1);
+    let mut second = first;
+    second.providers[0].text_model = Some("another".into());
+    broker.reconfigure(&second).await.unwrap();
+    assert_eq!(broker.text(&hello()).await.unwrap().summary.from_cache, None);
+    assert_eq!(broker.text(&keyed).await.unwrap().summary.from_cache, Some(CacheSource::Replayed));
+    assert_eq!(a.counts().received, 2);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use crate::support::{Act, Scripted, deps, hello, plain};
 use callboard_domain::Money;
 use callboard_domain::llm::{ErrorKind, TextRequest};
-use callboard_provider_broker::config::{Breaker, Cache};
+use callboard_provider_broker::config::{Breaker, Cache, Policy};
 use callboard_provider_broker::{Broker, Budget, Config, Price, Provider, Quota, Said, SwitchState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -70,6 +70,16 @@ async fn nothing_is_sent_where_a_breaker_is_not_closed_or_the_provider_is_switch
     }
     broker.warm().await;
     assert_eq!((calls(&a), calls(&b), broker.stage_counts().held), (1, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_switched_off_keeps_none_of_the_others_from_being_asked() {
+    let (a, b, broker) = due(|config| config.routing.policy = Policy::Weighted).await;
+    broker.switch("a", SwitchState::Disabled, Said::default()).await.unwrap();
+    let before = (calls(&a), calls(&b));
+    broker.warm().await;
+    assert_eq!((calls(&a), calls(&b)), (before.0, before.1 + 1));
+    assert_eq!((broker.stage_counts().warmed, broker.stage_counts().held), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

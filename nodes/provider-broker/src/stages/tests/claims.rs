@@ -149,6 +149,18 @@ async fn the_second_calls_soon_if_the_first_dies() {
     assert_eq!((fake.calls(), other.calls()), (1, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_lost_its_connection_does_not_wait_for_its_own_claim() {
+    let cluster = Cluster::default();
+    let (fake, one) = cluster.node();
+    begin(&one, [keyed("a")]).await.shutdown().await;
+    assert_eq!(cluster.held.len(), 1, "it was not given back");
+    fake.gate.add_permits(1);
+    let again = Instant::now();
+    assert_eq!(one.text(&keyed("a")).await.unwrap().text, "answer 2");
+    assert_eq!(again.elapsed(), Duration::ZERO);
+}
+
 /// Its claim ends meanwhile, and another node makes the call too. There are two calls then; there is one answer.
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_was_paused_gets_the_answer_that_was_kept_first() {
@@ -191,6 +203,7 @@ async fn without_claims_each_node_calls_and_asks_for_them_again_later() {
     let cluster = Cluster::default();
     cluster.held.away.store(true, Ordering::SeqCst);
     let ((fake, one), (other, two)) = (cluster.node(), cluster.node());
+    other.then(Ok(whole("the late one")));
     let (mut first, mut second) = (begin(&one, [keyed("a")]).await, begin(&two, [keyed("a")]).await);
     assert_eq!((fake.calls(), other.calls()), (1, 1), "nobody waits");
     fake.gate.add_permits(9);
@@ -214,10 +227,39 @@ async fn another_request_with_a_key_whose_call_another_node_makes_is_refused_at_
     let ((fake, one), (_, two)) = (cluster.node(), cluster.node());
     let mut first = begin(&one, [keyed("a")]).await;
     let began = Instant::now();
-    assert_eq!(two.text(&keyed("b")).await.unwrap_err().kind, ErrorKind::InvalidRequest);
+    let refused = two.text(&keyed("b")).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::InvalidRequest);
+    assert!(
+        refused.message.contains("may still be under way") && refused.message.contains("10 s"),
+        "{refused:?}"
+    );
     assert_eq!((began.elapsed(), two.counts().conflicts), (Duration::ZERO, 1));
     fake.gate.add_permits(1);
     first.join_next().await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_kept_is_given_whoever_claims_its_key() {
+    let cluster = Cluster::default();
+    let ((fake, one), (other, two)) = (cluster.node(), cluster.node());
+    fake.gate.add_permits(1);
+    one.text(&keyed("a")).await.unwrap();
+    for (owner, _) in cluster.held.by.lock().unwrap().values_mut() {
+        *owner = "another request/another node".into();
+    }
+    assert_eq!(two.text(&keyed("a")).await.unwrap().text, "answer 1");
+    assert_eq!(other.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_given_back_if_the_key_stands_for_another_request() {
+    let cluster = Cluster::default();
+    let ((fake, one), (_, two)) = (cluster.node(), cluster.node());
+    fake.gate.add_permits(1);
+    one.text(&keyed("a")).await.unwrap();
+    cluster.held.forget();
+    assert_eq!(two.text(&keyed("b")).await.unwrap_err().kind, ErrorKind::InvalidRequest);
+    assert_eq!(cluster.held.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,11 @@
 //! Answers that nodes share.
 
 use super::*;
+use crate::config::ProviderConfig;
 use crate::stages::Cleared;
 use async_trait::async_trait;
 use bytes::Bytes;
-use callboard_domain::llm::CacheSource;
+use callboard_domain::llm::{CacheSource, Trial};
 use callboard_domain::provider_record::{Subject, Topic};
 use callboard_domain::{ProviderRecord, Timestamp};
 use callboard_ports::answers::{self, Answers};
@@ -50,9 +51,9 @@ impl Answers for Shared {
             std::future::pending::<()>().await;
         }
         let mut kept = self.kept.lock().unwrap();
-        let first = kept.get(key).cloned();
+        let (first, sent) = (kept.get(key).cloned(), answer.clone());
         kept.entry(key.to_owned()).or_insert(answer);
-        Ok(first)
+        Ok(first.filter(|first| *first != sent))
     }
 }
 
@@ -66,6 +67,31 @@ fn node(config: &Config, shared: &Arc<Shared>) -> (Arc<Fake>, Arc<Stages<Fake>>)
 
 fn keyed(prompt: &str) -> TextRequest {
     TextRequest { idempotency_key: Some("k".into()), ..ask(prompt) }
+}
+
+/// Its nodes are restarted one after the other with another model, and an experiment's shares may change at any time.
+#[tokio::test]
+async fn a_key_stands_for_its_request_with_another_model_and_in_another_arm() {
+    let shared = Arc::default();
+    let with = |model: &str| {
+        let provider =
+            ProviderConfig { text_model: Some(model.into()), ..ProviderConfig::openai("main", "http://x") };
+        Config { providers: vec![provider], ..Config::default() }
+    };
+    let ((_, one), (other, two)) = (node(&with("old"), &shared), node(&with("new"), &shared));
+    let arm = |arm: &str| TextRequest {
+        model: Some(format!("the model of {arm}")),
+        trial: Some(Trial { experiment: "e".into(), arm: arm.into() }),
+        ..keyed("a")
+    };
+    let first = one.text(&arm("a")).await.unwrap().text;
+    assert_eq!(one.text(&arm("b")).await.unwrap().text, first);
+    assert_eq!(two.text(&arm("b")).await.unwrap().text, first);
+    assert_eq!(
+        two.text(&TextRequest { model: Some("m".into()), ..keyed("a") }).await.unwrap_err().kind,
+        ErrorKind::InvalidRequest
+    );
+    assert_eq!(other.calls(), 0);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Config;
 use callboard_domain::llm::{CacheMode, CacheSource};
 use std::time::Duration;
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn twenty_identical_calls_at_once_make_one() {
@@ -111,4 +112,10 @@ async fn who_shares_a_call_waits_no_longer_than_its_own_may_take() {
     assert_eq!(fake.open(), 1, "the first is not cut short by it");
     fake.gate.add_permits(1);
     assert!(first.join_next().await.unwrap().unwrap().is_ok());
+    // After a reload it is as long as that says.
+    stages.reconfigure(&Config { total_timeout: Duration::from_secs(2), ..config });
+    let _first = begin(&stages, [ask("a")]).await;
+    let began = Instant::now();
+    assert_eq!(stages.text(&ask("a")).await.unwrap_err().kind, ErrorKind::Timeout);
+    assert_eq!(began.elapsed(), Duration::from_secs(2));
 }

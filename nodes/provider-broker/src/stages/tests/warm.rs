@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{Pattern, Redact};
-use crate::stages::Cleared;
-use callboard_domain::llm::{CacheSource, Content, Image, ImageSource, Part};
+use crate::stages::{Begun, Cleared};
+use callboard_domain::llm::{CacheMode, CacheSource, Content, Image, ImageSource, Part};
 use callboard_domain::provider_record::{Subject, Topic};
 use callboard_domain::{ProviderRecord, Timestamp};
 use std::time::Duration;
@@ -35,10 +35,11 @@ async fn warm(stages: &Arc<Stages<Fake>>) -> Vec<String> {
     let mut warmed = Vec::new();
     for due in stages.due() {
         let prompt = due.request.messages[0].content.text().into_owned();
-        if !stages.warm(due, None).await {
-            break;
+        match stages.warm(due, None).await {
+            Begun::Asked => warmed.push(prompt),
+            Begun::Over => {}
+            Begun::Full => break,
         }
-        warmed.push(prompt);
     }
     warmed
 }
@@ -72,7 +73,7 @@ async fn only_what_may_be_is_kept_to_be_asked_anew() {
     shown.messages[0].content = Content::Parts(vec![Part::Text("shown".into()), image]);
     times(&stages, &shown, 2).await;
     times(&stages, &ask(&"x".repeat(20_000)), 2).await;
-    times(&stages, &TextRequest { cache: callboard_domain::llm::CacheMode::Off, ..ask("off") }, 2).await;
+    times(&stages, &TextRequest { cache: CacheMode::Off, ..ask("off") }, 2).await;
     of("other", "", times(&stages, &ask("of another namespace"), 2)).await;
     tokio::time::advance(SOON).await;
     assert!(stages.due().is_empty());
@@ -96,6 +97,34 @@ async fn no_more_are_made_in_a_minute_than_may_be_and_what_fails_is_not_tried_ag
     assert!(warm(&stages).await.is_empty(), "the minute is full");
     assert_eq!((stages.counts().not_warmed, stages.counts().warmed, fake.calls()), (1, 0, 3));
     assert_eq!(stages.due().len(), 1, "the other one waits for the next minute");
+}
+
+/// They are asked one after the other, and each call takes its time.
+#[tokio::test(start_paused = true)]
+async fn what_was_cleared_or_renewed_since_it_was_due_is_left_out_and_takes_no_place() {
+    let mut config = warming();
+    config.cache.warm_top = 3;
+    config.cache.warm_per_minute = 1;
+    let (fake, stages) = stages(&config);
+    for (kind, prompt) in [("cleared", "a"), ("", "b"), ("", "c")] {
+        of("", kind, times(&stages, &ask(prompt), 2)).await;
+    }
+    tokio::time::advance(SOON).await;
+    let [a, b, c] = ["a", "b", "c"].map(|prompt| {
+        let is = |due: &crate::stages::Due| due.request.messages[0].content.text() == prompt;
+        stages.due().into_iter().find(is).unwrap()
+    });
+    let record = ProviderRecord::new(Subject::of(Topic::Cache, ""), Timestamp::default());
+    let cleared = Cleared { kind: Some("cleared".into()), ..Cleared::default() };
+    stages.clear(&cleared, &ProviderRecord { epoch: 1, ..record });
+    let renew = TextRequest { cache: CacheMode::Refresh, ..ask("b") };
+    stages.text(&renew).await.unwrap();
+    let before = fake.calls();
+    for due in [a, b] {
+        assert_eq!(stages.warm(due, None).await, Begun::Over);
+    }
+    assert_eq!((fake.calls(), stages.counts().not_warmed), (before, 0));
+    assert_eq!(stages.warm(c, None).await, Begun::Asked);
 }
 
 #[tokio::test(start_paused = true)]
