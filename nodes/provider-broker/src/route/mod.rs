@@ -23,6 +23,7 @@ mod test;
 mod turn;
 mod waits;
 mod weights;
+mod won;
 
 pub(crate) use live::Live;
 pub(crate) use policy::arm_score;

@@ -1,8 +1,9 @@
 //! Streams: fail over before the first piece, fail loudly after it.
 
-use super::attempt::{Won, outcome};
+use super::attempt::outcome;
 use super::calls::CallIds;
 use super::spans::{Operation, failed};
+use super::won::Won;
 use super::{Router, routes};
 use crate::provider::{Chunk, ChunkStream, Provider};
 use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest, ToolCallDelta, Usage};

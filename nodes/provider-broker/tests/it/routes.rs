@@ -9,6 +9,7 @@ use futures::TryStreamExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 fn target(provider: &str, model: Option<&str>) -> Target {
     Target { provider: provider.into(), model: model.map(Into::into), weight: 1, context_tokens: None }
@@ -373,11 +374,12 @@ async fn a_call_that_still_goes_a_route_that_is_gone_reports_no_outage_of_it() {
     };
     let (broker, seen) = crate::support::scripted_with(&config, &[&a, &b, &c], false);
     let caller = Arc::clone(&broker);
-    let call = tokio::spawn(async move { caller.text(&on("fast")).await });
+    let mut calls = JoinSet::new();
+    calls.spawn(async move { caller.text(&on("fast")).await });
     while broker.providers()[0].in_flight == 0 {
         tokio::task::yield_now().await;
     }
     broker.reconfigure(&plain()).await.unwrap();
-    call.await.unwrap().unwrap_err();
+    calls.join_next().await.unwrap().unwrap().unwrap_err();
     assert!(seen.take_all().iter().all(|seen| !seen.subject.starts_with("route")));
 }
