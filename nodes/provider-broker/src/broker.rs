@@ -139,7 +139,7 @@ impl Broker {
     /// If no provider answered; the error holds every attempt.
     pub async fn text(&self, request: &TextRequest) -> Result<TextResponse, Error> {
         check_text(request)?;
-        match self.experiments_of_now().part(request) {
+        match self.experiments_of_now().part(request)? {
             None => self.stages.text(request).await,
             Some(Part { request, counted }) => counted.text(self.stages.text(&request).await),
         }
@@ -152,7 +152,7 @@ impl Broker {
     /// If no provider began to answer.
     pub async fn text_stream(&self, request: &TextRequest) -> Result<PieceStream, Error> {
         check_text(request)?;
-        match self.experiments_of_now().part(request) {
+        match self.experiments_of_now().part(request)? {
             None => self.stages.text_stream(request).await,
             Some(Part { request, counted }) => counted.stream(self.stages.text_stream(&request).await),
         }

@@ -22,7 +22,7 @@ pub(crate) use wire::{experiment_to_proto, scored_from_proto};
 use crate::config::{ArmConfig, Config, Experiment, Subject};
 use crate::route::{Piece, PieceStream, arm_score};
 use crate::shared::Records;
-use callboard_domain::llm::{Error, Summary, TextRequest, TextResponse, Trial};
+use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest, TextResponse, Trial};
 use callboard_domain::provider_record::{Subject as About, Topic};
 use callboard_domain::{Money, Timestamp};
 use callboard_runtime::mesh;
@@ -147,12 +147,24 @@ impl Experiments {
     }
 
     /// Puts a call into an arm, if it names an experiment as its model.
-    pub(crate) fn part(self: &Arc<Self>, request: &TextRequest) -> Option<Part> {
-        let name = request.model.as_deref()?;
-        let experiment = self.list.iter().position(|running| running.config.name == name)?;
-        let config = &self.list[experiment].config;
-        let arm = arm_of(config, &self.list[experiment].weights, &subject(config.subject, request));
-        let chosen = config.arms.get(arm)?;
+    ///
+    /// # Errors
+    /// It names a provider, and the arm leads to another one.
+    pub(crate) fn part(self: &Arc<Self>, request: &TextRequest) -> Result<Option<Part>, Error> {
+        let Some(name) = request.model.as_deref() else { return Ok(None) };
+        let Some((experiment, running)) = self.named(name) else { return Ok(None) };
+        let config = &running.config;
+        let arm = arm_of(config, &running.weights, &subject(config.subject, request));
+        let Some(chosen) = config.arms.get(arm) else { return Ok(None) };
+        if let (Some(asked), Some(leads)) = (&request.provider, &chosen.provider)
+            && asked != leads
+        {
+            let arm = &chosen.name;
+            let message = format!(
+                "the arm `{arm}` of the experiment `{name}` leads to {leads}, not to {asked}: name no provider with an experiment"
+            );
+            return Err(Error::new(ErrorKind::InvalidRequest, message));
+        }
         let trial = Trial { experiment: name.to_owned(), arm: chosen.name.clone() };
         let counted = Counted {
             experiments: Arc::clone(self),
@@ -161,7 +173,7 @@ impl Experiments {
             began: Instant::now(),
             trial: trial.clone(),
         };
-        Some(Part { request: instead(request, chosen, trial), counted })
+        Ok(Some(Part { request: instead(request, chosen, trial), counted }))
     }
 
     fn count(&self, experiment: usize, arm: usize, what: impl FnOnce(&mut Sums)) {

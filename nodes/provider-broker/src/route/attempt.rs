@@ -91,6 +91,7 @@ impl Router {
             deadline: Instant::now() + limits.total.min(limits::TIMEOUT),
             estimate: candidates.estimate,
             routed: candidates.routed,
+            any_model: candidates.any_model,
             failures: Failures::new(self.providers.len() - candidates.off, candidates.off, candidates.pinned),
             pipeline,
         };

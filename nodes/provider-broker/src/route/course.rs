@@ -23,6 +23,8 @@ pub(super) struct Course {
     pub(super) estimate: u32,
     /// Whether each candidate has the model that a route names.
     pub(super) routed: bool,
+    /// The call names no model: each candidate has its own.
+    pub(super) any_model: bool,
     pub(super) failures: Failures,
     pub(super) pipeline: Span,
     /// Whose call it is.
@@ -43,10 +45,14 @@ impl Course {
     }
 
     /// Whether another provider could answer. One that does not have the model, or whose model takes no prompt as long, ends a
-    /// call, as the next would answer with another model than was asked for; but a route names other models.
+    /// call, as the next would answer with another model than was asked for; but a route names other models, and who
+    /// names no model is answered by any.
     pub(super) const fn allows_fallback(&self, kind: ErrorKind) -> bool {
-        let of_the_model = matches!(kind, ErrorKind::ModelNotFound | ErrorKind::ContextTooLong);
-        kind.allows_fallback() || self.routed && of_the_model
+        match kind {
+            ErrorKind::ModelNotFound => self.routed || self.any_model,
+            ErrorKind::ContextTooLong => self.routed,
+            kind => kind.allows_fallback(),
+        }
     }
 
     /// An attempt failed. `unreached`: it is certain that the provider got nothing of it.

@@ -179,7 +179,12 @@ impl Failures {
                 (false, _) if self.out_of_time => {
                     "no time left for a provider: the offline generator answered".into()
                 }
-                (false, _) => "no configured provider can do this: the offline generator answered".into(),
+                (false, _) if self.off > 0 => {
+                    "others are switched off: the offline generator answered".into()
+                }
+                (false, _) => {
+                    "no provider that can do this comes before the offline generator, which answered".into()
+                }
             }),
         }
     }

@@ -146,6 +146,8 @@ struct Candidates {
     pinned: bool,
     /// Each with the model that a route names: not that of the call, nor the provider's own.
     routed: bool,
+    /// Each with its own model, as the call names none.
+    any_model: bool,
     /// The route, of a call that may go to all that it leads to.
     route: Option<String>,
     /// How many get no calls, as an admin has switched them off.
@@ -363,7 +365,7 @@ impl Router {
         }
         let limits = self.timeouts.image;
         let expected = Usage { input_tokens: cost::tokens_of(request.prompt.len()), ..Usage::default() };
-        let mut candidates = Candidates { expected, images: 1, ..candidates };
+        let mut candidates = Candidates { expected, images: 1, any_model: true, ..candidates };
         self.arrange(self.routes.usual(), &mut candidates, None);
         let mut won = self.attempt_all(Operation::Image, candidates, limits, |p, _| p.image(request)).await?;
         let (model, usage) = (won.value.model.clone(), won.value.usage);
@@ -387,7 +389,10 @@ impl Router {
         let named = request.model.as_deref().and_then(|model| self.routes.named(model));
         let (policy, mut candidates) = match named {
             Some(route) => (route.policy, self.on_route(route, request.provider.as_deref())?),
-            None => (self.routes.usual(), self.by_model(request)?),
+            None => {
+                let any_model = request.model.is_none();
+                (self.routes.usual(), Candidates { any_model, ..self.by_model(request)? })
+            }
         };
         // It calls none, and that it does not must not hide why the others failed.
         let forced = request.tool_choice.as_ref().is_some_and(ToolChoice::is_forced);
@@ -442,6 +447,7 @@ impl Router {
             list,
             pinned: pin.is_some(),
             routed: false,
+            any_model: false,
             route: None,
             off,
             estimate: 0,

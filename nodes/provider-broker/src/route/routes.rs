@@ -280,6 +280,7 @@ impl Router {
             list,
             pinned,
             routed: true,
+            any_model: false,
             route: whole,
             off,
             estimate: 0,

@@ -43,6 +43,20 @@ fn two() -> ([Arc<Scripted>; 2], Arc<Broker>) {
     ([a, b], broker)
 }
 
+#[tokio::test]
+async fn a_provider_that_a_call_names_is_the_only_one_in_an_arm_too() {
+    let (_, broker) = two();
+    for user in 0..100 {
+        let arm = broker.text(&of(user)).await.unwrap().summary.trial.unwrap().arm;
+        let (own, others) = if arm == "one" { ("a", "b") } else { ("b", "a") };
+        let named = |provider: &str| TextRequest { provider: Some(provider.into()), ..of(user) };
+        assert_eq!(broker.text(&named(own)).await.unwrap().summary.provider, own);
+        let error = broker.text(&named(others)).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InvalidRequest, "{error}");
+        assert!(error.message.contains(others), "{error}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_user_has_an_arm_and_the_answer_names_it() {
     let ([a, b], broker) = two();

@@ -38,6 +38,19 @@ async fn a_wrong_request_is_not_tried_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_gone_ends_a_call_that_named_it_and_no_other() {
+    let (a, b) = (Scripted::new("a", Act::Fail(ErrorKind::ModelNotFound)), Scripted::new("b", Act::Answer));
+    let (broker, _) = scripted(&[&a, &b], false);
+    let named = TextRequest { model: Some("m".into()), ..hello() };
+    assert_eq!(broker.text(&named).await.unwrap_err().kind, ErrorKind::ModelNotFound);
+    assert_eq!(b.calls.load(Ordering::SeqCst), 0, "it has another model");
+    let answer = broker.text(&TextRequest { model: None, ..hello() }).await.unwrap().summary;
+    assert_eq!(outline(&answer.attempts), ["a: PROVIDER_MODEL_NOT_FOUND", "b"]);
+    let image = broker.image(&picture()).await.unwrap().summary;
+    assert_eq!(outline(&image.attempts), ["a: PROVIDER_MODEL_NOT_FOUND", "b"]);
+}
+
+#[tokio::test]
 async fn when_all_fail_the_error_tells_of_each() {
     let a = Scripted::new("a", Act::Fail(ErrorKind::QuotaExceeded));
     let b = Scripted::new("b", Act::Fail(ErrorKind::Overloaded));
@@ -76,7 +89,10 @@ async fn an_answer_of_the_offline_generator_always_says_so() {
     let (broker, _) = scripted(&[&a], true);
     let image = broker.image(&picture()).await.unwrap().summary;
     assert_eq!(outline(&image.attempts), ["offline"]);
-    assert_eq!(reason(image), "no configured provider can do this: the offline generator answered");
+    assert_eq!(
+        reason(image),
+        "no provider that can do this comes before the offline generator, which answered"
+    );
     let pinned = TextRequest { provider: Some("offline".into()), ..hello() };
     assert_eq!(
         reason(broker.text(&pinned).await.unwrap().summary),

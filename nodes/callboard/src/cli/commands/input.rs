@@ -34,11 +34,15 @@ pub(super) async fn task_input(given: Option<&str>) -> Result<Vec<u8>, Failure> 
 
 /// A text: what is given, or standard input for `-`.
 pub(super) async fn text(given: &str) -> Result<String, Failure> {
-    if given != "-" {
-        return Ok(given.to_owned());
+    let text = match given {
+        "-" => String::from_utf8(all_of(tokio::io::stdin(), "standard input").await?)
+            .map_err(|_| Failure::Usage("standard input is no UTF-8 text".to_owned()))?,
+        given => given.to_owned(),
+    };
+    if text.trim().is_empty() {
+        return Err(Failure::Usage("the text is empty".to_owned()));
     }
-    String::from_utf8(all_of(tokio::io::stdin(), "standard input").await?)
-        .map_err(|_| Failure::Usage("standard input is no UTF-8 text".to_owned()))
+    Ok(text)
 }
 
 /// The lines of a file, or of standard input for `-`, but for empty ones.

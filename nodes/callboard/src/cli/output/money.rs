@@ -14,9 +14,12 @@ pub(super) fn dollars(amount: i64) -> String {
     }
 }
 
-/// The same, to the cent: for what is no single call.
+/// The same, to the cent, for what is no single call; exactly where that would show little or nothing.
 fn cents(amount: i64) -> String {
     const CENT: i64 = 10_000_000_000;
+    if amount.saturating_abs() < 10 * CENT {
+        return dollars(amount);
+    }
     let rounded = amount.saturating_add(CENT / 2).div_euclid(CENT).saturating_mul(CENT);
     dollars(rounded)
 }
