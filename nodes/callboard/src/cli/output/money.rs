@@ -14,14 +14,12 @@ pub(super) fn dollars(amount: i64) -> String {
     }
 }
 
-/// The same, to the cent, for what is no single call; exactly where that would show little or nothing.
+/// The same, to the cent, for what is no single call; where that would show little or nothing, to a millionth of a dollar.
 fn cents(amount: i64) -> String {
     const CENT: i64 = 10_000_000_000;
-    if amount.saturating_abs() < 10 * CENT {
-        return dollars(amount);
-    }
-    let rounded = amount.saturating_add(CENT / 2).div_euclid(CENT).saturating_mul(CENT);
-    dollars(rounded)
+    const MICRO: i64 = 1_000_000;
+    let unit = if amount.saturating_abs() < 10 * CENT { MICRO } else { CENT };
+    dollars(amount.saturating_add(unit / 2).div_euclid(unit).saturating_mul(unit))
 }
 
 /// `1234567` as `1,234,567`.
@@ -126,8 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_exact_for_a_call_and_to_the_cent_for_a_day() {
+    fn amounts_are_exact_for_a_call_and_to_the_cent_for_a_day_unless_they_are_small() {
         assert_eq!((dollars(135_000_000), dollars(-1)), ("$0.000135".into(), "-$0.000000000001".into()));
-        assert_eq!([4_999_999_999, 5_000_000_000].map(cents), ["$0.00", "$0.01"]);
+        assert_eq!([104_999_999_999, 105_000_000_000].map(cents), ["$0.10", "$0.11"]);
+        assert_eq!([540_000_000, 4_999_999_999, 499_999].map(cents), ["$0.00054", "$0.005", "$0.00"]);
     }
 }

@@ -60,7 +60,7 @@ fn rows() -> Vec<Row> {
         row(status(403), Authentication, "(permission_error)"),
         row(Fault::ContextTooLong, ContextTooLong, "400: prompt is too long: 200001 tokens").for_good(),
         row(status(413), InvalidRequest, "(request_too_large)").for_good(),
-        row(Fault::NoSuchModel, ModelNotFound, "404: model: no-such-model (not_found_error)").for_good(),
+        row(Fault::NoSuchModel, ModelNotFound, "404: model: no-such-model (not_found_error)"),
         row(Fault::ContentFilter, ContentFiltered, "400: Output blocked by content filtering policy"),
         row(status(500), ServerFault, "(api_error)"),
         row(status(502), ServerFault, "502: "),

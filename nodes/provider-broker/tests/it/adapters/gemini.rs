@@ -94,7 +94,7 @@ fn rows() -> Vec<Row> {
             "500: Your input context is too long. (INTERNAL)",
         )
         .for_good(),
-        row(Fault::NoSuchModel, ModelNotFound, "(NOT_FOUND)").for_good(),
+        row(Fault::NoSuchModel, ModelNotFound, "(NOT_FOUND)"),
         row(Fault::ContentFilter, ContentFiltered, "the provider's filter blocked the prompt (SAFETY)"),
         row(
             json(

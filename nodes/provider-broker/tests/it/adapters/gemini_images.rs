@@ -58,7 +58,7 @@ fn rows() -> Vec<Row> {
         row(Fault::RateLimit { retry_after: Some(7) }, RateLimited, "PerMinute").wait(7),
         row(Fault::Overloaded, Overloaded, "(UNAVAILABLE)"),
         row(Fault::BadKey, Authentication, "400: API key not valid. Please pass a valid API key: ***."),
-        row(Fault::NoSuchModel, ModelNotFound, "(NOT_FOUND)").for_good(),
+        row(Fault::NoSuchModel, ModelNotFound, "(NOT_FOUND)"),
         row(Fault::ServerFault { status: 500 }, ServerFault, "(INTERNAL)"),
         row(Fault::ServerFault { status: 504 }, Timeout, "(DEADLINE_EXCEEDED)"),
         row(Fault::ConnectionReset { after_bytes: 0 }, Connection, "bad: "),

@@ -57,7 +57,7 @@ fn row(fault: Fault, kind: ErrorKind, says: &'static str) -> Row {
 }
 
 impl Row {
-    /// Another provider would fail alike.
+    /// Another provider would fail alike. A model that is gone is none of these: these calls name no model.
     fn for_good(mut self) -> Self {
         self.falls_back = false;
         self

@@ -69,7 +69,7 @@ fn rows() -> Vec<Row> {
         row(Fault::RateLimit { retry_after: Some(7) }, RateLimited, "429: ").wait(7),
         row(Fault::Overloaded, Overloaded, "503: server busy, please try again.  maximum pending requests"),
         row(Fault::BadKey, Authentication, "401: unauthorized: ***"),
-        row(Fault::NoSuchModel, ModelNotFound, "404: model 'm' not found").for_good(),
+        row(Fault::NoSuchModel, ModelNotFound, "404: model 'm' not found"),
         row(status(500), ServerFault, failed),
         row(status(502), ServerFault, failed),
         row(Fault::MalformedJson, MalformedAnswer, "the answer is none of a chat"),
