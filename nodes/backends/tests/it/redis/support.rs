@@ -8,12 +8,10 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The address of a Redis, and a prefix of one's own.
 pub(super) async fn shared() -> Options {
-    let url = std::env::var("CALLBOARD_TEST_REDIS_URL").unwrap();
-    Options::new(url, uuid())
-}
-
-fn uuid() -> String {
-    uuid::Uuid::now_v7().to_string()
+    // Starting a server takes a while: not on a thread of the runtime.
+    let shared = tokio::task::spawn_blocking(callboard_testkit::services::shared::redis);
+    let (url, prefix) = shared.await.expect("it does not panic").expect("there is a Redis");
+    Options::new(url, prefix)
 }
 
 pub(super) fn link(options: &Options) -> Link {
