@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a node may take to read its configuration, with the files of its keys.
-const REASKED_WITHIN: Duration = Duration::from_secs(15);
+const RELOAD_WITHIN: Duration = Duration::from_secs(15);
 /// How long a node may take to say how many calls it has under way, or what its caches did.
 const ASKED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -34,7 +34,7 @@ impl Api {
         let reloads = brokers.into_iter().map(|(node, broker)| async move {
             let action = Some(Action::Reload(v1::ReloadProvidersRequest::default()));
             let request = mesh::AdministerRequest { context: None, author: author.to_owned(), action };
-            match broker.administer(request, REASKED_WITHIN).await {
+            match broker.administer(request, RELOAD_WITHIN).await {
                 Ok(done) => v1::ProviderReload {
                     node,
                     providers: done.providers,
@@ -65,7 +65,11 @@ impl Api {
     /// # Errors
     /// No node that answers knows the provider, or there is none to ask.
     pub(super) async fn load_of(&self, provider: &str) -> Result<Vec<v1::ProviderNodeLoad>, Error> {
-        let asked = (self.deps.brokers)().into_iter().map(|(node, broker)| async move {
+        let brokers = (self.deps.brokers)();
+        if brokers.is_empty() {
+            return Err(no_node());
+        }
+        let asked = brokers.into_iter().map(|(node, broker)| async move {
             let request = mesh::ListProvidersRequest { context: None };
             (node, broker.list_providers(request, ASKED_WITHIN).await)
         });
@@ -84,9 +88,6 @@ impl Api {
                     }
                 },
             }
-        }
-        if nodes.is_empty() {
-            return Err(no_node());
         }
         if !known && nodes.iter().all(|node| node.error.is_empty()) {
             names.sort_unstable();

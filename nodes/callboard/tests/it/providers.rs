@@ -76,6 +76,8 @@ async fn a_provider_is_switched_tested_and_reset_by_the_command_line() {
     assert!(drained.stdout.contains("main is drained: no calls in flight"), "{}", drained.stdout);
     let unknown = run(&["providers", "drain", "mian", "--no-wait"]).await;
     assert!(unknown.stderr.contains("no provider is called `mian`"), "{}", unknown.stderr);
+    let unknown = node.client.provider_load("mian").await.unwrap_err().to_string();
+    assert!(unknown.contains("no provider is called `mian`; there are: main, offline"), "{unknown}");
     let weighed = run(&["providers", "weight", "main", "7"]).await;
     assert!(weighed.stdout.contains("main: weight 7 by an admin"), "{}", weighed.stdout);
     assert!(weighed.stderr.contains("no policy looks at this weight now"), "{}", weighed.stderr);

@@ -11,7 +11,7 @@ mod tools;
 use crate::streams::read;
 use crate::support::{DEADLINE, KEY, broker, deps, hello, openai, outline};
 use callboard_domain::limits;
-use callboard_domain::llm::{Error, ErrorKind, Summary};
+use callboard_domain::llm::{Error, ErrorKind, Summary, TextRequest};
 use callboard_provider_broker::config::{Adapter, ProviderConfig};
 use callboard_provider_broker::{Broker, Config};
 use callboard_testkit::FakeProvider;
@@ -133,6 +133,13 @@ async fn fail(adapter: Adapter, way: Way, rows: Vec<Row>) {
                 assert!(!row.falls_back, "{shown}: {error}");
                 assert_eq!(good.counts().received, before, "{shown}");
             }
+        }
+        // Where the call names the model, the next one's would be another.
+        if row.kind == ErrorKind::ModelNotFound {
+            let before = good.counts().received;
+            let named = TextRequest { model: Some("m".into()), ..hello() };
+            row.check(&both.text(&named).await.unwrap_err(), &shown);
+            assert_eq!(good.counts().received, before, "{shown}");
         }
     }
 }
