@@ -113,7 +113,11 @@ async fn drain(context: &mut Context, args: DrainProviderArgs) -> Result<(), Fai
         false => context.out.line(&providers::draining(&name, &nodes))?,
     }
     match late {
-        true => Err(Failure::Late(format!("{name} has calls in flight after {}", time::span(timeout)))),
+        true => Err(Failure::Late(format!(
+            "after {}, {}",
+            time::span(timeout),
+            providers::draining(&name, &nodes)
+        ))),
         false => Ok(()),
     }
 }
